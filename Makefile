@@ -1,0 +1,83 @@
+# Everything that is done often. `make` alone lists the targets; each sets up what it needs and a second run is quick.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTEST := .venv/bin/pytest
+INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+# Two worker processes share the tests of the whole suite; PYTEST_ARGUMENTS="-x -k refund" narrows a run.
+WORKERS ?= 2
+PYTEST_ARGUMENTS ?=
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/bin/python: tools/make-venv
+	@tools/make-venv
+	@touch -c $@
+
+# Hashes are required of every package; the project itself is then installed editable by the hatchling of the lock.
+.venv/.server: requirements.lock requirements-build.lock pyproject.toml | .venv/bin/python
+	@echo "Installing the packages of requirements.lock into .venv"
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --require-hashes -r requirements-build.lock
+	@$(INSTALL) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+.venv/.dev: requirements-dev.lock .venv/.server
+	@echo "Installing the packages of requirements-dev.lock into .venv"
+	@$(INSTALL) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.dev ## set up .venv with everything that development needs
+
+.PHONY: test-programs
+test-programs:
+	@tools/system-packages
+	@tools/node-packages
+
+.PHONY: demo
+demo: .venv/.server ## set up .venv, then run payment server, demo shop and one purchase until Ctrl-C
+	@.venv/bin/hanbit demo
+
+.PHONY: test
+test: .venv/.dev test-programs ## set everything up, then run all tests but the long matrix
+	@$(PYTEST) -n $(WORKERS) -m "not long" $(PYTEST_ARGUMENTS)
+
+.PHONY: test-long
+test-long: .venv/.dev test-programs ## run the full crash and race matrix
+	@$(PYTEST) -m long $(PYTEST_ARGUMENTS)
+
+.PHONY: check
+check: .venv/.dev ## format, lint, strict types, import contracts, fast tests
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo
+	@$(PYTEST) -n $(WORKERS) -m "not long and not browser" $(PYTEST_ARGUMENTS)
+
+.PHONY: format
+format: .venv/.dev ## format the code and mend what ruff can mend by itself
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+.PHONY: coverage
+coverage: .venv/.dev ## fast tests with branch coverage
+	@.venv/bin/coverage erase
+	@.venv/bin/coverage run -m pytest -m "not long and not browser" $(PYTEST_ARGUMENTS)
+	@.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage report
+
+.PHONY: bench
+bench: .venv/.server ## measure complete payments through all three parties, 20 seconds, 64 in flight
+	@.venv/bin/hanbit bench payments --seconds 20 --concurrency 64
+
+.PHONY: lock
+lock: .venv/.dev ## write the lock files anew from pyproject.toml (tools/lock --upgrade takes newer versions)
+	@tools/lock
+
+.PHONY: clean
+clean: ## remove .venv and everything else that was made
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist tests/node/node_modules
+	@find src tests tools bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
