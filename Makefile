@@ -47,7 +47,7 @@ test: .venv/.dev test-programs ## set everything up, then run all tests but the 
 
 .PHONY: test-long
 test-long: .venv/.dev test-programs ## run the full crash and race matrix
-	@$(PYTEST) -m long $(PYTEST_ARGUMENTS)
+	@$(PYTEST) -m long --hypothesis-profile=long $(PYTEST_ARGUMENTS)
 
 .PHONY: check
 check: .venv/.dev ## format, lint, strict types, import contracts, fast tests

@@ -1,0 +1,67 @@
+"""What every test may ask for: the programs of others, the vectors beside the checkout, and how long hypothesis may search."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# A shared two-core machine has slow moments, so no example has a deadline; the suite as a whole is what must stay quick.
+settings.register_profile("usual", deadline=None, max_examples=60, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", settings.get_profile("usual"), max_examples=2_000)
+settings.load_profile("usual")
+
+
+def _absent(what: str) -> NoReturn:
+    """Skip, or fail where the machine promises to have everything."""
+    if os.environ.get("HANBIT_REQUIRE_PROGRAMS"):
+        pytest.fail(f"{what} is missing and HANBIT_REQUIRE_PROGRAMS is set")
+    pytest.skip(f"{what} is missing; `make test` installs it where it may")
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name)
+    return path if path is not None else _absent(name)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the distribution's Chromium (Playwright would fetch a build of its own)."""
+    return _program("chromium")
+
+
+@pytest.fixture(scope="session")
+def openssl() -> str:
+    """Path of the openssl command."""
+    return _program("openssl")
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Path of Node, with panva's `jose` and axe-core installed in tests/node."""
+    if not (Path(__file__).parent / "node/node_modules/jose/package.json").is_file():
+        _absent("tests/node/node_modules")
+    return _program("node")
+
+
+@pytest.fixture(scope="session")
+def postgresql_bin() -> Path:
+    """Folder of initdb and postgres of the newest PostgreSQL that is installed."""
+    on_path = shutil.which("initdb")
+    if on_path is not None:
+        return Path(on_path).parent
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    return versions[-1].parent if versions else _absent("PostgreSQL")
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """Folder of Project Wycheproof's vectors, which HANBIT_VECTORS names; they are no part of the project."""
+    folder = os.environ.get("HANBIT_VECTORS", "")
+    if not folder:
+        pytest.skip("HANBIT_VECTORS names no folder of Wycheproof vectors")
+    path = Path(folder)
+    assert path.is_dir(), f"HANBIT_VECTORS: {folder} is no folder"
+    return path
