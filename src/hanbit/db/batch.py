@@ -1,0 +1,233 @@
+"""Decides one batch in memory, in order, under the book lock: each Change holds whole or is turned away whole. Pure: rows in, rows out.
+
+What is decided here for every Change:
+
+ 1. every required value still stands
+ 2. every row to be changed is at the version that the Change was computed from
+ 3. every entry id is new; a capture or void ends a hold that exists, has not ended and is not smaller
+ 4. no limited account goes below zero counting holds; one currency an entry
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from hanbit.db import schema
+from hanbit.db.change import Change, Put, Stale, StoredMessage, Value
+from hanbit.kernel import ids
+from hanbit.kernel.errors import Conflict, Declined, HanbitError
+from hanbit.ledger.chart import KINDS, normal_balance
+from hanbit.ledger.entry import HOLD, Entry
+
+Key = tuple[Value, ...]
+_HEADERS_KEPT = 4096
+KEYS: dict[str, tuple[str, ...]] = {name: tuple(c.name for c in table.primary_key) for name, table in schema.metadata.tables.items()}
+COLUMNS: dict[str, tuple[str, ...]] = {name: tuple(c.name for c in table.columns) for name, table in schema.metadata.tables.items()}
+
+
+@dataclass(slots=True)
+class Counters:
+    """One ledger account while the batch is decided."""
+
+    kind: str
+    currency: str
+    limited: bool
+    credit_limit: int
+    debits_pending: int
+    credits_pending: int
+    debits_posted: int
+    credits_posted: int
+
+
+@dataclass(slots=True)
+class KnownEntry:
+    """An entry that the batch refers to: its number, amount and currency, and whether a capture or void has ended it."""
+
+    number: int
+    kind: str
+    amount: int
+    currency: str
+    ended: bool
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Every row that the batch's Changes read, as it stands under the book lock."""
+
+    next_entry: int
+    next_leaf: int
+    time: int
+    rows: dict[tuple[str, Key], dict[str, Value]]
+    accounts: dict[str, Counters]
+    entries: dict[str, KnownEntry]
+
+
+@dataclass(slots=True)
+class Writes:
+    """The net effect of a batch, table by table, in column order."""
+
+    puts: dict[str, dict[Key, tuple[Value, ...]]] = field(default_factory=dict)
+    appends: dict[str, list[tuple[Value, ...]]] = field(default_factory=dict)
+    entries: list[tuple[Value, ...]] = field(default_factory=list)
+    postings: list[tuple[Value, ...]] = field(default_factory=list)
+    accounts: set[str] = field(default_factory=set)
+    messages: list[tuple[Value, ...]] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Batch:
+    """The loaded rows and the writes that the accepted Changes add up to."""
+
+    def __init__(self, loaded: Loaded, at: int) -> None:
+        self.loaded = loaded
+        self.at = max(at, loaded.time)  # the book has one clock and it never goes back
+        self.writes = Writes()
+
+    def decide(self, change: Change) -> HanbitError | None:
+        """Accept the Change into the writes, or say why it is turned away; nothing of a Change turned away stays."""
+        try:
+            self._check_requires(change)
+            self._check_versions(change.puts)
+            self._post(change.entries)
+        except HanbitError as error:
+            return error
+        for put in change.puts:
+            self._put(put)
+        for append in change.appends:
+            row = tuple(append.row[column] for column in COLUMNS[append.table])
+            self.writes.appends.setdefault(append.table, []).append(row)
+        for message in change.messages:
+            self._keep(message)
+        return None
+
+    def _check_requires(self, change: Change) -> None:
+        for require in change.requires:
+            row = self.loaded.rows.get((require.table, (require.key,)))
+            if row is None or row[require.column] != require.value:
+                raise require.error
+
+    def _check_versions(self, puts: Iterable[Put]) -> None:
+        for put in puts:
+            row = self.loaded.rows.get((put.table, key_of(put)))
+            if (0 if row is None else row["version"]) != put.version:
+                raise Stale(put.table)
+
+    def _put(self, put: Put) -> None:
+        key = key_of(put)
+        row = {**put.row, "version": put.version + 1}
+        self.loaded.rows[put.table, key] = row
+        self.writes.puts.setdefault(put.table, {})[key] = tuple(row[column] for column in COLUMNS[put.table])
+
+    def _keep(self, message: StoredMessage) -> None:
+        header = header_id(message.header)
+        self.writes.headers[header] = message.header
+        self.writes.messages.append(
+            (
+                self.loaded.next_leaf,
+                message.hash,
+                message.typ,
+                header,
+                message.payload,
+                message.signature,
+                message.iss,
+                message.jti,
+                message.merchant,
+                message.tid,
+                self.at,
+            )
+        )
+        self.loaded.next_leaf += 1
+
+    def _post(self, entries: tuple[Entry, ...]) -> None:
+        loaded = self.loaded
+        undo: list[tuple[Counters, int, int, int, int]] = []
+        number = loaded.next_entry
+        postings: list[tuple[Value, ...]] = []
+        try:
+            for entry in entries:
+                self._check_entry(entry)
+                for leg_number, leg in enumerate(entry.postings):
+                    account = loaded.accounts.get(leg.account)
+                    if account is None or account.currency != entry.money.currency:
+                        raise Conflict(f"account {leg.account}")
+                    undo.append(
+                        (account, account.debits_pending, account.credits_pending, account.debits_posted, account.credits_posted)
+                    )
+                    move(account, leg.side, leg.pending, leg.posted)
+                    balance = normal_balance(account.kind, account.debits_posted, account.credits_posted)
+                    postings.append((number, leg_number, leg.account, leg.side, leg.pending, leg.posted, balance))
+                number += 1
+        except HanbitError:
+            for account, *counters in reversed(undo):
+                account.debits_pending, account.credits_pending, account.debits_posted, account.credits_posted = counters
+            raise
+        for entry in entries:
+            self._write_entry(entry)
+        self.writes.postings.extend(postings)
+        self.writes.accounts.update(str(posting[2]) for posting in postings)
+
+    def _check_entry(self, entry: Entry) -> None:
+        if entry.id in self.loaded.entries:
+            raise Conflict(f"entry {entry.id} exists")
+        if entry.ends is not None:
+            hold = self.loaded.entries.get(entry.ends)
+            if hold is None or hold.kind != HOLD or hold.ended:
+                raise Stale(f"hold {entry.ends}")
+            if entry.money.amount_minor > hold.amount or entry.money.currency != hold.currency:
+                raise Conflict("more than was held")
+
+    def _write_entry(self, entry: Entry) -> None:
+        loaded = self.loaded
+        number = loaded.next_entry
+        loaded.next_entry += 1
+        ends: int | None = None
+        if entry.ends is not None:
+            hold = loaded.entries[entry.ends]
+            hold.ended = True
+            ends = hold.number
+        amount, currency = entry.money.amount_minor, entry.money.currency
+        loaded.entries[entry.id] = KnownEntry(number, entry.kind, amount, currency, ended=False)
+        self.writes.entries.append((number, entry.id, entry.kind, entry.payment, ends, amount, currency, self.at))
+
+
+@lru_cache(maxsize=_HEADERS_KEPT)
+def header_id(segment: str) -> str:
+    """The name under which a header segment is interned: its hash."""
+    return ids.digest(segment.encode("ascii"))
+
+
+def move(account: Counters, side: str, pending: int, posted: int) -> None:
+    """Add one leg to an account's counters; Declined("no_funds") if a limited account would go below zero counting holds."""
+    if side == "D":
+        account.debits_pending += pending
+        account.debits_posted += posted
+        if (
+            account.limited
+            and pending + posted > 0
+            and account.credits_posted + account.credit_limit < account.debits_posted + account.debits_pending
+        ):
+            account.debits_pending -= pending
+            account.debits_posted -= posted
+            raise Declined("no_funds")
+    else:
+        account.credits_pending += pending
+        account.credits_posted += posted
+
+
+def key_of(put: Put) -> Key:
+    """The primary key of the row that is put."""
+    return tuple(put.row[column] for column in KEYS[put.table])
+
+
+def new_counters(row: Mapping[str, Value]) -> Counters:
+    """An account's counters from its row."""
+    return Counters(
+        kind=str(row["kind"]),
+        currency=str(row["currency"]),
+        limited=KINDS[str(row["kind"])].limited,
+        credit_limit=int(row["credit_limit"] or 0),
+        debits_pending=int(row["debits_pending"] or 0),
+        credits_pending=int(row["credits_pending"] or 0),
+        debits_posted=int(row["debits_posted"] or 0),
+        credits_posted=int(row["credits_posted"] or 0),
+    )

@@ -1,0 +1,74 @@
+"""The Change: everything that one step makes durable together (state, money, proof, and what must still be told).
+
+A Change is plain data. It names what it was computed from (versions, required values), so that the commit can decide under the book
+lock whether it still holds; a Change that does not is turned away whole, by itself, and nothing of it stays.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hanbit.kernel.errors import HanbitError, Unavailable
+from hanbit.ledger.entry import Entry
+
+Value = str | int | None
+Row = Mapping[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """The next version of a row that changes. `version` is the one it was computed from; 0 means that there must be none yet."""
+
+    table: str
+    row: Row
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """A row of a table in which rows are only added."""
+
+    table: str
+    row: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Require:
+    """Under the book lock this row must exist and hold this value, else `error` turns the Change away."""
+
+    table: str
+    key: str
+    column: str
+    value: Value
+    error: HanbitError
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMessage:
+    """A signed message as the book keeps it: its header interned, its payload and signature as they were sent."""
+
+    hash: str
+    typ: str
+    header: str
+    payload: str
+    signature: str
+    iss: str
+    jti: str
+    merchant: str
+    tid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One step's effect; empty parts cost nothing."""
+
+    puts: tuple[Put, ...] = ()
+    requires: tuple[Require, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    messages: tuple[StoredMessage, ...] = ()
+    appends: tuple[Append, ...] = ()
+
+
+class Stale(Unavailable):
+    """A row that the Change was computed from has moved on: read again and compute again."""
+
+    code = "stale"

@@ -1,0 +1,46 @@
+"""Reads for pages and decisions' first looks: indexed point reads inline, on a connection that cannot write."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from hanbit.db import sqlite_file
+
+Row = Any
+"""A row by column name."""
+
+
+class Reader:
+    """Committed rows of the book; what decides is checked again under the book lock."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection = sqlite_file.open_for_reading(path)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scan")
+        self._scanning: sqlite_file.Connection = None
+
+    def one(self, sql: str, *values: str | int | None) -> Row | None:
+        """The first row of an indexed point read, or None."""
+        return self._connection.execute(sql, values).fetchone()
+
+    def all(self, sql: str, *values: str | int | None) -> list[Row]:
+        """All rows of a read that an index and a LIMIT keep short."""
+        return list(self._connection.execute(sql, values))
+
+    async def scan(self, sql: str, *values: str | int | None) -> list[Row]:
+        """All rows of a long read, in a thread with a connection of its own."""
+
+        def run() -> list[Row]:
+            if self._scanning is None:
+                self._scanning = sqlite_file.open_for_reading(self._path)
+            return list(self._scanning.execute(sql, values))
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, run)
+
+    def close(self) -> None:
+        """Close both connections."""
+        self._thread.shutdown()
+        if self._scanning is not None:
+            self._scanning.close()
+        self._connection.close()

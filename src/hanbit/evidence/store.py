@@ -1,0 +1,23 @@
+"""Reads the kept messages: one by its hash, all of a payment in the order in which they were stored."""
+
+from hanbit.db.reading import Reader
+from hanbit.evidence.record import rebuild
+
+_SELECT = "SELECT m.leaf, m.hash, m.typ, m.iss, m.at, h.segment, m.payload, m.signature FROM messages m JOIN headers h ON h.id = m.header "
+
+
+def compact(reader: Reader, message_hash: str) -> str | None:
+    """The very bytes of a kept message, or None."""
+    row = reader.one(_SELECT + "WHERE m.hash = ?", message_hash)
+    return None if row is None else rebuild(row["segment"], row["payload"], row["signature"])
+
+
+def is_known(reader: Reader, message_hash: str) -> bool:
+    """Whether these very bytes are in the evidence, that is: were verified before."""
+    return reader.one("SELECT 1 FROM messages WHERE hash = ?", message_hash) is not None
+
+
+def of_payment(reader: Reader, merchant: str, tid: str) -> list[tuple[str, str]]:
+    """Typ and compact bytes of every message of a payment, oldest first."""
+    rows = reader.all(_SELECT + "WHERE m.merchant = ? AND m.tid = ? ORDER BY m.leaf", merchant, tid)
+    return [(row["typ"], rebuild(row["segment"], row["payload"], row["signature"])) for row in rows]

@@ -1,0 +1,1 @@
+"""What everything else stands on: money, ids, the clock and the tree of errors."""

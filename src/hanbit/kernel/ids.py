@@ -1,0 +1,60 @@
+"""Identifiers: their grammars, how they are made, and the hash by which messages name one another."""
+
+import base64
+import binascii
+import hashlib
+import re
+import secrets
+
+from hanbit.kernel.errors import BadInput
+
+PARTY_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?")
+"""Operators and merchants: 1 to 32 of a-z, 0-9 and inner hyphens."""
+TID = re.compile(r"[A-Za-z0-9_-]{22,64}")
+"""The merchant's transaction number: base64url of at least 128 bits, at most 64 characters."""
+TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
+"""Our own 128-bit random ids: 22 base64url characters."""
+DIGEST = re.compile(r"[A-Za-z0-9_-]{43}")
+"""A SHA-256 in base64url."""
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
+ROLES = ("gateway", "merchant", "customer", "temporary", "authority")
+
+
+def new_token() -> str:
+    """128 random bits as 22 base64url characters."""
+    return encode_base64url(secrets.token_bytes(16))
+
+
+def encode_base64url(data: bytes) -> str:
+    """Base64url without padding (RFC 7515 section 2)."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def decode_base64url(text: str) -> bytes:
+    """Decode the one canonical spelling of unpadded base64url; anything else is BadInput."""
+    if not _BASE64URL.fullmatch(text):
+        raise BadInput("not base64url")
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError) as error:
+        raise BadInput("not base64url") from error
+    if encode_base64url(data) != text:  # unused trailing bits must be zero: one spelling for one value
+        raise BadInput("not canonical base64url")
+    return data
+
+
+def digest(data: bytes) -> str:
+    """base64url SHA-256; of a message's compact bytes this is *the hash of the message*."""
+    return encode_base64url(hashlib.sha256(data).digest())
+
+
+def urn(operator: str, role: str, name: str = "") -> str:
+    """`urn:hanbit:<operator>:<role>[:<name>]`, the name of a party in certificates and messages."""
+    return f"urn:hanbit:{operator}:{role}:{name}" if name else f"urn:hanbit:{operator}:{role}"
+
+
+def check(pattern: re.Pattern[str], text: object, what: str) -> str:
+    """Return `text` if it is a string that meets the grammar, else BadInput naming `what`."""
+    if not isinstance(text, str) or not pattern.fullmatch(text):
+        raise BadInput(what)
+    return text

@@ -1,0 +1,48 @@
+"""Money: whole minor units with a currency, and the one spelling of an amount."""
+
+import re
+from dataclasses import dataclass
+
+from hanbit.kernel.errors import BadInput
+
+AMOUNT = re.compile(r"0|[1-9][0-9]{0,14}")
+"""The one spelling of an amount of minor units, ASCII digits only."""
+AMOUNT_MAX = 999_999_999_999_999
+CURRENCY_EXPONENTS = {"KRW": 0, "JPY": 0, "USD": 2, "EUR": 2, "GBP": 2, "CNY": 2, "VND": 0, "KWD": 3}
+"""ISO 4217 minor-unit digits of the currencies that a book may be kept in."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Money:
+    """An amount of whole minor units (won, cent) in one currency; never negative."""
+
+    amount_minor: int
+    currency: str
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.amount_minor <= AMOUNT_MAX:
+            raise BadInput("amount")
+        if self.currency not in CURRENCY_EXPONENTS:
+            raise BadInput("currency")
+
+    @property
+    def text(self) -> str:
+        """The amount as messages spell it."""
+        return str(self.amount_minor)
+
+
+def parse_amount(text: object) -> int:
+    """Minor units from the one spelling `0|[1-9][0-9]{0,14}`; anything else is BadInput."""
+    if not isinstance(text, str) or not AMOUNT.fullmatch(text):
+        raise BadInput("amount")
+    return int(text)
+
+
+def parse_money(amount: object, currency: object) -> Money:
+    """Money above zero from two texts of a message, form or address; anything else is BadInput."""
+    if not isinstance(currency, str) or currency not in CURRENCY_EXPONENTS:
+        raise BadInput("currency")
+    minor = parse_amount(amount)
+    if minor == 0:
+        raise BadInput("amount")
+    return Money(minor, currency)

@@ -1,0 +1,81 @@
+"""The chart of accounts: every kind, its normal side, and whether it may be overdrawn.
+
+Each account carries four counters of whole minor units: debits and credits, pending (held) and posted.
+
+    kind               normal side   limited by
+    customer_bank      credit        its balance
+    customer_card      credit        its balance + credit line (the operator's own card; what is owed is a negative balance)
+    customer_emoney    credit        its balance
+    merchant           credit        its balance
+    operator_cash      debit         -           what the operator holds outside for its customers
+    operator_equity    credit        -           openings and corrections
+"""
+
+from dataclasses import dataclass
+
+from hanbit.kernel.ids import PARTY_ID
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of account: `normal` is "D" or "C"; a limited account never goes below zero counting holds and credit line."""
+
+    name: str
+    normal: str
+    limited: bool
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("customer_bank", "C", limited=True),
+        Kind("customer_card", "C", limited=True),
+        Kind("customer_emoney", "C", limited=True),
+        Kind("merchant", "C", limited=True),
+        Kind("operator_cash", "D", limited=False),
+        Kind("operator_equity", "C", limited=False),
+    )
+}
+CUSTOMER_KINDS = {"bank": "customer_bank", "card": "customer_card", "emoney": "customer_emoney"}
+"""The three kinds of account that a customer may pay from (A13)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerAccount:
+    """An account as the book holds it; amounts are whole minor units of `currency`."""
+
+    id: str
+    kind: str
+    currency: str
+    credit_limit: int = 0
+    debits_pending: int = 0
+    credits_pending: int = 0
+    debits_posted: int = 0
+    credits_posted: int = 0
+
+    @property
+    def balance(self) -> int:
+        """Posted balance on the normal side; negative only for a card that is owed on."""
+        return normal_balance(self.kind, self.debits_posted, self.credits_posted)
+
+    @property
+    def available(self) -> int:
+        """What a payment may still take: posted, minus holds, plus the credit line."""
+        return self.credits_posted - self.debits_posted - self.debits_pending + self.credit_limit
+
+
+def normal_balance(kind: str, debits: int, credits_: int) -> int:
+    """Posted balance on the kind's normal side."""
+    return credits_ - debits if KINDS[kind].normal == "C" else debits - credits_
+
+
+def merchant_account(merchant_id: str, currency: str) -> str:
+    """The ledger account of a merchant in one currency."""
+    if not PARTY_ID.fullmatch(merchant_id):
+        raise AssertionError(merchant_id)
+    return f"merchant:{merchant_id}:{currency}"
+
+
+def operator_account(name: str, currency: str) -> str:
+    """One of the operator's own accounts: `cash` or `equity`."""
+    return f"operator:{name}:{currency}"

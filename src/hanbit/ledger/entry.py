@@ -1,0 +1,45 @@
+"""Journal entries: balanced or impossible.
+
+An entry has two or more postings (legs). A posting moves one account's counters on one side: `pending` changes what is held, `posted`
+what is moved. Over an entry the debit and credit legs are equal, pending with pending and posted with posted, in one currency.
+"""
+
+from dataclasses import dataclass
+
+from hanbit.kernel.money import Money
+
+HOLD, CAPTURE, VOID, TRANSFER = "hold", "capture", "void", "transfer"
+ENTRY_KINDS = (HOLD, CAPTURE, VOID, TRANSFER)
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """One leg: `side` is "D" or "C"; `pending` and `posted` are signed changes in minor units of the entry's currency."""
+
+    account: str
+    side: str
+    pending: int
+    posted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One journal entry. `id` makes it happen at most once; `ends` is the id of the hold that a capture or void ends."""
+
+    id: str
+    kind: str
+    money: Money
+    postings: tuple[Posting, ...]
+    payment: str | None = None
+    ends: str | None = None
+
+    def __post_init__(self) -> None:
+        assert self.kind in ENTRY_KINDS and self.money.amount_minor > 0 and len(self.postings) >= 2, self  # noqa: PLR2004, PT018
+        assert (self.ends is not None) is (self.kind in (CAPTURE, VOID)), self
+        pending = posted = 0
+        for leg in self.postings:
+            assert leg.side in ("D", "C") and (leg.pending or leg.posted), leg  # noqa: PT018
+            sign = 1 if leg.side == "D" else -1
+            pending += sign * leg.pending
+            posted += sign * leg.posted
+        assert pending == 0 and posted == 0, self  # noqa: PT018

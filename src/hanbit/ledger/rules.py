@@ -1,0 +1,55 @@
+"""Which event makes which entry: pure functions from amounts and account ids to balanced entries."""
+
+from hanbit.kernel.money import Money
+from hanbit.ledger.entry import CAPTURE, HOLD, TRANSFER, VOID, Entry, Posting
+
+
+def hold(*, payment: str, attempt: int, source: str, target: str, money: Money) -> Entry:
+    """R7, before R8 leaves: keep `money` of the customer's account for the merchant so that nothing else can spend it."""
+    amount = money.amount_minor
+    return Entry(
+        id=hold_id(payment, attempt),
+        kind=HOLD,
+        money=money,
+        postings=(Posting(source, "D", amount, 0), Posting(target, "C", amount, 0)),
+        payment=payment,
+    )
+
+
+def capture(*, payment: str, attempt: int, source: str, target: str, money: Money) -> Entry:
+    """R10: the held money moves to the merchant; the merchant's signed confirmation is the evidence."""
+    amount = money.amount_minor
+    return Entry(
+        id=f"capture:{payment}",
+        kind=CAPTURE,
+        money=money,
+        postings=(Posting(source, "D", -amount, amount), Posting(target, "C", -amount, amount)),
+        payment=payment,
+        ends=hold_id(payment, attempt),
+    )
+
+
+def void(*, payment: str, attempt: int, source: str, target: str, money: Money) -> Entry:
+    """The hold is released and nothing moves."""
+    amount = money.amount_minor
+    return Entry(
+        id=f"void:{payment}",
+        kind=VOID,
+        money=money,
+        postings=(Posting(source, "D", -amount, 0), Posting(target, "C", -amount, 0)),
+        payment=payment,
+        ends=hold_id(payment, attempt),
+    )
+
+
+def transfer(*, id: str, debit: str, credit: str, money: Money) -> Entry:  # noqa: A002 - the field's own name
+    """A plain transfer: funding an account, a manual entry, a correction."""
+    amount = money.amount_minor
+    return Entry(
+        id=id, kind=TRANSFER, money=money, postings=(Posting(debit, "D", 0, amount), Posting(credit, "C", 0, amount))
+    )
+
+
+def hold_id(payment: str, attempt: int) -> str:
+    """The id of an attempt's hold."""
+    return f"hold:{payment}:{attempt}"

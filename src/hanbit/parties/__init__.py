@@ -1,0 +1,1 @@
+"""Who takes part: customers with their accounts and devices, merchants, and the keys that are registered for each."""

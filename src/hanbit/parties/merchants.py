@@ -1,0 +1,95 @@
+"""Merchants: who is paid, how their orders come, and where their customers return to."""
+
+import json
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from hanbit.db.change import Append, Put
+from hanbit.db.reading import Reader, Row
+from hanbit.kernel import ids
+from hanbit.kernel.errors import BadInput
+from hanbit.kernel.money import CURRENCY_EXPONENTS
+from hanbit.ledger.chart import merchant_account
+from hanbit.parties.customers import ledger_account
+
+NAME_MAX = 60
+TELEPHONE = re.compile(r"\+?[0-9][0-9 -]{4,20}")
+URL_MAX = 500
+ORIGINS_MAX = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Merchant:
+    """A shop that may be paid; `orders` is "signed" or "plain" (the document's own form), by registration."""
+
+    id: str
+    version: int
+    name: str
+    telephone: str
+    state: str
+    orders: str
+    currency: str
+    return_url: str
+    return_origins: str
+
+    def allows_return(self, url: str) -> bool:
+        """Whether this exact address lies on a registered origin."""
+        return origin_of(url) in json.loads(self.return_origins)
+
+
+def _merchant(row: Row | None) -> Merchant | None:
+    return None if row is None else Merchant(**{name: row[name] for name in Merchant.__slots__})
+
+
+def by_id(reader: Reader, merchant_id: str) -> Merchant | None:
+    """The merchant with this id."""
+    return _merchant(reader.one("SELECT * FROM merchants WHERE id = ?", merchant_id))
+
+
+def origin_of(url: str) -> str | None:
+    """Scheme, host and port of a return address, or None if it is none: https, or http under .localhost, no user, no fragment."""
+    if len(url) > URL_MAX or not url.isascii() or not url.isprintable() or any(sign in url for sign in " \\\"<>^`{|}"):
+        return None
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    host = parts.hostname or ""
+    local = host == "localhost" or host.endswith(".localhost")
+    if not host or parts.username is not None or parts.password is not None or parts.fragment or "#" in url:
+        return None
+    if parts.scheme != "https" and not (parts.scheme == "http" and local):
+        return None
+    return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
+
+
+def new_merchant(
+    *, merchant_id: str, name: str, telephone: str, orders: str, currency: str, return_url: str, at: int
+) -> tuple[Put, Append]:
+    """The rows of a new merchant and of its empty ledger account."""
+    ids.check(ids.PARTY_ID, merchant_id, "merchant id: 1 to 32 of a-z, 0-9 and inner hyphens")
+    if not 1 <= len(name.strip()) <= NAME_MAX or not name.isprintable():
+        raise BadInput("name: 1 to 60 characters")
+    if not TELEPHONE.fullmatch(telephone):
+        raise BadInput("telephone: digits, spaces and hyphens")
+    if orders not in ("signed", "plain"):
+        raise BadInput("orders: signed or plain")
+    if currency not in CURRENCY_EXPONENTS:
+        raise BadInput("currency")
+    origin = origin_of(return_url)
+    if origin is None:
+        raise BadInput("return address: https, no user, no fragment")
+    row: dict[str, str | int | None] = {
+        "id": merchant_id,
+        "name": name.strip(),
+        "telephone": telephone,
+        "state": "active",
+        "orders": orders,
+        "currency": currency,
+        "return_url": return_url,
+        "return_origins": json.dumps([origin]),
+        "created_at": at,
+    }
+    return Put("merchants", row, version=0), ledger_account(merchant_account(merchant_id, currency), "merchant", currency, limited=True)

@@ -1,0 +1,71 @@
+"""The keys that are registered for each party: a message's certificate only selects one of them."""
+
+import json
+from collections.abc import Sequence
+
+from hanbit.crypto import certificates
+from hanbit.crypto.certificates import VerifiedCertificate
+from hanbit.db.change import Put
+from hanbit.db.reading import Reader
+from hanbit.kernel.errors import ProtocolViolation
+from hanbit.protocols.signed import RegisteredKey, decode_chain, encode_der
+
+_KEYS_KEPT = 4096
+
+
+class Registry:
+    """The gateway's trust: certificates that the operator issued, in the book; revocation is read anew each time."""
+
+    def __init__(self, reader: Reader, root: bytes, operator: str) -> None:
+        self._reader = reader
+        self._root = root
+        self._operator = operator
+        self._verified: dict[str, VerifiedCertificate] = {}
+
+    def key(self, kid: str, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
+        """The registered key with this kid; `chain`, where a message carries one, must be the registered chain."""
+        row = self._reader.one("SELECT chain, revoked_at FROM certificates WHERE kid = ?", kid)
+        if row is None:
+            raise ProtocolViolation("unknown_key", "no such key is registered")
+        known = self._verified.get(kid)
+        if known is None:
+            known = certificates.verify_chain(decode_chain(json.loads(row["chain"])), root=self._root, at=at, operator=self._operator)
+            if len(self._verified) >= _KEYS_KEPT:
+                self._verified.clear()
+            self._verified[kid] = known
+        if chain and chain != known.chain:
+            raise ProtocolViolation("unknown_key", "not the registered chain")
+        return RegisteredKey(
+            kid=kid,
+            urn=known.urn,
+            purpose=known.purpose,
+            public=known.public,
+            not_before=known.not_before,
+            not_after=known.not_after,
+            revoked_at=row["revoked_at"],
+        )
+
+    def chain_texts(self, kid: str) -> list[str]:
+        """The registered chain in base64 DER, leaf first, to hand to customers beside an order."""
+        row = self._reader.one("SELECT chain FROM certificates WHERE kid = ?", kid)
+        return [] if row is None else list(json.loads(row["chain"]))
+
+
+def certificate_put(chain: Sequence[bytes], *, root: bytes, operator: str, at: int) -> Put:
+    """The row that registers a certificate which the operator has just issued."""
+    certificate = certificates.verify_chain(tuple(chain), root=root, at=at, operator=operator)
+    return Put(
+        "certificates",
+        {
+            "kid": certificate.kid,
+            "urn": certificate.urn,
+            "purpose": certificate.purpose,
+            "chain": json.dumps([encode_der(der) for der in chain]),
+            "serial": str(certificate.serials[0]),
+            "not_before": certificate.not_before,
+            "not_after": certificate.not_after,
+            "issued_at": at,
+            "revoked_at": None,
+        },
+        version=0,
+    )

@@ -1,0 +1,108 @@
+"""THE TABLE: (state, event) → state, journal rule, evidence. A payment changes only by a row of this page; diagrams and pages are drawn from it.
+
+A missing row is the error: `step` refuses it and nothing changes.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hanbit.kernel.errors import WrongState
+
+
+class State(StrEnum):
+    """Where a payment stands. The last four are final for its tid."""
+
+    NEW = "new"
+    """Not in the book yet: nothing sealed has been opened for this tid."""
+    OPEN = "open"
+    """Attempts are possible until `pay_by`; no merchant has been asked."""
+    AUTHORIZED = "authorized"
+    """The money is held and the notice is stored; only the merchant's answer or the deadline decides now."""
+    CAPTURED = "captured"
+    REFUSED = "refused"
+    VOIDED = "voided"
+    CLOSED = "closed"
+
+
+FINAL = frozenset({State.CAPTURED, State.REFUSED, State.VOIDED, State.CLOSED})
+
+
+class Event(StrEnum):
+    """What can happen to a payment; past tense."""
+
+    OPENED = "opened"
+    DECLINED = "declined"
+    ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    CUSTOMER_CANCELLED = "customer_cancelled"
+    PAY_BY_PASSED = "pay_by_passed"
+    AUTHORIZED = "authorized"
+    MERCHANT_CONFIRMED = "merchant_confirmed"
+    MERCHANT_REFUSED = "merchant_refused"
+    HOLD_EXPIRED = "hold_expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One row: the next state, the rule of `ledger/rules.py` that makes the entry, the typs of the messages stored with it."""
+
+    to: State
+    rule: str | None
+    evidence: tuple[str, ...]
+
+
+TABLE: dict[State, dict[Event, Transition]] = {
+    State.NEW: {
+        Event.OPENED: Transition(State.OPEN, None, ("order", "keys")),
+    },
+    State.OPEN: {
+        Event.DECLINED: Transition(State.OPEN, None, ("keys",)),
+        Event.ATTEMPTS_EXHAUSTED: Transition(State.CLOSED, None, ("keys", "closed")),
+        Event.CUSTOMER_CANCELLED: Transition(State.CLOSED, None, ("closed",)),
+        Event.PAY_BY_PASSED: Transition(State.CLOSED, None, ("closed",)),
+        Event.AUTHORIZED: Transition(State.AUTHORIZED, "hold", ("keys", "consent", "notice")),
+    },
+    State.AUTHORIZED: {
+        Event.MERCHANT_CONFIRMED: Transition(State.CAPTURED, "capture", ("confirmation", "settled", "receipt")),
+        Event.MERCHANT_REFUSED: Transition(State.REFUSED, "void", ("refusal", "voided")),
+        Event.HOLD_EXPIRED: Transition(State.VOIDED, "void", ("voided",)),
+    },
+    State.CAPTURED: {},
+    State.REFUSED: {},
+    State.VOIDED: {},
+    State.CLOSED: {},
+}
+
+ATTEMPTS_MAX = 5
+"""The fifth declined attempt closes the payment."""
+
+DECLINE_REASONS = (
+    "wrong_factor",
+    "factor_waits",
+    "unknown_account",
+    "no_funds",
+    "account_suspended",
+    "customer_suspended",
+    "merchant_suspended",
+    "unsigned_limit",
+    "limit",
+)
+"""Why an attempt was declined (50); only `no_funds` and the suspensions are told, and only after the factor was right."""
+
+IN_MERCHANT_WORDS = {
+    State.NEW: "unknown",
+    State.OPEN: "open",
+    State.AUTHORIZED: "in_progress",
+    State.CAPTURED: "settled",
+    State.REFUSED: "voided",
+    State.VOIDED: "voided",
+    State.CLOSED: "closed",
+}
+"""The state as `status` (RQ) tells it to the merchant."""
+
+
+def step(state: State, event: Event) -> Transition:
+    """The row for this event in this state, or WrongState."""
+    row = TABLE[state].get(event)
+    if row is None:
+        raise WrongState(f"{event} is not possible when the payment is {state}")
+    return row

@@ -1,0 +1,1 @@
+"""Sans-IO roles and formats of both checkouts: no socket, no clock, no database."""

@@ -1,0 +1,36 @@
+"""The base of all signed messages: the claims each carries and the grammars of their fields."""
+
+from typing import Annotated, ClassVar
+
+import msgspec
+
+VERSION = 1
+
+Urn = Annotated[str, msgspec.Meta(pattern=r"^urn:hanbit:[a-z0-9-]{1,32}(:[A-Za-z0-9_-]{1,64}){1,3}$", max_length=200)]
+Token = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22}$")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
+Tid = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22,64}$")]
+Amount = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,14})$")]
+Currency = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$")]
+Instant = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
+Code = Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,40}$")]
+Text = Annotated[str, msgspec.Meta(max_length=200)]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What every signed message says: version, who to whom, a number of its own and when."""
+
+    v: int
+    iss: Urn
+    aud: Urn
+    jti: Token
+    iat: Instant
+
+    TYP: ClassVar[str]
+    """The protected header's `typ`."""
+    SENDER: ClassVar[str]
+    """The role in the `iss` URN."""
+    PURPOSE: ClassVar[str]
+    """The purpose that the signer's certificate must have."""
+    BARE: ClassVar[bool] = False
+    """True for an order: its header carries no `x5c`, so that one order has one hash."""

@@ -1,0 +1,219 @@
+"""The messages that only the private line knows, and the matching of answers to requests, used by both ends.
+
+Matching goes by hashes of bytes alone: a request is remembered under the hash of what was sent, an answer names that hash in its `req`.
+Nothing is verified here. The peer at the other end of the connection is known by its certificate, so a false answer can only be the
+peer's own, and the role that asked refuses it. A slot takes the first answer; a second, better one then answers nobody who waits, is
+reported as such and goes the way of every frame that the peer sends by itself, so a refused first answer never blocks it.
+"""
+
+import re
+from functools import lru_cache
+from typing import ClassVar, NamedTuple, Protocol
+
+import msgspec
+
+from hanbit.kernel import ids
+from hanbit.kernel.errors import BadInput, HanbitError, ProtocolViolation, Unavailable
+from hanbit.protocols.fields import Code, Digest, Instant, Message, Text, Token
+
+FRAME_MAX = 64 * 1024
+"""Bytes of one frame: a JWS, or (D6) a JWS, one line feed and an envelope."""
+HELLO_LIFETIME_S = 120
+OFFSET_MAX_S = 60
+"""With clocks further apart than this the line counts as down."""
+_HEADER_MAX = 16 * 1024
+_HEADERS_KEPT = 512
+_TYP = re.compile(r"hanbit-[a-z-]{1,40}")
+_AFTER_HEADER = re.compile(r"([A-Za-z0-9_-]{2,})\.[A-Za-z0-9_-]{86}(?:\n[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){4})?")
+"""Payload, an ES256 signature (64 bytes) and, after a line feed, the five parts of a JWE."""
+
+ACKNOWLEDGED_MAX = 100
+"""One acknowledgement answers at most so many outcomes."""
+
+
+class HelloFromMerchant(Message, frozen=True, kw_only=True):
+    """The first frame from the merchant: its clock, and the last checkpoint that it holds."""
+
+    TYP: ClassVar[str] = "hanbit-hello"
+    SENDER: ClassVar[str] = "merchant"
+    PURPOSE: ClassVar[str] = "merchant-sign"
+    nonce: Token
+    time: Instant
+    exp: Instant
+    checkpoint: Digest | None = None
+
+
+class HelloFromGateway(Message, frozen=True, kw_only=True):
+    """The first frame from the gateway."""
+
+    TYP: ClassVar[str] = "hanbit-hello"
+    SENDER: ClassVar[str] = "gateway"
+    PURPOSE: ClassVar[str] = "gateway-sign"
+    nonce: Token
+    time: Instant
+    exp: Instant
+    checkpoint: Digest | None = None
+
+
+class Acknowledgement(Message, frozen=True, kw_only=True):
+    """The merchant has stored these outcomes (hashes of settled, voided and closed messages)."""
+
+    TYP: ClassVar[str] = "hanbit-acknowledgement"
+    SENDER: ClassVar[str] = "merchant"
+    PURPOSE: ClassVar[str] = "merchant-sign"
+    req: tuple[Digest, ...]
+
+
+class RefusedByGateway(Message, frozen=True, kw_only=True):
+    """A well-formed frame was not accepted; the line stays."""
+
+    TYP: ClassVar[str] = "hanbit-refused"
+    SENDER: ClassVar[str] = "gateway"
+    PURPOSE: ClassVar[str] = "gateway-sign"
+    req: Digest
+    code: Code
+    message: Text = ""
+
+
+class RefusedByMerchant(Message, frozen=True, kw_only=True):
+    """A well-formed frame was not accepted; the line stays."""
+
+    TYP: ClassVar[str] = "hanbit-refused"
+    SENDER: ClassVar[str] = "merchant"
+    PURPOSE: ClassVar[str] = "merchant-sign"
+    req: Digest
+    code: Code
+    message: Text = ""
+
+
+MESSAGES: tuple[type[Message], ...] = (HelloFromMerchant, HelloFromGateway, Acknowledgement, RefusedByGateway, RefusedByMerchant)
+
+
+class Frame(NamedTuple):
+    """What routing needs of a frame, unverified: its typ and the hashes of the requests that it says it answers."""
+
+    typ: str
+    answers: tuple[str, ...]
+
+
+class Slot(Protocol):
+    """Where an answer is put: an `asyncio.Future[str]`, or anything that looks like one."""
+
+    def done(self) -> bool:
+        """True once somebody has put something in, or nobody waits any longer."""
+        ...
+
+    def set_result(self, result: str, /) -> None:
+        """Put the answer in."""
+        ...
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Say why there is no answer."""
+        ...
+
+
+class Matching:
+    """The requests of one connection that wait for their answers."""
+
+    def __init__(self, pending_max: int) -> None:
+        self._pending_max = pending_max
+        self._slots: dict[str, list[Slot]] = {}
+        self._pending = 0
+        self.unsolicited = 0
+        """Answers for which nobody waited: late, repeated, or never asked for. An acknowledgement (a list) is not counted."""
+
+    def __len__(self) -> int:
+        return self._pending
+
+    def expect(self, request: str, slot: Slot) -> None:
+        """Keep `slot` for the answer to the request with this hash; the same request may wait in several slots."""
+        if self._pending >= self._pending_max:
+            raise Unavailable("too many requests wait for an answer")
+        self._pending += 1
+        slots = self._slots.get(request)
+        if slots is None:
+            self._slots[request] = [slot]
+        else:
+            slots.append(slot)
+
+    def forget(self, request: str, slot: Slot) -> None:
+        """Nobody waits in this slot any longer."""
+        slots = self._slots.get(request, [])
+        if slot in slots:
+            slots.remove(slot)
+            self._pending -= 1
+            if not slots:
+                del self._slots[request]
+
+    def answer(self, answers: tuple[str, ...], message: str) -> bool:
+        """Put the unverified message into every slot that waits for it; False if it answers anything for which nobody waits."""
+        solicited = bool(answers)
+        for request in answers:
+            slots = self._slots.pop(request, None)
+            if slots is None:
+                solicited = False
+                continue
+            self._pending -= len(slots)
+            for slot in slots:
+                if not slot.done():
+                    slot.set_result(message)
+        if not solicited and len(answers) == 1:
+            self.unsolicited += 1
+        return solicited
+
+    def fail(self, error: HanbitError) -> None:
+        """The connection is gone: nothing that waits will be answered."""
+        slots, self._slots, self._pending = self._slots, {}, 0
+        for slot in (slot for waiting in slots.values() for slot in waiting):
+            if not slot.done():
+                slot.set_exception(error)
+
+
+def read_frame(unverified: str) -> Frame:
+    """Take apart what routing needs; ProtocolViolation if these bytes are no JWS (with or without an envelope) of known shape."""
+    header, dot, rest = unverified.partition(".")
+    match = _AFTER_HEADER.fullmatch(rest)
+    if not dot or match is None or len(header) > _HEADER_MAX or len(unverified) > FRAME_MAX:
+        raise ProtocolViolation("shape", "no JWS of known shape")
+    typ = _read_typ(header)
+    try:
+        payload = ids.decode_base64url(match[1])
+    except BadInput as error:
+        raise ProtocolViolation("shape", "payload") from error
+    return Frame(typ, request_hashes(payload))
+
+
+def frame_hash(frame: str) -> str:
+    """The name by which an answer refers to this frame: the hash of its message, without the envelope that may follow."""
+    return ids.digest(frame.partition("\n")[0].encode("ascii"))
+
+
+def request_hashes(payload: bytes) -> tuple[str, ...]:
+    """The hashes in the unverified payload's `req`, for routing only; empty where there is none or it has another shape."""
+    try:
+        req = msgspec.json.decode(payload, type=_Routed).req
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return ()
+    if isinstance(req, str):
+        return (req,)
+    return req if req is not None and len(req) <= ACKNOWLEDGED_MAX else ()
+
+
+class _Routed(msgspec.Struct):
+    req: str | tuple[str, ...] | None = None
+
+
+class _Typed(msgspec.Struct):
+    typ: str
+
+
+@lru_cache(maxsize=_HEADERS_KEPT)
+def _read_typ(header: str) -> str:
+    """A party's header of one typ is the same bytes every time, so each is read once."""
+    try:
+        typ = msgspec.json.decode(ids.decode_base64url(header), type=_Typed).typ
+    except (BadInput, msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ProtocolViolation("shape", "header") from error
+    if not _TYP.fullmatch(typ):
+        raise ProtocolViolation("shape", "typ")
+    return typ

@@ -1,0 +1,1 @@
+"""Document A, the redirect checkout: its messages and its three roles."""

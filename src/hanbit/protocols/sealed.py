@@ -1,0 +1,202 @@
+"""Sealed messages, PBkb(SK) and SK(…): what the customer's payment program sends so that only the gateway can read it.
+
+`key` carries a fresh SK to the gateway-seal key; `login` and `pay` are sealed under two keys derived from SK. Each `login` and `pay`
+travels with its `key`, so that the gateway keeps no SK. Sealed bytes are not evidence: only their hash is kept.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+
+from hanbit.crypto import envelopes
+from hanbit.kernel import ids
+from hanbit.kernel.errors import BadInput, ProtocolViolation
+from hanbit.protocols.fields import Amount, Currency, Digest, Tid, Token, Urn
+
+SEALED_MAX = 16 * 1024
+"""Bytes of one sealed message."""
+SECRET_BYTES = 32
+KEY_TYP, LOGIN_TYP, PAY_TYP, ENROL_TYP = "hanbit-key", "hanbit-login", "hanbit-pay", "hanbit-enrol"
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKey:
+    """SK, bound to one opening (ctx, n) and one tid; in memory only."""
+
+    secret: bytes = field(repr=False)
+    ctx: str
+    n: str
+    tid: str
+
+
+class Core(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the customer approves: exactly this amount, to this merchant, for this order, from this account."""
+
+    v: int
+    gateway: Urn
+    merchant: Urn
+    tid: Tid
+    order: Digest
+    amount: Amount
+    currency: Currency
+    account: str
+    salt: Digest
+    ctx: Token
+
+
+class Auth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the customer proves who he is: `method` is password, device, passkey or code."""
+
+    method: str
+    value: str
+    salt: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """R7 opened: SK(PI, TID, AMOUNT). `core_text` are the exact bytes that a consent signs."""
+
+    core: Core
+    core_text: str
+    auth: Auth
+    auth_hash: str
+    number: str | None
+    sealed_hash: str
+
+    @property
+    def core_hash(self) -> str:
+        """base64url SHA-256 of the core's bytes."""
+        return ids.digest(self.core_text.encode("utf-8"))
+
+
+class _KeyPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    sk: Digest
+    ctx: Token
+    n: Digest
+    tid: Tid
+
+
+class _PayPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    core: str
+    auth: str
+    number: str | None = None
+    number_salt: Digest | None = None
+
+
+def seal_key(public: EllipticCurvePublicKey, kid: str, *, ctx: str, n: str, tid: str) -> tuple[SessionKey, str]:
+    """Customer: make SK and seal it to the gateway-seal key (PBkb(SK))."""
+    secret = secrets.token_bytes(SECRET_BYTES)
+    payload = msgspec.json.encode(_KeyPayload(sk=ids.encode_base64url(secret), ctx=ctx, n=n, tid=tid))
+    return SessionKey(secret, ctx, n, tid), envelopes.seal_to_key(public, kid, payload, KEY_TYP)
+
+
+def open_key(unverified: str, private: EllipticCurvePrivateKey, kid: str, *, ctx: str, n: str, tid: str) -> SessionKey:
+    """Gateway: recover SK; whatever is wrong is one ProtocolViolation("sealed")."""
+    _limit(unverified)
+    payload = _decode(envelopes.open_with_key(unverified, private, typ=KEY_TYP, expected_kid=kid), _KeyPayload)
+    if (payload.ctx, payload.n, payload.tid) != (ctx, n, tid):
+        raise ProtocolViolation("sealed")
+    return SessionKey(_secret(payload.sk), ctx, n, tid)
+
+
+def seal(session: SessionKey, typ: str, plain: dict[str, Any], sequence: int) -> str:
+    """Customer: SK(ID, password) or SK(PI, TID, AMOUNT) as `typ` hanbit-login or hanbit-pay."""
+    header: dict[str, str | int] = {"typ": typ, "ctx": session.ctx, "sequence": sequence, "tid": session.tid}
+    return envelopes.seal_with_secret(_key_for(session, typ), msgspec.json.encode(plain), header)
+
+
+def open_sealed(unverified: str, session: SessionKey, typ: str) -> bytes:
+    """Gateway: the plaintext of a message of this session and typ; whatever is wrong is one ProtocolViolation("sealed")."""
+    _limit(unverified)
+    header, plain = envelopes.open_with_secret(unverified, _key_for(session, typ))
+    if (header.get("typ"), header.get("ctx"), header.get("tid")) != (typ, session.ctx, session.tid):
+        raise ProtocolViolation("sealed")
+    return plain
+
+
+def open_login(unverified: str, session: SessionKey) -> dict[str, Any]:
+    """R5: the plaintext object of a login; its members are checked by the sign-in."""
+    plain = _decode(open_sealed(unverified, session, LOGIN_TYP), dict[str, Any])
+    if not isinstance(plain.get("method"), str):
+        raise ProtocolViolation("sealed")
+    return plain
+
+
+def pay_plain(core_text: str, auth_text: str, *, number: str | None = None, number_salt: bytes | None = None) -> dict[str, Any]:
+    """Customer: the plaintext of `pay`."""
+    plain: dict[str, Any] = {"core": core_text, "auth": auth_text}
+    if number is not None and number_salt is not None:
+        plain |= {"number": number, "number_salt": ids.encode_base64url(number_salt)}
+    return plain
+
+
+def open_pay(unverified: str, session: SessionKey) -> Instruction:
+    """R7: core and authenticator; a typed number is compared with its commitment in the core."""
+    payload = _decode(open_sealed(unverified, session, PAY_TYP), _PayPayload)
+    core = _decode(payload.core.encode("utf-8"), Core)
+    auth = _decode(payload.auth.encode("utf-8"), Auth)
+    if core.v != 1 or core.ctx != session.ctx or core.tid != session.tid:
+        raise ProtocolViolation("sealed")
+    if (payload.number is None) != (not core.account.startswith("typed:")):
+        raise ProtocolViolation("sealed")
+    if payload.number is not None:
+        if payload.number_salt is None or core.account != typed_account(payload.number, _secret(payload.number_salt)):
+            raise ProtocolViolation("sealed")
+    return Instruction(
+        core=core,
+        core_text=payload.core,
+        auth=auth,
+        auth_hash=ids.digest(payload.auth.encode("utf-8")),
+        number=payload.number,
+        sealed_hash=ids.digest(unverified.encode("ascii")),
+    )
+
+
+def typed_account(number: str, salt: bytes) -> str:
+    """How a core names a typed account or card number without holding it: a salted commitment whose salt is not kept."""
+    return "typed:" + ids.encode_base64url(hashlib.sha256(b"hanbit1 account\0" + salt + number.encode("utf-8")).digest())
+
+
+def code_value(enrolled_secret: bytes, session: SessionKey, core_hash: str) -> str:
+    """The one-time code by session key (A24): a MAC under a key from the enrolled secret and SK, over the hash of the core."""
+    key = envelopes.derive(enrolled_secret, salt=session.secret, info=b"hanbit1 code" + session.ctx.encode("ascii"))
+    return ids.encode_base64url(envelopes.mac(key, ids.decode_base64url(core_hash)))
+
+
+def consent_challenge(core_hash: str) -> bytes:
+    """The passkey's challenge for a payment: bound to amount, payee, order and account through the core."""
+    return hashlib.sha256(b"hanbit1 consent\0" + ids.decode_base64url(core_hash)).digest()
+
+
+def login_challenge(ctx: str, n: str) -> bytes:
+    """The passkey's challenge for a login: bound to this opening."""
+    return hashlib.sha256(b"hanbit1 login\0" + ctx.encode("ascii") + n.encode("ascii")).digest()
+
+
+def _key_for(session: SessionKey, typ: str) -> bytes:
+    info = {LOGIN_TYP: b"hanbit1 login", PAY_TYP: b"hanbit1 pay"}[typ]
+    salt = hashlib.sha256(session.ctx.encode("ascii") + session.n.encode("ascii")).digest()
+    return envelopes.derive(session.secret, salt=salt, info=info)
+
+
+def _secret(text: str) -> bytes:
+    try:
+        return ids.decode_base64url(text)
+    except BadInput as error:
+        raise ProtocolViolation("sealed") from error
+
+
+def _limit(unverified: str) -> None:
+    if len(unverified) > SEALED_MAX or not unverified.isascii():
+        raise ProtocolViolation("sealed")
+
+
+def _decode(data: bytes, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
+        raise ProtocolViolation("sealed") from error

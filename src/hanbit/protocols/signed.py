@@ -1,0 +1,310 @@
+"""Signed messages: exact bytes, a signature and a certificate (JWS compact, ES256); only `sign` and `verify` make a SignedMessage.
+
+The protected header is exactly `alg, typ, kid, x5c` (an order: `alg, typ, kid`). The signature covers the bytes that were sent and
+nobody serialises them again. `verify` checks, in this order, what needs neither a database nor a business rule:
+
+ 1. size
+ 2. three canonical base64url segments
+ 3. header as allowed for this typ, no other member
+ 4. typ fits the place
+ 5. key selected by kid among the registered keys of the sender, x5c the registered chain
+ 6. purpose, dates and revocation of that key
+ 7. signature
+ 8. sender: `iss` is the key's owner and, where the bytes came straight from a peer, that peer
+ 9. audience = me
+10. `iat` not in the future beyond the tolerance
+11. strict JSON: no duplicate names, no floats, exactly the claims of the typ
+
+Signature before claims: nothing of an unsigned payload is interpreted, apart from its `typ`.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+
+from hanbit.crypto import certificates, keys, signatures
+from hanbit.kernel import ids
+from hanbit.kernel.errors import BadInput, ProtocolViolation
+from hanbit.protocols.fields import VERSION, Message
+
+MESSAGE_MAX = 32 * 1024
+"""Bytes of one compact message."""
+HEADER_MAX = 16 * 1024
+CHAIN_MAX = 3
+FUTURE_TOLERANCE_S = 120
+"""How far ahead of our clock a peer's `iat` may lie."""
+_HEADERS_KEPT = 4096
+_KEYS_KEPT = 4096
+
+T = TypeVar("T", bound=Message)
+T_co = TypeVar("T_co", bound=Message, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredKey:
+    """A public key that is registered for a party and a purpose; a message only selects it."""
+
+    kid: str
+    urn: str
+    purpose: str
+    public: EllipticCurvePublicKey
+    not_before: int
+    not_after: int
+    revoked_at: int | None = None
+
+
+class Trust(Protocol):
+    """Who may have signed: finds the registered key that a header names."""
+
+    def key(self, kid: str, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
+        """The registered key with this kid, or ProtocolViolation; `chain` is the header's x5c (leaf first), empty for an order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A private key with its certificate chain: what a party signs with."""
+
+    urn: str
+    purpose: str
+    kid: str
+    chain: tuple[bytes, ...]
+    key: EllipticCurvePrivateKey = field(repr=False)
+
+    @classmethod
+    def load(cls, chain_path: Path, key_path: Path, *, urn: str, purpose: str) -> "Signer":
+        """Read a chain (PEM, leaf first, without the root) and its key."""
+        chain = certificates.load_chain_pem(chain_path)
+        return cls(urn=urn, purpose=purpose, kid=certificates.kid(chain[0]), chain=chain, key=keys.load_key(key_path))
+
+
+@dataclass(frozen=True, slots=True)
+class SignedMessage(Generic[T_co]):
+    """A message whose bytes and signer are known good; `hash` is the name by which others refer to it."""
+
+    compact: str
+    hash: str
+    kid: str
+    claims: T_co
+
+
+class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    alg: str
+    typ: str
+    kid: str
+    x5c: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _ParsedHeader:
+    typ: str
+    kid: str
+    chain: tuple[bytes, ...]
+
+
+class PinnedTrust:
+    """A merchant's and a wallet's trust: the chain in the message must lead to the pinned root and name the expected party."""
+
+    def __init__(
+        self, root: bytes, operator: str, *, urn: str | None = None, revoked: Callable[[], frozenset[int]] = frozenset
+    ) -> None:
+        self._root = root
+        self._operator = operator
+        self._urn = urn
+        self._revoked = revoked
+        self._verified: dict[str, certificates.VerifiedCertificate] = {}
+
+    def key(self, kid: str, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
+        """The key of the verified chain; known chains are kept, dates and revocation are looked at every time."""
+        certificate = self._verified.get(kid)
+        if certificate is None or certificate.chain != chain:
+            if not chain or certificates.kid(chain[0]) != kid:
+                _violation("unknown_key", "kid is not the certificate's")
+            certificate = certificates.verify_chain(chain, root=self._root, at=at, operator=self._operator)
+            if len(self._verified) >= _KEYS_KEPT:
+                self._verified.clear()
+            self._verified[kid] = certificate
+        if self._urn is not None and certificate.urn != self._urn:
+            _violation("unknown_key", "not the party that is pinned here")
+        revoked = not self._revoked().isdisjoint(certificate.serials)
+        return RegisteredKey(
+            kid=kid,
+            urn=certificate.urn,
+            purpose=certificate.purpose,
+            public=certificate.public,
+            not_before=certificate.not_before,
+            not_after=certificate.not_after,
+            revoked_at=at if revoked else None,
+        )
+
+
+def sign(claims: T, signer: Signer) -> SignedMessage[T]:
+    """Sign the claims once; the returned bytes are stored before they are sent."""
+    if signer.purpose != claims.PURPOSE or signer.urn != claims.iss:
+        raise AssertionError(f"{signer.urn} ({signer.purpose}) cannot sign {claims.TYP} of {claims.iss}")
+    signed = f"{_header_segment(signer.kid, claims.TYP, () if claims.BARE else signer.chain)}.{ids.encode_base64url(msgspec.json.encode(claims))}"
+    signature = signatures.sign(signer.key, signed.encode("ascii"))
+    compact = f"{signed}.{ids.encode_base64url(signature)}"
+    return SignedMessage(compact=compact, hash=ids.digest(compact.encode("ascii")), kid=signer.kid, claims=claims)
+
+
+def verify(
+    unverified: str | bytes, kind: type[T], *, trust: Trust, audience: str, at: int, sender: str | None = None
+) -> SignedMessage[T]:
+    """Check rules 1 to 11 and return the message; raises ProtocolViolation naming the broken rule, and nothing else.
+
+    `sender` is the peer that handed over the bytes, None where a third party carries them. `exp` and replays are the role's business.
+    """
+    compact, signed, header, payload, signature = _take_apart(unverified)
+    if header.typ != kind.TYP:
+        _violation("typ", f"{header.typ!r} where {kind.TYP!r} is expected")
+    if kind.BARE is bool(header.chain):
+        _violation("header", "x5c")
+    key = trust.key(header.kid, header.chain, at)
+    if key.kid != header.kid or key.purpose != kind.PURPOSE:
+        _violation("purpose", f"a {key.purpose} key cannot sign {kind.TYP}")
+    if not key.not_before <= at <= key.not_after:
+        _violation("certificate_dates")
+    if key.revoked_at is not None and key.revoked_at <= at:
+        _violation("revoked")
+    signatures.verify(key.public, signed, signature)
+    claims = _strict_json(payload, kind)
+    if claims.v != VERSION:
+        _violation("version")
+    if claims.iss != key.urn or (sender is not None and claims.iss != sender):
+        _violation("sender", claims.iss)
+    if claims.aud != audience:
+        _violation("aud", claims.aud)
+    if claims.iat > at + FUTURE_TOLERANCE_S:
+        _violation("iat")
+    return SignedMessage(compact=compact, hash=ids.digest(compact.encode("ascii")), kid=header.kid, claims=claims)
+
+
+def head(signer: Signer, audience: str, at: int) -> dict[str, Any]:
+    """The claims that every message has, for a new message of this signer."""
+    return {"v": VERSION, "iss": signer.urn, "aud": audience, "jti": ids.new_token(), "iat": at}
+
+
+def peek_typ(unverified: str | bytes) -> str:
+    """The header's typ, to route by; raises ProtocolViolation if these bytes are no JWS of the known shape."""
+    return _take_apart(unverified)[2].typ
+
+
+def peek_chain(unverified: str | bytes) -> tuple[bytes, ...]:
+    """The header's certificates, to keep beside a message; says nothing about their worth."""
+    return _take_apart(unverified)[2].chain
+
+
+def split(compact: str) -> tuple[str, str, str]:
+    """The header segment, the decoded payload text and the signature segment of a SignedMessage's bytes, for the store."""
+    header, payload, signature = compact.split(".")
+    return header, ids.decode_base64url(payload).decode("utf-8"), signature
+
+
+def join(header: str, payload: str, signature: str) -> str:
+    """The very bytes that `split` took apart."""
+    return f"{header}.{ids.encode_base64url(payload.encode('utf-8'))}.{signature}"
+
+
+def verify_compact(unverified: str | bytes, public: EllipticCurvePublicKey) -> bytes:
+    """The payload of a compact ES256 JWS under one known key, header rules included (used on published test vectors)."""
+    _, signed, _, payload, signature = _take_apart(unverified)
+    signatures.verify(public, signed, signature)
+    return payload
+
+
+def _take_apart(unverified: str | bytes) -> tuple[str, bytes, _ParsedHeader, bytes, bytes]:
+    if len(unverified) > MESSAGE_MAX:
+        _violation("size")
+    try:
+        compact = unverified.decode("ascii") if isinstance(unverified, bytes) else unverified
+        raw = compact.encode("ascii")
+    except UnicodeError:
+        _violation("shape", "not ASCII")
+    segments = compact.split(".")
+    if len(segments) != 3:  # noqa: PLR2004 - RFC 7515 section 7.1: header, payload, signature
+        _violation("shape", "not three segments")
+    try:
+        header = _parse_header(segments[0])
+        payload = ids.decode_base64url(segments[1])
+        signature = ids.decode_base64url(segments[2])
+    except BadInput as error:
+        raise ProtocolViolation("shape", error.detail) from error
+    return compact, raw[: len(segments[0]) + 1 + len(segments[1])], header, payload, signature
+
+
+@lru_cache(maxsize=_HEADERS_KEPT)
+def _parse_header(segment: str) -> _ParsedHeader:
+    if len(segment) > HEADER_MAX:
+        _violation("size")
+    header = _strict_json(ids.decode_base64url(segment), _Header, rule="header")
+    if header.alg != "ES256" or not ids.DIGEST.fullmatch(header.kid):
+        _violation("header", "alg or kid")
+    if header.x5c is not None and not 1 <= len(header.x5c) <= CHAIN_MAX:
+        _violation("header", "x5c")
+    return _ParsedHeader(typ=header.typ, kid=header.kid, chain=tuple(_decode_der(text) for text in header.x5c or ()))
+
+
+@lru_cache(maxsize=_HEADERS_KEPT)
+def _header_segment(kid: str, typ: str, chain: tuple[bytes, ...]) -> str:
+    header: dict[str, object] = {"alg": "ES256", "typ": typ, "kid": kid}
+    if chain:
+        header["x5c"] = [encode_der(der) for der in chain]
+    return ids.encode_base64url(msgspec.json.encode(header))
+
+
+def encode_der(der: bytes) -> str:
+    """A certificate as `x5c` spells it: ordinary base64 of the DER (RFC 7515 section 4.1.6)."""
+    encoded = ids.encode_base64url(der).replace("-", "+").replace("_", "/")
+    return encoded + "=" * (-len(encoded) % 4)
+
+
+def _decode_der(text: str) -> bytes:
+    try:
+        der = ids.decode_base64url(text.rstrip("=").replace("+", "-").replace("/", "_"))
+    except BadInput as error:
+        raise ProtocolViolation("header", "x5c") from error
+    if encode_der(der) != text:
+        _violation("header", "x5c")
+    return der
+
+
+def decode_chain(texts: tuple[str, ...] | list[str]) -> tuple[bytes, ...]:
+    """Certificates from their base64 texts, as they travel beside an order; ProtocolViolation if one is misspelt."""
+    if len(texts) > CHAIN_MAX:
+        _violation("header", "x5c")
+    return tuple(_decode_der(text) for text in texts)
+
+
+def _strict_json(data: bytes, kind: type[T] | type[_Header], *, rule: str = "claims") -> Any:
+    """Decode exactly one `kind`: msgspec checks names and types; what it forgives (duplicates, 1.0) our own encoding would not produce."""
+    try:
+        value = msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
+        raise ProtocolViolation(rule, str(error)[:200]) from error
+    if msgspec.json.encode(value) != data:
+        try:
+            json.loads(data, object_pairs_hook=_no_duplicates, parse_float=_no_float, parse_constant=_no_float)
+        except (ValueError, RecursionError) as error:
+            raise ProtocolViolation(rule, "not strict JSON") from error
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        _violation("claims", "duplicate name")
+    return dict(pairs)
+
+
+def _no_float(_: str) -> NoReturn:
+    _violation("claims", "not a whole number")
+
+
+def _violation(rule: str, detail: str = "") -> NoReturn:
+    raise ProtocolViolation(rule, detail)
