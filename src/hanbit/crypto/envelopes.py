@@ -30,14 +30,14 @@ def seal_to_key(
 
 
 def open_with_key(
-    unverified: str, private: ec.EllipticCurvePrivateKey, *, typ: str, kid: str, extra_header: Mapping[str, str | int] = _NO_CLAIMS
+    unverified: str, private: ec.EllipticCurvePrivateKey, *, typ: str, expected_kid: str, extra_header: Mapping[str, str | int] = _NO_CLAIMS
 ) -> bytes:
     """The plaintext, if this is sealed to this key under exactly this typ, kid and further claims."""
     parts = jwe.read(unverified)
     if parts.header["alg"] != jwe.TO_KEY:
         jwe.refuse()
     claims = {name: value for name, value in parts.header.items() if name not in {"alg", "enc", "epk"}}
-    if claims != {"typ": typ, "kid": kid, **extra_header}:
+    if claims != {"typ": typ, "kid": expected_kid, **extra_header}:
         jwe.refuse()
     return jwe.decrypt_with_key(parts, private)
 

@@ -1,9 +1,10 @@
 """JWE compact (RFC 7516) in the two forms that we speak: the strict reader and writer below the envelopes.
 
-    ECDH-ES+A256KW   header . wrapped key . iv . ciphertext . tag      an ephemeral P-256 key agrees with the receiver's (RFC 7518 section 4.6)
-    dir              header .             . iv . ciphertext . tag      both already hold the key (section 4.5)
+    ECDH-ES+A256KW   header . wrapped key . iv . ciphertext . tag   an ephemeral P-256 key agrees with the receiver's
+    dir              header .             . iv . ciphertext . tag   both already hold the key
 
-The content is always A256GCM. Any other algorithm, member, length or spelling is refused before a key is touched.
+(RFC 7518 sections 4.6 and 4.5.) The content is always A256GCM.
+Any other algorithm, member, length or spelling is refused before a key is touched.
 """
 
 import json

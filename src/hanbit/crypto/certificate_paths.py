@@ -1,0 +1,166 @@
+"""Reading certificates: a chain becomes a VerifiedCertificate here and nowhere else.
+
+Each certificate must be, byte for byte, the one that we would have written from its own values, so that every defect that can be
+thought of falls under one comparison: no extension, flag, name form, encoding or algorithm of others is ever interpreted.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.utils import CryptographyDeprecationWarning
+
+from hanbit.crypto import certificate_profile as profile
+from hanbit.kernel import ids
+from hanbit.kernel.errors import ProtocolViolation
+
+CERTIFICATE_BYTES_MAX: Final = 2_048
+"""Our own have some 650."""
+CHAIN_MAX: Final = 3
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+    CryptographyDeprecationWarning,  # where warnings are errors: a bad serial, parameters that ECDSA does not have
+)
+"""All that the parser raises over bytes from outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedCertificate:
+    """A leaf whose chain leads to the pinned root; only `verify_chain` makes one.
+
+    `not_before` and `not_after` are those of the whole chain, so that a kept one never outlives an authority above it;
+    `serials` are those of the chain, leaf first, to be looked up among the revoked.
+    """
+
+    kid: str
+    urn: str
+    purpose: str
+    public: EllipticCurvePublicKey
+    chain: tuple[bytes, ...]
+    not_before: int
+    not_after: int
+    serials: tuple[int, ...]
+
+
+def kid(der: bytes) -> str:
+    """The name of a certificate's key: base64url SHA-256 of the leaf's DER."""
+    return ids.encode_base64url(hashlib.sha256(der).digest())
+
+
+def verify_chain(chain: Sequence[bytes], *, root: bytes, at: int, operator: str) -> VerifiedCertificate:
+    """Verify a chain from outside (leaf first, without the root) under the pinned root; raises only ProtocolViolation.
+
+    1. the chain holds one to three certificates of at most 2,048 bytes                      certificate_chain
+    2. each can be read: DER, one URN of ours, P-256, a purpose of ours or an authority      certificate_unreadable
+    3. the root is the pinned one, is of the profile, and belongs to this operator           certificate_root
+    4. the leaf is no authority, and each certificate names this operator                    certificate_operator
+    5. the authorities are exactly those that may issue this purpose to this role, in order  certificate_issuer
+    6. each is byte for byte what we would have written: version, algorithms, names, key
+       encoding, extensions, their order and flags, path length, key identifiers             certificate_profile
+    7. each signature is its issuer's                                                        certificate_signature
+    8. each is valid at `at`, the root too                                                   certificate_dates
+    """
+    if not 1 <= len(chain) <= CHAIN_MAX:
+        raise ProtocolViolation("certificate_chain", "one to three certificates are expected")
+    root_certificate, top = _read_root(root)
+    read = [_read(der) for der in chain]
+    certificates, contents = [certificate for certificate, _ in read], [content for _, content in read]
+    leaf = contents[0]
+    if top.urn.operator != operator:
+        raise ProtocolViolation("certificate_root", "the root belongs to another operator")
+    if any(content.urn.operator != operator for content in contents):
+        raise ProtocolViolation("certificate_operator", "the certificate belongs to another operator")
+    try:
+        expected = profile.path_of(leaf.urn, leaf.purpose)
+    except ValueError as error:
+        raise ProtocolViolation("certificate_issuer", str(error)) from error
+    if tuple(content.urn.text for content in contents[1:]) != expected:
+        raise ProtocolViolation("certificate_issuer", f"a {leaf.purpose} certificate stands under {' and '.join(expected)}")
+    for certificate, content, issuer in zip(certificates, contents, [*contents[1:], top], strict=True):
+        _check_profile(certificate, content, issuer)
+    for certificate, issuer_certificate in pairwise([*certificates, root_certificate]):
+        _check_signature(certificate, issuer_certificate)
+    not_before = max(content.not_before for content in (*contents, top))
+    not_after = min(content.not_after for content in (*contents, top))
+    if not not_before <= at <= not_after:
+        raise ProtocolViolation("certificate_dates", "expired" if at > not_after else "not yet valid")
+    return VerifiedCertificate(
+        kid=kid(chain[0]),
+        urn=leaf.urn.text,
+        purpose=leaf.purpose,
+        public=leaf.public,
+        chain=tuple(chain),
+        not_before=not_before,
+        not_after=not_after,
+        serials=tuple(content.serial for content in contents),
+    )
+
+
+def _read(der: bytes) -> tuple[x509.Certificate, profile.Content]:
+    if len(der) > CERTIFICATE_BYTES_MAX:
+        raise ProtocolViolation("certificate_chain", "a certificate is too long")
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        return certificate, profile.Content.read(certificate)
+    except UNREADABLE as error:
+        raise ProtocolViolation("certificate_unreadable", "not a certificate of ours") from error
+
+
+@lru_cache(maxsize=16)
+def _read_root(der: bytes) -> tuple[x509.Certificate, profile.Content]:
+    """The pinned root is the same for every chain, so it is looked at once (a refusal is not kept)."""
+    try:
+        certificate, content = _read(der)
+        _check_profile(certificate, content, content)
+        _check_signature(certificate, certificate)
+    except ProtocolViolation as error:
+        raise ProtocolViolation("certificate_root", error.detail) from error
+    if content.urn.text != profile.authority_urn(content.urn.operator, "root"):
+        raise ProtocolViolation("certificate_root", "the pinned certificate is no root")
+    return certificate, content
+
+
+def _check_profile(certificate: x509.Certificate, content: profile.Content, issuer: profile.Content) -> None:
+    """Write the certificate again from its values and compare: what is not equal is not of the profile."""
+    try:
+        expected = profile.builder(content, issuer).sign(profile.SCRATCH, SHA256())
+    except UNREADABLE as error:
+        raise ProtocolViolation("certificate_profile", "a value that we never write") from error
+    if certificate.tbs_certificate_bytes != expected.tbs_certificate_bytes:
+        raise ProtocolViolation("certificate_profile", f"{_difference(certificate, expected)} not as this purpose requires")
+
+
+def _difference(found: x509.Certificate, expected: x509.Certificate) -> str:
+    """Say where to look; the refusal rests on the bytes alone."""
+    if found.signature_algorithm_oid != expected.signature_algorithm_oid:
+        return "signature algorithm"
+    if found.subject != expected.subject:
+        return "subject"
+    if found.issuer != expected.issuer:
+        return "issuer"
+    if list(found.extensions) != list(expected.extensions):
+        return "extensions"
+    return "encoding"
+
+
+def _check_signature(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
+    """The issuer's key signed it, and the algorithm named outside the signed part is the one named inside."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, *UNREADABLE) as error:
+        raise ProtocolViolation("certificate_signature", "not signed by its issuer") from error

@@ -1,0 +1,178 @@
+"""The operator's certificate authority: roots, authorities, leaves, requests for them, and chains in files.
+
+What a certificate looks like stands in `certificate_profile`, how a chain is verified in `certificate_paths`, lists of the
+revoked in `revocation`; their public names are here too, because to its callers all this is one thing.
+"""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from hanbit.crypto import certificate_profile as profile
+from hanbit.crypto.certificate_paths import UNREADABLE, VerifiedCertificate, kid, verify_chain
+from hanbit.crypto.certificate_profile import PURPOSES, Authority
+from hanbit.crypto.revocation import make_crl, verify_crl
+from hanbit.kernel.errors import BadInput, ProtocolViolation
+
+__all__ = [
+    "PURPOSES",
+    "Authority",
+    "CertificateRequest",
+    "VerifiedCertificate",
+    "certificate_request",
+    "dump_chain_pem",
+    "kid",
+    "load_chain_pem",
+    "make_authority",
+    "make_crl",
+    "make_leaf",
+    "make_root",
+    "read_request",
+    "verify_chain",
+    "verify_crl",
+]
+
+NOT_BEFORE_OFFSET_S: Final = 120
+"""A new certificate is good for peers whose clock is a little behind."""
+REQUEST_BYTES_MAX: Final = 2_048
+CHAIN_FILE_BYTES_MAX: Final = 32_768
+_SERIAL_BITS = 127
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRequest:
+    """A verified request: the asker holds the key. `urn` is what the asker calls himself (empty: not known yet), never a proof of it."""
+
+    urn: str
+    purpose: str
+    public: EllipticCurvePublicKey
+
+
+def make_root(operator: str, key: EllipticCurvePrivateKey, at: int) -> bytes:
+    """The operator's root: 20 years, path length 2; everybody pins these very bytes."""
+    content = _authority(operator, "root", key.public_key(), at)
+    return _issue(content, content, key)
+
+
+def make_authority(issuer: Authority, operator: str, name: str, public: EllipticCurvePublicKey, path_length: int, at: int) -> bytes:
+    """An authority below the root: `gateway` (0), `merchant` (1) or `session:<merchant>` (0), as in the profile."""
+    content = _authority(operator, name, public, at)
+    if path_length != profile.kind_of(content.urn).path_length:
+        raise ValueError(f"the path length of {name} is {profile.kind_of(content.urn).path_length}")
+    above = profile.authority_urn(operator, "merchant" if name.startswith("session:") else "root")
+    if issuer.content.urn.text != above:
+        raise ValueError(f"{content.urn.text} is issued by {above}")
+    return _issue(content, issuer.content, issuer.key)
+
+
+def make_leaf(
+    issuer: Authority,
+    *,
+    urn: str,
+    purpose: str,
+    public: EllipticCurvePublicKey,
+    at: int,
+    lifetime_s: int,
+    not_before_offset_s: int = NOT_BEFORE_OFFSET_S,
+) -> bytes:
+    """A leaf for one party and purpose; it ends with its issuer at the latest. A purpose that is not the issuer's is ValueError."""
+    leaf, above = profile.Urn.read(urn), issuer.content
+    if profile.path_of(leaf, purpose)[0] != above.urn.text:
+        raise ValueError(f"{above.urn.text} does not issue {purpose} to {urn}")
+    content = profile.Content(
+        urn=leaf,
+        purpose=purpose,
+        public=public,
+        serial=_new_serial(),
+        not_before=max(at - not_before_offset_s, above.not_before),
+        not_after=min(at + lifetime_s, above.not_after),
+    )
+    return _issue(content, above, issuer.key)
+
+
+def certificate_request(key: EllipticCurvePrivateKey, urn: str, purpose: str) -> bytes:
+    """Ask for a certificate (PKCS#10 in DER), proving possession of the key; `urn` is empty if the operator is still to name us."""
+    return _request(urn, purpose).sign(key, SHA256()).public_bytes(Encoding.DER)
+
+
+def read_request(unverified: bytes) -> CertificateRequest:
+    """Read a request: byte for byte one that `certificate_request` writes, signed with the key that it names."""
+    if len(unverified) > REQUEST_BYTES_MAX:
+        raise ProtocolViolation("request", "a certificate request is too long")
+    try:
+        request = x509.load_der_x509_csr(unverified)
+        public = request.public_key()
+        if not isinstance(public, EllipticCurvePublicKey):
+            raise ValueError("not an elliptic curve key")  # noqa: TRY004 - refused below with everything else
+        urn = ""
+        if len(request.extensions) > 1:
+            names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+            urn = names.get_values_for_type(x509.UniformResourceIdentifier)[0]
+        purpose = profile.purpose_of(request.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+        # Write it again with a key of our own and put the asker's in its place: the two encodings are of one length.
+        expected = _request(urn, purpose).sign(profile.SCRATCH, SHA256())
+        written = expected.tbs_certrequest_bytes.replace(_key_info(profile.SCRATCH.public_key()), _key_info(public))
+        same = request.tbs_certrequest_bytes == written
+        signed = same and request.signature_algorithm_oid == expected.signature_algorithm_oid and request.is_signature_valid
+    except UNREADABLE as error:
+        raise ProtocolViolation("request", "not a certificate request of ours") from error
+    if not same:
+        raise ProtocolViolation("request", "not of the profile")
+    if not signed:
+        raise ProtocolViolation("request", "not signed with the key that it names")
+    return CertificateRequest(urn, purpose, public)
+
+
+def dump_chain_pem(chain: Sequence[bytes]) -> str:
+    """A chain (DER, leaf first) as PEM text."""
+    return "".join(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode("ascii") for der in chain)
+
+
+def load_chain_pem(path: Path) -> tuple[bytes, ...]:
+    """The DER certificates of a PEM file in order; a file that holds none is BadInput naming it. Nothing is verified."""
+    try:
+        with path.open("rb") as file:
+            pem = file.read(CHAIN_FILE_BYTES_MAX + 1)
+        if len(pem) > CHAIN_FILE_BYTES_MAX:
+            raise BadInput(f"certificate file {path} is too large")
+        return tuple(certificate.public_bytes(Encoding.DER) for certificate in x509.load_pem_x509_certificates(pem))
+    except OSError as error:
+        raise BadInput(f"certificate file {path}: {error.strerror}") from error
+    except UNREADABLE as error:
+        raise BadInput(f"certificate file {path}: no PEM certificates") from error
+
+
+def _authority(operator: str, name: str, public: EllipticCurvePublicKey, at: int) -> profile.Content:
+    urn = profile.Urn.read(profile.authority_urn(operator, name))
+    not_before = at - NOT_BEFORE_OFFSET_S
+    return profile.Content(urn, "", public, _new_serial(), not_before, at + profile.kind_of(urn).lifetime_s)
+
+
+def _issue(content: profile.Content, issuer: profile.Content, key: EllipticCurvePrivateKey) -> bytes:
+    return profile.builder(content, issuer).sign(key, SHA256()).public_bytes(Encoding.DER)
+
+
+def _new_serial() -> int:
+    """Random and positive, so that nobody can foresee what will be signed (and DER needs no leading zero)."""
+    return secrets.randbits(_SERIAL_BITS) | 1 << (_SERIAL_BITS - 1)
+
+
+def _request(urn: str, purpose: str) -> x509.CertificateSigningRequestBuilder:
+    name = x509.Name([])
+    if urn:
+        party = profile.Urn.read(urn)
+        profile.path_of(party, purpose)  # nobody asks for what nobody issues
+        name = party.subject
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).add_extension(profile.usages_of(purpose), critical=True)
+    return request.add_extension(profile.alternative_name(urn), critical=False) if urn else request
+
+
+def _key_info(public: EllipticCurvePublicKey) -> bytes:
+    return public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
