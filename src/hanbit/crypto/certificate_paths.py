@@ -111,6 +111,14 @@ def verify_chain(chain: Sequence[bytes], *, root: bytes, at: int, operator: str)
     )
 
 
+def read_root(unverified: bytes) -> profile.Content:
+    """What a certificate says that somebody wants to pin: a root of our profile, signed by itself; else ProtocolViolation.
+
+    This says nothing about whose it is: whoever pins it compares its thumbprint with the operator by another way.
+    """
+    return _read_root(unverified)[1]
+
+
 def _read(der: bytes) -> tuple[x509.Certificate, profile.Content]:
     if len(der) > CERTIFICATE_BYTES_MAX:
         raise ProtocolViolation("certificate_chain", "a certificate is too long")
