@@ -12,12 +12,12 @@ PYTEST_ARGUMENTS ?=
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.venv/bin/python: tools/make-venv
+.venv/.made: tools/make-venv
 	@tools/make-venv
-	@touch -c $@
+	@touch $@
 
 # Hashes are required of every package; the project itself is then installed editable by the hatchling of the lock.
-.venv/.server: requirements.lock requirements-build.lock pyproject.toml | .venv/bin/python
+.venv/.server: requirements.lock requirements-build.lock pyproject.toml .venv/.made
 	@echo "Installing the packages of requirements.lock into .venv"
 	@$(INSTALL) --require-hashes -r requirements.lock
 	@$(INSTALL) --require-hashes -r requirements-build.lock
