@@ -77,12 +77,10 @@ def verify_chain(chain: Sequence[bytes], *, root: bytes, at: int, operator: str)
     """
     if not 1 <= len(chain) <= CHAIN_MAX:
         raise ProtocolViolation("certificate_chain", "one to three certificates are expected")
-    root_certificate, top = _read_root(root)
+    root_certificate, top = _root_of(operator, root)
     read = [_read(der) for der in chain]
     certificates, contents = [certificate for certificate, _ in read], [content for _, content in read]
     leaf = contents[0]
-    if top.urn.operator != operator:
-        raise ProtocolViolation("certificate_root", "the root belongs to another operator")
     if any(content.urn.operator != operator for content in contents):
         raise ProtocolViolation("certificate_operator", "the certificate belongs to another operator")
     try:
@@ -92,7 +90,7 @@ def verify_chain(chain: Sequence[bytes], *, root: bytes, at: int, operator: str)
     if tuple(content.urn.text for content in contents[1:]) != expected:
         raise ProtocolViolation("certificate_issuer", f"a {leaf.purpose} certificate stands under {' and '.join(expected)}")
     for certificate, content, issuer in zip(certificates, contents, [*contents[1:], top], strict=True):
-        _check_profile(certificate, content, issuer)
+        _check_profile(certificate, content, issuer.urn.text, profile.key_identifier(issuer.public))
     for certificate, issuer_certificate in pairwise([*certificates, root_certificate]):
         _check_signature(certificate, issuer_certificate)
     not_before = max(content.not_before for content in (*contents, top))
@@ -119,6 +117,34 @@ def read_root(unverified: bytes) -> profile.Content:
     return _read_root(unverified)[1]
 
 
+def verify_presented(der: bytes, *, root: bytes, at: int, operator: str) -> profile.Content:
+    """What a leaf says whose chain to this very root OpenSSL has verified in a handshake, the authorities being out of our sight.
+
+    Rules 2 to 6 and 8 of `verify_chain` for the leaf alone. Rule 5 rests on the issuer's name: every authority under the root has
+    been named by the operator, so that nobody else has that name (a session authority, whose key a merchant holds, least of all).
+    """
+    _root_of(operator, root)
+    certificate, leaf = _read(der)
+    if leaf.urn.operator != operator:
+        raise ProtocolViolation("certificate_operator", "the certificate belongs to another operator")
+    try:
+        issuer = profile.path_of(leaf.urn, leaf.purpose)[0]
+        issuer_key = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except UNREADABLE as error:
+        raise ProtocolViolation("certificate_issuer", str(error)) from error
+    _check_profile(certificate, leaf, issuer, issuer_key or b"")
+    if not leaf.not_before <= at <= leaf.not_after:
+        raise ProtocolViolation("certificate_dates", "expired" if at > leaf.not_after else "not yet valid")
+    return leaf
+
+
+def _root_of(operator: str, der: bytes) -> tuple[x509.Certificate, profile.Content]:
+    certificate, content = _read_root(der)
+    if content.urn.operator != operator:
+        raise ProtocolViolation("certificate_root", "the root belongs to another operator")
+    return certificate, content
+
+
 def _read(der: bytes) -> tuple[x509.Certificate, profile.Content]:
     if len(der) > CERTIFICATE_BYTES_MAX:
         raise ProtocolViolation("certificate_chain", "a certificate is too long")
@@ -134,7 +160,7 @@ def _read_root(der: bytes) -> tuple[x509.Certificate, profile.Content]:
     """The pinned root is the same for every chain, so it is looked at once (a refusal is not kept)."""
     try:
         certificate, content = _read(der)
-        _check_profile(certificate, content, content)
+        _check_profile(certificate, content, content.urn.text, profile.key_identifier(content.public))
         _check_signature(certificate, certificate)
     except ProtocolViolation as error:
         raise ProtocolViolation("certificate_root", error.detail) from error
@@ -143,10 +169,10 @@ def _read_root(der: bytes) -> tuple[x509.Certificate, profile.Content]:
     return certificate, content
 
 
-def _check_profile(certificate: x509.Certificate, content: profile.Content, issuer: profile.Content) -> None:
+def _check_profile(certificate: x509.Certificate, content: profile.Content, issuer: str, issuer_key: bytes) -> None:
     """Write the certificate again from its values and compare: what is not equal is not of the profile."""
     try:
-        expected = profile.builder(content, issuer).sign(profile.SCRATCH, SHA256())
+        expected = profile.builder(content, issuer, issuer_key).sign(profile.SCRATCH, SHA256())
     except UNREADABLE as error:
         raise ProtocolViolation("certificate_profile", "a value that we never write") from error
     if certificate.tbs_certificate_bytes != expected.tbs_certificate_bytes:

@@ -127,7 +127,7 @@ class Content:
 
     @classmethod
     def read(cls, certificate: x509.Certificate) -> "Content":
-        """Take the values out, believing nothing: whoever reads must compare `builder(…)` of them with the certificate."""
+        """Take the values out, believing nothing: a reader then compares the certificate that `builder` writes from them."""
         public = certificate.public_key()
         if not isinstance(public, EllipticCurvePublicKey):
             raise ValueError("not an elliptic curve key")  # noqa: TRY004 - one error for all that is not of the profile
@@ -164,18 +164,18 @@ class Authority:
         return Content.read(self.certificate)
 
 
-def builder(content: Content, issuer: Content) -> x509.CertificateBuilder:
-    """The certificate that says this under this issuer, ready to be signed; a root is its own issuer."""
+def builder(content: Content, issuer: str, issuer_key: bytes) -> x509.CertificateBuilder:
+    """The certificate that says this under the issuer with this URN and key identifier, ready to be signed; a root is its own issuer."""
     result = (
         x509.CertificateBuilder()
         .subject_name(content.urn.subject)
-        .issuer_name(issuer.urn.subject)
+        .issuer_name(Urn.read(issuer).subject)
         .public_key(content.public)
         .serial_number(content.serial)
         .not_valid_before(datetime.fromtimestamp(content.not_before, UTC))
         .not_valid_after(datetime.fromtimestamp(content.not_after, UTC))
     )
-    for extension, critical in _extensions(content, issuer):
+    for extension, critical in _extensions(content, issuer_key):
         result = result.add_extension(extension, critical=critical)
     return result
 
@@ -224,7 +224,7 @@ def alternative_name(urn: str) -> x509.SubjectAlternativeName:
     return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(urn)])
 
 
-def _extensions(content: Content, issuer: Content) -> list[tuple[x509.ExtensionType, bool]]:
+def _extensions(content: Content, issuer_key: bytes) -> list[tuple[x509.ExtensionType, bool]]:
     authority = content.urn.role == "authority"
     found: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=authority, path_length=kind_of(content.urn).path_length if authority else None), True),
@@ -235,7 +235,7 @@ def _extensions(content: Content, issuer: Content) -> list[tuple[x509.ExtensionT
     found.append((alternative_name(content.urn.text), False))
     found.append((x509.SubjectKeyIdentifier(key_identifier(content.public)), False))
     if content.urn.name != "root" or not authority:
-        found.append((x509.AuthorityKeyIdentifier(key_identifier(issuer.public), None, None), False))
+        found.append((x509.AuthorityKeyIdentifier(issuer_key, None, None), False))
     return found
 
 

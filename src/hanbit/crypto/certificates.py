@@ -156,7 +156,7 @@ def _authority(operator: str, name: str, public: EllipticCurvePublicKey, at: int
 
 
 def _issue(content: profile.Content, issuer: profile.Content, key: EllipticCurvePrivateKey) -> bytes:
-    return profile.builder(content, issuer).sign(key, SHA256()).public_bytes(Encoding.DER)
+    return profile.builder(content, issuer.urn.text, profile.key_identifier(issuer.public)).sign(key, SHA256()).public_bytes(Encoding.DER)
 
 
 def _new_serial() -> int:

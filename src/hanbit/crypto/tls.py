@@ -1,0 +1,47 @@
+"""TLS for the line: version 1.3 only, certificates of our own authority on both ends, and the party behind the peer's certificate."""
+
+import ssl
+from pathlib import Path
+
+from hanbit.crypto.certificate_paths import verify_presented
+from hanbit.kernel.errors import BadInput, ProtocolViolation
+
+
+def server_context(chain_pem_path: Path, key_path: Path, root_pem_path: Path) -> ssl.SSLContext:
+    """For the gateway's end: a peer without a `line` certificate under this root does not get through the handshake."""
+    context = _context(ssl.PROTOCOL_TLS_SERVER, chain_pem_path, key_path, root_pem_path)
+    context.num_tickets = 0  # a resumed session would not show its certificate again, and a revoked peer would stay
+    return context
+
+
+def client_context(chain_pem_path: Path, key_path: Path, root_pem_path: Path) -> ssl.SSLContext:
+    """For the merchant's end: any host name, but only a server with a `line` certificate under this root."""
+    return _context(ssl.PROTOCOL_TLS_CLIENT, chain_pem_path, key_path, root_pem_path)
+
+
+def peer_urn(der: bytes, root: bytes, at: int, operator: str) -> str:
+    """The party that a peer's certificate names, to be compared before the first frame; raises only ProtocolViolation.
+
+    `der` comes from a handshake under a context of this module, so that OpenSSL has verified its chain to `root`.
+    """
+    leaf = verify_presented(der, root=root, at=at, operator=operator)
+    if leaf.purpose != "line":
+        raise ProtocolViolation("purpose", f"a {leaf.purpose} certificate cannot hold the line")
+    return leaf.urn.text
+
+
+def _context(protocol: int, chain_pem_path: Path, key_path: Path, root_pem_path: Path) -> ssl.SSLContext:
+    # Not ssl.create_default_context: it trusts the machine's roots and writes keys where SSLKEYLOGFILE says.
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.maximum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = False  # the URI in the certificate names the peer; its address names nobody
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    try:
+        # Without a password OpenSSL would ask for one on the terminal: a server must fail instead.
+        context.load_cert_chain(chain_pem_path, key_path, password=b"")
+        context.load_verify_locations(cafile=root_pem_path)
+    except OSError as error:  # ssl.SSLError is one
+        raise BadInput(f"TLS files {chain_pem_path}, {key_path}, {root_pem_path}: {error.strerror or error}") from error
+    return context
