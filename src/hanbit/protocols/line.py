@@ -8,19 +8,21 @@ reported as such and goes the way of every frame that the peer sends by itself, 
 
 import re
 from functools import lru_cache
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, HanbitError, ProtocolViolation, Unavailable
 from hanbit.protocols.fields import Code, Digest, Instant, Message, Text, Token
+from hanbit.protocols.signed import Signer, Trust, head, sign, verify
 
 FRAME_MAX = 64 * 1024
 """Bytes of one frame: a JWS, or (D6) a JWS, one line feed and an envelope."""
 HELLO_LIFETIME_S = 120
 OFFSET_MAX_S = 60
 """With clocks further apart than this the line counts as down."""
+CLOCK_OFFSET = "clock_offset"
 _HEADER_MAX = 16 * 1024
 _HEADERS_KEPT = 512
 _TYP = re.compile(r"hanbit-[a-z-]{1,40}")
@@ -87,6 +89,37 @@ class RefusedByMerchant(Message, frozen=True, kw_only=True):
 
 
 MESSAGES: tuple[type[Message], ...] = (HelloFromMerchant, HelloFromGateway, Acknowledgement, RefusedByGateway, RefusedByMerchant)
+
+
+Hello = TypeVar("Hello", HelloFromMerchant, HelloFromGateway)
+
+
+class Greeting(NamedTuple, Generic[Hello]):
+    """A verified hello, the peer's clock minus ours, and why the line counts as down all the same (empty: it does not)."""
+
+    hello: Hello
+    offset_s: int
+    fault: str
+
+
+def make_hello(kind: type[Hello], signer: Signer, audience: str, at: int, checkpoint: str | None) -> str:
+    """The first frame of either side."""
+    hello = kind(**head(signer, audience, at), nonce=ids.new_token(), time=at, exp=at + HELLO_LIFETIME_S, checkpoint=checkpoint)
+    return sign(hello, signer).compact
+
+
+def read_hello(unverified: str, kind: type[Hello], *, trust: Trust, audience: str, sender: str, at: int) -> Greeting[Hello]:
+    """Verify the peer's first frame and measure its clock; ProtocolViolation if the frame is not good."""
+    try:
+        hello = verify(unverified, kind, trust=trust, audience=audience, at=at, sender=sender).claims
+    except ProtocolViolation as violation:
+        if violation.rule == "iat":  # it is refused only for lying too far ahead of our clock
+            raise ProtocolViolation(CLOCK_OFFSET, violation.detail) from violation
+        raise
+    offset_s = hello.time - at
+    if abs(offset_s) > OFFSET_MAX_S:
+        return Greeting(hello, offset_s, CLOCK_OFFSET)
+    return Greeting(hello, offset_s, "exp" if at > hello.exp else "")
 
 
 class Frame(NamedTuple):

@@ -1,0 +1,323 @@
+"""The gateway's end of the private line: merchants dial in, and the gateway asks them as a client (R8) and serves them (C1, D6)."""
+
+import asyncio
+import logging
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from picows import WSCloseCode, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener, ws_create_server
+
+from hanbit.crypto import tls
+from hanbit.kernel.clock import Clock
+from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
+from hanbit.line.connection import PATH, Connection, Limits, quiet_logger
+from hanbit.protocols.line import HelloFromGateway, HelloFromMerchant, RefusedByGateway, make_hello, read_hello
+from hanbit.protocols.signed import Signer, Trust, head, sign
+
+Admit = Callable[[str, bytes], Awaitable[str]]
+"""(URN, certificate in DER) → merchant id; raises a HanbitError for whoever is unknown, suspended or revoked."""
+OnRequest = Callable[[str, str, str], Awaitable[str | None]]
+"""(merchant id, merchant's URN, unverified frame) → the frame to send back, if any."""
+OnConnected = Callable[[str, HelloFromMerchant], None]
+"""A merchant can be asked again: what waits for it may be sent."""
+_log = logging.getLogger("hanbit.line")
+_LOG_EVERY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class MerchantStats:
+    """What one merchant's connections look like now."""
+
+    connections: int
+    pending: int
+    """Our requests that wait for an answer."""
+    waiting: int
+    """The merchant's frames that wait to be served or are being served."""
+    queue_bytes: int
+    round_trip_s: float | None
+    offset_s: int | None
+    unsolicited: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineStats:
+    """What the metrics page shows of the line; merchants are counted there, never named."""
+
+    merchants: dict[str, MerchantStats]
+    greeting: int
+    closed: dict[str, int]
+    """Connections that ended, by reason, since the start."""
+
+
+class Line:
+    """The listener, and by it every connected merchant."""
+
+    def __init__(self, *, signer: Signer, trust: Trust, clock: Clock, root: bytes, operator: str, limits: Limits | None = None) -> None:
+        self._signer = signer
+        self._trust = trust
+        self._clock = clock
+        self._root = root
+        self._operator = operator
+        self._limits = limits or Limits()
+        self._server: asyncio.Server | None = None
+        self._admit: Admit | None = None
+        self._on_request: OnRequest | None = None
+        self._on_connected: OnConnected | None = None
+        self._checkpoint: Callable[[], str | None] = _no_checkpoint
+        self._all: set[Connection] = set()
+        self._merchants: dict[str, list[Connection]] = {}
+        self._hellos: dict[Connection, asyncio.Future[str]] = {}
+        self._down: dict[str, str] = {}
+        self._offsets: dict[str, int] = {}
+        self._closed: Counter[str] = Counter()
+        self._logged_at: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._ticks = 0
+        self._ticker: asyncio.TimerHandle | None = None
+
+    async def start(
+        self,
+        host: str,
+        port: int,
+        ssl_context: ssl.SSLContext,
+        *,
+        admit: Admit,
+        on_request: OnRequest,
+        on_connected: OnConnected | None = None,
+        checkpoint: Callable[[], str | None] | None = None,
+    ) -> None:
+        """Listen; port 0 takes a free one, which `port` then tells."""
+        self._admit = admit
+        self._on_request = on_request
+        self._on_connected = on_connected
+        self._checkpoint = checkpoint or _no_checkpoint
+        self._server = await ws_create_server(
+            self._accept,
+            host,
+            port,
+            ssl=ssl_context,
+            ssl_handshake_timeout=self._limits.handshake_s,
+            ssl_shutdown_timeout=self._limits.close_s,
+            websocket_handshake_timeout=self._limits.handshake_s,
+            max_frame_size=self._limits.frame_bytes,
+            enable_auto_pong=False,
+            logger_name=quiet_logger(),
+        )
+        self._ticker = asyncio.get_running_loop().call_later(self._limits.ping_s, self._tick)
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        if self._server is None:
+            raise Unavailable("the line is not started")
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Hang up everywhere, let handlers at work end, close the port."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+        server, self._server = self._server, None
+        if server is not None:
+            server.close()
+        connections = tuple(self._all)
+        for connection in connections:
+            connection.close(WSCloseCode.GOING_AWAY, "going_away")
+        await asyncio.gather(*(connection.finish() for connection in connections))
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if server is not None:
+            await server.wait_closed()
+
+    async def ask(self, merchant_id: str, message: str, *, timeout_s: float | None = None) -> str:
+        """Send a request (R8) and return the unverified bytes of the first frame whose `req` is its hash.
+
+        Unavailable at once if the merchant has no healthy connection, else on disconnection or after `timeout_s`; the outcome is then
+        unknown and recovery asks again with the same bytes. The answer may be a `refused`. If the role does not accept it, a better one
+        that still comes is handed to `on_request`.
+        """
+        return await self._healthy(merchant_id).ask(message, timeout_s or self._limits.answer_s)
+
+    async def tell(self, merchant_id: str, message: str) -> None:
+        """Send an outcome (R11); its acknowledgement comes to `on_request`. Waits while the merchant reads slowly, then is Unavailable."""
+        await self._healthy(merchant_id).tell(message)
+
+    def connected(self, merchant_id: str) -> bool:
+        """True if `ask` would find a healthy connection."""
+        return any(connection.missed == 0 for connection in self._merchants.get(merchant_id, ()))
+
+    def down_reason(self, merchant_id: str) -> str | None:
+        """Why the merchant's line is down (`clock_offset`, `suspended`, `disconnected`, …); None if it is up or was never seen."""
+        return None if self.connected(merchant_id) else self._down.get(merchant_id)
+
+    def offset_s(self, merchant_id: str) -> int | None:
+        """The merchant's clock minus ours at its last hello, None if it never said hello; both consoles warn above 30."""
+        return self._offsets.get(merchant_id)
+
+    def drop(self, merchant_id: str, reason: str) -> None:
+        """Hang up on a merchant that was just suspended or whose certificate was revoked."""
+        for connection in tuple(self._merchants.get(merchant_id, ())):
+            connection.close(WSCloseCode.POLICY_VIOLATION, reason)
+
+    def stats(self) -> LineStats:
+        """Figures for the metrics."""
+        merchants = {
+            merchant_id: MerchantStats(
+                connections=len(connections),
+                pending=sum(len(connection.matching) for connection in connections),
+                waiting=sum(connection.waiting for connection in connections),
+                queue_bytes=sum(connection.queue_bytes for connection in connections),
+                round_trip_s=connections[0].round_trip_s,
+                offset_s=connections[0].offset_s,
+                unsolicited=sum(connection.matching.unsolicited for connection in connections),
+            )
+            for merchant_id, connections in self._merchants.items()
+        }
+        open_now = sum(merchant.connections for merchant in merchants.values())
+        return LineStats(merchants, greeting=len(self._all) - open_now, closed=dict(self._closed))
+
+    # What a connection asks of the end to which it belongs
+
+    def welcome(self, connection: Connection) -> None:
+        """Know the peer by its certificate and registration, then by its hello; the answer to a good hello is ours."""
+        self._all.add(connection)
+        self._hellos[connection] = asyncio.get_running_loop().create_future()
+        try:
+            connection.urn = tls.peer_urn(connection.certificate, self._root, self._clock.now(), self._operator)
+            if sum(other.urn == connection.urn and not other.is_open for other in self._all) > self._limits.per_merchant:
+                raise Unavailable("too many connections say hello at once")
+        except HanbitError as error:
+            connection.close(WSCloseCode.POLICY_VIOLATION, _code(error))
+            return
+        self._run(self._greet(connection, self._hellos[connection]))
+
+    def greet(self, connection: Connection, unverified_hello: str) -> None:
+        """The first frame, which `_greet` waits for."""
+        hello = self._hellos.get(connection)
+        if hello is not None and not hello.done():
+            hello.set_result(unverified_hello)
+
+    async def serve(self, connection: Connection, unverified_frame: str) -> str | None:
+        """A merchant's own request, an acknowledgement, or an answer that came too late for whoever asked."""
+        if self._on_request is None:
+            raise Unavailable("the line is not started")
+        return await self._on_request(connection.merchant_id, connection.urn, unverified_frame)
+
+    def refuse(self, connection: Connection, request: str, code: str) -> str:
+        """Our signed `refused`."""
+        claims = head(self._signer, connection.urn, self._clock.now())
+        return sign(RefusedByGateway(**claims, req=request, code=code), self._signer).compact
+
+    def lost(self, connection: Connection) -> None:
+        """Forget the connection and remember why it ended."""
+        self._all.discard(connection)
+        hello = self._hellos.pop(connection, None)
+        if hello is not None:
+            hello.cancel()
+        connections = self._merchants.get(connection.merchant_id, [])
+        if connection in connections:
+            connections.remove(connection)
+        if not connections:
+            self._merchants.pop(connection.merchant_id, None)
+        if connection.merchant_id:
+            self._down[connection.merchant_id] = connection.reason
+        self._note(connection.reason, connection.urn)
+
+    # Inside
+
+    def _accept(self, request: WSUpgradeRequest) -> Connection | WSUpgradeResponseWithListener | None:
+        if request.path != PATH.encode("ascii"):
+            return None
+        if len(self._all) >= self._limits.total:
+            self._note("full", "")
+            return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(HTTPStatus.SERVICE_UNAVAILABLE), None)
+        return Connection(self, place="gateway", limits=self._limits, clock=self._clock)
+
+    async def _greet(self, connection: Connection, hello: "asyncio.Future[str]") -> None:
+        try:
+            connection.merchant_id = await self._admitted(connection)
+            greeting = read_hello(
+                await hello,
+                HelloFromMerchant,
+                trust=self._trust,
+                audience=self._signer.urn,
+                sender=connection.urn,
+                at=self._clock.now(),
+            )
+        except HanbitError as error:
+            connection.close(WSCloseCode.POLICY_VIOLATION, _code(error))
+            return
+        connection.offset_s = self._offsets[connection.merchant_id] = greeting.offset_s
+        if greeting.fault:
+            connection.close(WSCloseCode.POLICY_VIOLATION, greeting.fault)
+        if connection.reason:
+            return
+        connection.say_hello(make_hello(HelloFromGateway, self._signer, connection.urn, self._clock.now(), self._checkpoint()))
+        connection.open()
+        self._enlist(connection)
+        if self._on_connected is not None:
+            self._on_connected(connection.merchant_id, greeting.hello)
+
+    def _enlist(self, connection: Connection) -> None:
+        """Newest first; one too many pushes out a silent one, else the oldest: a merchant that restarts is never locked out."""
+        connections = self._merchants.setdefault(connection.merchant_id, [])
+        connections.insert(0, connection)
+        if len(connections) > self._limits.per_merchant:
+            silent = [old for old in connections if old.missed]
+            (silent or connections)[-1].close(WSCloseCode.TRY_AGAIN_LATER, "replaced")
+
+    async def _admitted(self, connection: Connection) -> str:
+        if self._admit is None:
+            raise Unavailable("the line is not started")
+        return await self._admit(connection.urn, connection.certificate)
+
+    async def _review(self, connection: Connection) -> None:
+        """A certificate expires and a merchant is suspended while connected; whoever suspends also calls `drop`, which is at once."""
+        try:
+            tls.peer_urn(connection.certificate, self._root, self._clock.now(), self._operator)
+            await self._admitted(connection)
+        except Unavailable:
+            _log.warning("a connected merchant could not be looked up; asked again at the next review")
+        except HanbitError as error:
+            connection.close(WSCloseCode.POLICY_VIOLATION, _code(error))
+
+    def _healthy(self, merchant_id: str) -> Connection:
+        for connection in self._merchants.get(merchant_id, ()):
+            if connection.missed == 0:
+                return connection
+        raise Unavailable(f"the line to the shop is down: {self._down.get(merchant_id, 'not connected')}")
+
+    def _tick(self) -> None:
+        self._ticker = asyncio.get_running_loop().call_later(self._limits.ping_s, self._tick)
+        self._ticks += 1
+        for connection in tuple(self._all):
+            connection.tick()
+            if connection.is_open and self._ticks % self._limits.pings_to_review == 0:
+                self._run(self._review(connection))
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _note(self, reason: str, urn: str) -> None:
+        """Count every end of a connection; log one a second of each kind, so that garbage cannot fill the log."""
+        if reason.startswith("peer_"):  # the peer's own words: not a key that a peer may choose
+            reason = "peer_hung_up"
+        self._closed[reason] += 1
+        now = self._clock.monotonic()
+        if now - self._logged_at.get(reason, -_LOG_EVERY_S) >= _LOG_EVERY_S:
+            self._logged_at[reason] = now
+            _log.info("a connection of the line ended: %s (%s, %d so far)", reason, urn or "not known", self._closed[reason])
+
+
+def _code(error: HanbitError) -> str:
+    return error.rule if isinstance(error, ProtocolViolation) else error.code
+
+
+def _no_checkpoint() -> str | None:
+    return None
