@@ -109,28 +109,30 @@ def _command(function: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, R]:
 
 
 def _failure(error: HanbitError) -> Failure:
+    kind, advice = Failure, error.advice
     match error:
         case BadReceipt(payment=payment):
-            return Undecided(
-                f"The payment server says that payment {payment} was made, but its receipt is not genuine ({printable(str(error))}).",
-                "Do not pay again. Call the operator, on a number that you know, and quote the payment.",
-            )
+            kind = Undecided
+            message = f"The payment server says that payment {payment} was made, but its receipt is not genuine ({printable(str(error))})."
+            advice = "Do not pay again. Call the operator, on a number that you know, and quote the payment."
         case ProtocolViolation():
-            return Undecided(
-                f"Stopped: the payment server's answer is not genuine ({printable(str(error))}).",
-                "Look at the order at the shop before you pay again; if it happens again, call the operator.",
-            )
+            kind = Undecided
+            message = f"Stopped: the payment server's answer is not genuine ({printable(str(error))})."
+            advice = "Look at the order at the shop before you pay again; if it happens again, call the operator."
         case TooManyTries(retry_after_s=wait_s):
-            return Failure(f"Too many tries: {error.detail}", f"Wait {wait_s} seconds, then try again.")
+            message, advice = f"Too many tries: {error.detail}", f"Wait {wait_s} seconds, then try again."
         case MovedOn(path=path):
-            return Failure("This payment has moved on.", f"Its true state is shown at {path} of the payment server.")
-        case GatewayRefused():
-            reference = f" (reference {error.reference})" if error.reference else ""
-            return Failure(f"The payment server says: {error.detail}{reference}", error.gateway_advice or error.advice)
+            message, advice = "This payment has moved on.", f"Its true state is shown at {path} of the payment server."
+        case GatewayRefused(reference=reference, gateway_advice=given):
+            message = f"The payment server says: {error.detail}" + (f" (reference {reference})" if reference else "")
+            advice = given or advice
         case Unavailable():
-            return Undecided(f"No answer: {error.detail}.", "Run the same command again: a payment is never made twice.")
+            kind = Undecided
+            message, advice = f"No answer: {error.detail}.", "Run the same command again: a payment is never made twice."
         case _:
-            return Failure(error.detail[:1].upper() + error.detail[1:] or str(error), "" if isinstance(error, BadInput) else error.advice)
+            message = error.detail[:1].upper() + error.detail[1:] or str(error)
+            advice = "" if isinstance(error, BadInput) else advice
+    return kind(message, advice)
 
 
 def _folder(function: Callable[P, R]) -> Callable[P, R]:

@@ -169,10 +169,7 @@ def verify(
     key = trust.key(header.kid, header.chain, at)
     if key.kid != header.kid or key.purpose != kind.PURPOSE:
         _violation("purpose", f"a {key.purpose} key cannot sign {kind.TYP}")
-    if not key.not_before <= at <= key.not_after:
-        _violation("certificate_dates")
-    if key.revoked_at is not None and key.revoked_at <= at:
-        _violation("revoked")
+    check_usable(key, at)
     signatures.verify(key.public, signed, signature)
     claims = _strict_json(payload, kind)
     if claims.v != VERSION:
@@ -184,6 +181,14 @@ def verify(
     if claims.iat > at + FUTURE_TOLERANCE_S:
         _violation("iat")
     return SignedMessage(compact=compact, hash=ids.digest(compact.encode("ascii")), kid=header.kid, claims=claims)
+
+
+def check_usable(key: RegisteredKey, at: int) -> None:
+    """Rule 6: within the key's dates and not revoked."""
+    if not key.not_before <= at <= key.not_after:
+        _violation("certificate_dates")
+    if key.revoked_at is not None and key.revoked_at <= at:
+        _violation("revoked")
 
 
 def head(signer: Signer, audience: str, at: int) -> dict[str, Any]:

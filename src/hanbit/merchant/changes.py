@@ -1,0 +1,295 @@
+"""What can be done to the shop's book, and how a batch of it is decided in memory before one transaction writes it.
+
+A change names the version of the order from which its signed messages were computed. If the order has moved on it is turned away
+as Stale: the caller reads again, computes again and signs again. Nothing that was turned away leaves a trace.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+from hanbit.kernel.errors import Conflict, HanbitError, NotFound, ProtocolViolation, WrongState
+from hanbit.merchant.order import Order
+from hanbit.merchant.states import Event, State, step
+from hanbit.protocols.fields import Message
+from hanbit.protocols.line import ACKNOWLEDGED_MAX
+from hanbit.protocols.redirect.merchant import Answer, Outcome
+from hanbit.protocols.redirect.messages import Confirmation, Notice
+from hanbit.protocols.signed import SignedMessage
+
+AnySigned: TypeAlias = SignedMessage[Message]
+Acknowledge: TypeAlias = Callable[[tuple[str, ...], int], AnySigned]
+
+
+class Stale(Exception):
+    """The order has moved on since this change was computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """R2: a new order, with its signed message where the merchant is not registered as plain."""
+
+    order: Order
+    message: AnySigned | None
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """The shop takes an open order back, or puts another in its place."""
+
+    tid: str
+    version: int
+    replacement: Place | None
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerNotice:
+    """R8, R9: the notice and the signed answer to it, stored together before the answer leaves."""
+
+    tid: str
+    version: int | None
+    """None where the book has no such order."""
+    event: Event | None
+    """None where the order is decided by another payment already."""
+    notice: SignedMessage[Notice]
+    answer: Answer
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conclude:
+    """R11: an outcome; its acknowledgement is signed for the whole batch and stored with it."""
+
+    tid: str
+    version: int | None
+    event: Event | None
+    outcome: Outcome
+    payment: str | None
+    handled: bool
+    """True where no handler of the shop waits for it."""
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """RQ: a message sent, or the answer to it."""
+
+    message: AnySigned
+    sent: bool
+    tid: str
+    answers: str | None
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkHandled:
+    """The shop's handler has taken the outcome."""
+
+    tid: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """Bytes that broke a rule, kept for the operator."""
+
+    unverified: bytes
+    rule: str
+    detail: str
+    at: int
+
+
+Change: TypeAlias = Place | Withdraw | AnswerNotice | Conclude | Keep | MarkHandled | Reject
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Every row that the changes of a batch read, loaded under the book's lock."""
+
+    orders: dict[str, Order]
+    request_keys: dict[str, str]
+    """request key → tid"""
+    messages: dict[tuple[str, str], str]
+    """(iss, jti) → hash"""
+    payments: dict[str, str]
+    """payment → hash of its notice"""
+    ended: dict[str, str]
+    """payment → hash of its outcome"""
+
+
+@dataclass(slots=True)
+class Rows:
+    """What one transaction writes, one list a table."""
+
+    new_orders: list[Order] = field(default_factory=list)
+    moved_orders: dict[str, Order] = field(default_factory=dict)
+    messages: list[tuple[AnySigned, str, str | None, int]] = field(default_factory=list)
+    """(message, direction, tid, at)"""
+    answers: list[tuple[str, str]] = field(default_factory=list)
+    notices: list[tuple[str, str, str, str, int]] = field(default_factory=list)
+    ended: list[tuple[str, str]] = field(default_factory=list)
+    history: list[tuple[str, int, str, str, str | None, int]] = field(default_factory=list)
+    rejected: list[tuple[int, str, str, bytes]] = field(default_factory=list)
+
+
+class Batch:
+    """Decides changes in order; each is turned away by itself, never because of its neighbours."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._to_acknowledge: list[str] = []
+        self.rows = Rows()
+
+    def decide(self, change: Change) -> Exception | None:
+        """Take the change into the rows, or say why not; a change is taken wholly or not at all."""
+        try:
+            match change:
+                case Place():
+                    self._place(change)
+                case Withdraw():
+                    self._withdraw(change)
+                case AnswerNotice():
+                    self._answer_notice(change)
+                case Conclude():
+                    self._conclude(change)
+                case Keep():
+                    self._keep(change)
+                case MarkHandled():
+                    self._mark_handled(change)
+                case Reject():
+                    self.rows.rejected.append((change.at, change.rule, change.detail, change.unverified))
+        except (Stale, HanbitError) as turned_away:
+            return turned_away
+        return None
+
+    def acknowledge(self, sign: Acknowledge, at: int) -> list[AnySigned]:
+        """Sign for every outcome of this batch, up to 100 in one message; the same transaction stores both."""
+        signed_now = []
+        for start in range(0, len(self._to_acknowledge), ACKNOWLEDGED_MAX):
+            outcomes = tuple(self._to_acknowledge[start : start + ACKNOWLEDGED_MAX])
+            acknowledgement = sign(outcomes, at)
+            self.rows.messages.append((acknowledgement, "sent", None, at))
+            self.rows.answers.extend((outcome, acknowledgement.hash) for outcome in outcomes)
+            signed_now.append(acknowledgement)
+        return signed_now
+
+    def _place(self, change: Place) -> None:
+        order = change.order
+        if order.tid in self._loaded.orders:
+            raise Conflict("this tid is taken for ever")
+        if order.request_key is not None and order.request_key in self._loaded.request_keys:
+            raise Stale
+        if change.message is not None:
+            self._check_new(change.message)
+            self._store(change.message, "sent", order.tid, change.at)
+        if order.request_key is not None:
+            self._loaded.request_keys[order.request_key] = order.tid
+        self._loaded.orders[order.tid] = order
+        self.rows.new_orders.append(order)
+        self.rows.history.append(
+            (order.tid, order.version, "placed", order.state, change.message.hash if change.message else None, change.at)
+        )
+
+    def _withdraw(self, change: Withdraw) -> None:
+        order = self._unmoved(change.tid, change.version)
+        if order is None:
+            raise NotFound("no such order")
+        following = step(order.state, Event.WITHDRAWN)
+        replaced_by = None
+        if change.replacement is not None:
+            self._place(change.replacement)
+            replaced_by = change.replacement.order.tid
+        self._move(order, Event.WITHDRAWN, following, None, change.at, reason="withdrawn", replaced_by=replaced_by)
+
+    def _answer_notice(self, change: AnswerNotice) -> None:
+        order = self._unmoved(change.tid, change.version)
+        claims = change.notice.claims
+        self._check_new(change.notice)
+        if claims.payment in self._loaded.payments:
+            raise ProtocolViolation("payment", "another notice for the same payment")
+        following = step(order.state, change.event) if order is not None and change.event is not None else None
+        self._store(change.notice, "received", claims.tid, change.at)
+        self._store(change.answer, "sent", claims.tid, change.at)
+        self.rows.answers.append((change.notice.hash, change.answer.hash))
+        confirmed = isinstance(change.answer.claims, Confirmation)
+        self.rows.notices.append((claims.payment, claims.tid, change.notice.hash, change.answer.hash, int(confirmed)))
+        self._loaded.payments[claims.payment] = change.notice.hash
+        if order is not None and change.event is not None and following is not None:
+            reason = None if isinstance(change.answer.claims, Confirmation) else change.answer.claims.reason
+            self._move(order, change.event, following, change.answer.hash, change.at, payment=claims.payment, reason=reason)
+
+    def _conclude(self, change: Conclude) -> None:
+        order = self._unmoved(change.tid, change.version)
+        self._check_new(change.outcome)
+        if change.payment is not None and change.payment in self._loaded.ended:
+            raise ProtocolViolation("outcome", "this payment has ended otherwise")
+        following = None
+        if order is not None and change.event is not None:
+            try:
+                following = step(order.state, change.event)
+            except WrongState as error:
+                raise ProtocolViolation("state", error.detail) from error
+        self._store(change.outcome, "received", change.tid, change.at)
+        self._to_acknowledge.append(change.outcome.hash)
+        if change.payment is not None:
+            self.rows.ended.append((change.payment, change.outcome.hash))
+            self._loaded.ended[change.payment] = change.outcome.hash
+        if order is not None and change.event is not None and following is not None:
+            self._move(
+                order,
+                change.event,
+                following,
+                change.outcome.hash,
+                change.at,
+                payment=change.payment or order.payment,
+                outcome=change.outcome.hash,
+                reason=_reason(change.outcome) or order.reason,
+                handled_at=change.at if change.handled else None,
+            )
+
+    def _keep(self, change: Keep) -> None:
+        self._check_new(change.message)
+        self._store(change.message, "sent" if change.sent else "received", change.tid, change.at)
+        if change.answers is not None:
+            self.rows.answers.append((change.answers, change.message.hash))
+
+    def _mark_handled(self, change: MarkHandled) -> None:
+        order = self._loaded.orders.get(change.tid)
+        if order is not None and order.outcome is not None and order.handled_at is None:
+            self._put(replace(order, handled_at=change.at))
+
+    def _unmoved(self, tid: str, version: int | None) -> Order | None:
+        """The order as the caller saw it; None where there was and is none."""
+        order = self._loaded.orders.get(tid)
+        if (order.version if order is not None else None) != version:
+            raise Stale
+        return order
+
+    def _check_new(self, message: AnySigned) -> None:
+        """(iss, jti) names one message for ever: the same bytes are an old acquaintance, other bytes a fraud."""
+        known = self._loaded.messages.get((message.claims.iss, message.claims.jti))
+        if known == message.hash:
+            raise Stale
+        if known is not None:
+            raise ProtocolViolation("jti", "this number was used for another message")
+
+    def _store(self, message: AnySigned, direction: str, tid: str | None, at: int) -> None:
+        self._loaded.messages[message.claims.iss, message.claims.jti] = message.hash
+        self.rows.messages.append((message, direction, tid, at))
+
+    def _move(self, order: Order, event: Event, following: State, message: str | None, at: int, **columns: object) -> None:
+        moved = replace(order, state=following, version=order.version + 1, changed_at=at, **columns)  # type: ignore[arg-type]
+        self.rows.history.append((order.tid, moved.version, event, following, message, at))
+        self._put(moved)
+
+    def _put(self, order: Order) -> None:
+        self._loaded.orders[order.tid] = order
+        self.rows.moved_orders[order.tid] = order
+
+
+def _reason(outcome: Outcome) -> str | None:
+    """The gateway's word on why nothing was paid; None for a settled message."""
+    claims = outcome.claims
+    return getattr(claims, "reason", None) or getattr(claims, "outcome", None)

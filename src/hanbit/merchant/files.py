@@ -1,0 +1,93 @@
+"""A shop's folder: its registration, keys and certificates as enrolment wrote them, readable by their owner only."""
+
+import os
+import secrets
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from hanbit.kernel.errors import BadInput
+from hanbit.protocols.fields import Urn
+from hanbit.protocols.signed import Signer
+
+REGISTRATION: Final = "registration.json"
+ORDER_BOOK: Final = "orders.db"
+ROOT: Final = "root.pem"
+PURPOSES: Final = ("merchant-sign", "line")
+_FILE_MAX: Final = 64 * 1024
+
+
+class LineAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the shop dials the gateway's private line."""
+
+    host: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who the shop is at its operator; written once by enrolment."""
+
+    operator: str
+    merchant: Urn
+    gateway: Urn
+    line: LineAddress
+    pay_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s?#]{1,400}$")]
+    orders: Literal["signed", "plain"] = "signed"
+
+    @property
+    def merchant_id(self) -> str:
+        """MID, the last part of the shop's URN."""
+        return self.merchant.rpartition(":")[2]
+
+
+def read_registration(directory: Path) -> Registration:
+    """The registration of an enrolled folder; BadInput with what to do where there is none."""
+    path = directory / REGISTRATION
+    try:
+        with path.open("rb") as file:
+            return msgspec.json.decode(file.read(_FILE_MAX), type=Registration)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}; enrol the shop first") from error
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise BadInput(f"{path}: {error}") from error
+
+
+def key_path(directory: Path, purpose: str) -> Path:
+    """The private key of one purpose."""
+    return directory / "keys" / f"{purpose}.pem"
+
+
+def chain_path(directory: Path, purpose: str) -> Path:
+    """The certificate of one purpose with the authorities below the root, leaf first."""
+    return directory / "keys" / f"{purpose}.chain.pem"
+
+
+def load_signer(directory: Path, registration: Registration) -> Signer:
+    """What the shop signs with."""
+    purpose = "merchant-sign"
+    return Signer.load(chain_path(directory, purpose), key_path(directory, purpose), urn=registration.merchant, purpose=purpose)
+
+
+def make_private(directory: Path) -> None:
+    """A folder that only its owner can enter."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file with mode 0600 so that after a crash it is whole or as it was before."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

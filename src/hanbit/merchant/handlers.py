@@ -1,0 +1,135 @@
+"""The shop's own say: whether it stands to an order (3 s, silence refuses), and what it does with an outcome (until it has done it)."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from hanbit.kernel.clock import Clock
+from hanbit.kernel.errors import BadInput, Unavailable
+from hanbit.merchant.changes import MarkHandled
+from hanbit.merchant.order import Order
+from hanbit.merchant.order_book import OrderBook
+from hanbit.protocols.redirect.merchant import Objection
+from hanbit.protocols.redirect.messages import Words
+
+CONFIRM_WITHIN_S: Final = 3.0
+"""The customer's page waits 4 s for the shop."""
+HANDLE_WITHIN_S: Final = 60.0
+HANDLERS_MAX: Final = 64
+"""Outcomes that are handed over at once."""
+RETRY_FIRST_S: Final = 1.0
+RETRY_MAX_S: Final = 300.0
+_WORDS_MAX: Final = 200
+_log = logging.getLogger("hanbit.merchant")
+
+
+@dataclass(frozen=True, slots=True)
+class Yes:
+    """The shop stands to the order and will deliver once it is settled."""
+
+
+@dataclass(frozen=True, slots=True)
+class No:
+    """The shop does not want the money; `ko` and `en` (1 to 200 characters, plain text) are shown to the customer under its name."""
+
+    ko: str
+    en: str
+
+    def __post_init__(self) -> None:
+        for text in (self.ko, self.en):
+            if not 1 <= len(text) <= _WORDS_MAX or not text.isprintable():
+                raise BadInput("a message has 1 to 200 printable characters in each language")
+
+
+OnConfirm: TypeAlias = Callable[[Order], Awaitable[Yes | No]]
+OnOutcome: TypeAlias = Callable[[Order], Awaitable[None]]
+"""Called at least once for each order that ended; when it returns, it is not called again for that order."""
+
+
+async def ask_shop(on_confirm: OnConfirm | None, order: Order) -> Objection | None:
+    """None only for an explicit Yes (or where the shop wants no say); an error, a wrong type and silence are a no."""
+    if on_confirm is None:
+        return None
+    try:
+        decision: object = await asyncio.wait_for(on_confirm(order), CONFIRM_WITHIN_S)
+    except TimeoutError:
+        _log.warning("the confirm handler was silent for %s s", CONFIRM_WITHIN_S)
+        return Objection("shop_silent")
+    except Exception:  # noqa: BLE001 - whatever is wrong in the shop's code, the gateway gets a signed no
+        _log.exception("the confirm handler failed")
+        return Objection("shop_silent")
+    match decision:
+        case Yes():
+            return None
+        case No(ko=ko, en=en):
+            return Objection("shop_refused", Words(ko=ko, en=en))
+        case _:  # a shop's code is not always type-checked
+            _log.error("the confirm handler returned %s, neither Yes nor No", type(decision).__name__)
+            return Objection("shop_silent")
+
+
+class OutcomeDesk:
+    """Hands stored outcomes to the shop's handler, from the book: what a crash or an error left is handed over again."""
+
+    def __init__(self, book: OrderBook, on_outcome: OnOutcome, clock: Clock) -> None:
+        self._book = book
+        self._on_outcome = on_outcome
+        self._clock = clock
+        self._bell = asyncio.Event()
+        self._in_hand: dict[str, asyncio.Task[None]] = {}
+        self._later: dict[str, tuple[float, float]] = {}
+        """tid → (not before, next pause); only of those that failed since the start"""
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin with what an earlier process left unhandled."""
+        self._bell.set()
+        self._task = asyncio.create_task(self._run())
+
+    def ring(self) -> None:
+        """There is a new outcome in the book."""
+        self._bell.set()
+
+    async def stop(self) -> None:
+        """Let handlers at work end."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self._in_hand:
+            await asyncio.wait(self._in_hand.values(), timeout=HANDLE_WITHIN_S)
+
+    async def _run(self) -> None:
+        while True:
+            self._bell.clear()
+            try:
+                await self._hand_out()
+            except Unavailable as error:
+                _log.warning("outcomes wait: %s", error)
+            try:
+                await asyncio.wait_for(self._bell.wait(), RETRY_FIRST_S if self._later or self._in_hand else None)
+            except TimeoutError:
+                continue
+
+    async def _hand_out(self) -> None:
+        now = self._clock.monotonic()
+        # Those that failed are asked for too, so that they never hide a newer one.
+        for order in await self._book.unhandled(HANDLERS_MAX + len(self._later)):
+            if len(self._in_hand) >= HANDLERS_MAX:
+                return
+            if order.tid not in self._in_hand and self._later.get(order.tid, (0.0, 0.0))[0] <= now:
+                self._in_hand[order.tid] = asyncio.create_task(self._hand_over(order))
+
+    async def _hand_over(self, order: Order) -> None:
+        try:
+            await asyncio.wait_for(self._on_outcome(order), HANDLE_WITHIN_S)
+            await self._book.commit(MarkHandled(order.tid, self._clock.now()))
+            self._later.pop(order.tid, None)
+        except Exception:  # noqa: BLE001 - the shop's code; it is asked again, with growing pauses, until it succeeds
+            _log.exception("the outcome handler failed; it will be called again")
+            pause = min(self._later.get(order.tid, (0.0, RETRY_FIRST_S))[1], RETRY_MAX_S)
+            self._later[order.tid] = (self._clock.monotonic() + pause, pause * 2)
+        finally:
+            self._in_hand.pop(order.tid, None)
+            self._bell.set()

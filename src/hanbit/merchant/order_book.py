@@ -1,0 +1,401 @@
+"""The shop's order book: one SQLite file, one connection, durable group commits; nothing leaves before it stands here.
+
+A batch forms by itself: what queued while the last commit was in flight goes into the next transaction, so an idle shop commits at
+once and a busy one shares each fdatasync. The statements run where they were called, only COMMIT runs in the book's one thread:
+each statement in a thread beside a busy event loop would have to win the interpreter back and cost milliseconds.
+Rollback journal, synchronous=FULL, one connection: see docs/ARCHITECTURE.md for why not WAL on the standard library's SQLite.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TextIO
+
+import msgspec
+
+from hanbit.kernel import fail_points
+from hanbit.kernel.errors import Unavailable
+from hanbit.kernel.money import Money
+from hanbit.merchant import book_schema
+from hanbit.merchant.changes import (
+    Acknowledge,
+    AnswerNotice,
+    AnySigned,
+    Batch,
+    Change,
+    Conclude,
+    Keep,
+    Loaded,
+    MarkHandled,
+    Place,
+    Rows,
+    Withdraw,
+)
+from hanbit.merchant.order import Order
+from hanbit.merchant.states import State
+from hanbit.protocols.redirect.merchant import Exchange
+from hanbit.protocols.redirect.messages import Notice
+from hanbit.protocols.signed import join, split
+
+QUEUE_MAX: Final = 10_000
+"""Changes that may wait for a commit; one more is told to come again."""
+BATCH_MAX: Final = 512
+REJECTED_MAX: Final = 1_000
+"""Rejected messages that are kept; later ones are only logged."""
+_HEADERS_CACHED: Final = 1_000
+
+_COLUMNS: Final = (
+    "tid, version, state, plain, amount_minor, currency, text, return_url, lines, salt, order_hash, request_key, browser, "
+    "placed_at, pay_by, answer_until, changed_at, payment, reason, replaced_by, outcome, handled_at"
+)
+_MESSAGE: Final = "SELECT h.header, m.payload, m.signature FROM messages m JOIN headers h ON h.id = m.header"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the book holds about bytes that just came in."""
+
+    answer: str | None
+    """The stored answer to these very bytes."""
+    order: Order | None
+    exchange: Exchange | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptMessage:
+    """A stored message with its exact bytes."""
+
+    number: int
+    direction: str
+    typ: str
+    tid: str | None
+    hash: str
+    at: int
+    compact: str
+
+
+class OrderBook:
+    """The shop's durable memory. One process owns it (a lock beside the file); all methods belong to one event loop."""
+
+    def __init__(self, path: Path, acknowledge: Acknowledge) -> None:
+        self._path = path
+        self._acknowledge = acknowledge
+        self._lock_file = _take_lock(path)
+        self._connection = _connect(path)
+        self._headers = dict(self._connection.execute("SELECT header, id FROM headers ORDER BY id DESC LIMIT ?", (_HEADERS_CACHED,)))
+        self._rejected_count: int = self._connection.execute("SELECT count(*) FROM rejected").fetchone()[0]
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="hanbit-order-book")
+        self._waiting: deque[tuple[Change, asyncio.Future[str | None]]] = deque()
+        self._turn = asyncio.Lock()
+        self._writer: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def close(self) -> None:
+        """Finish what is queued, then let go of the file."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._writer is not None:
+            await self._writer
+        async with self._turn:
+            self._connection.close()
+        self._committer.shutdown()
+        self._lock_file.close()
+
+    async def commit(self, change: Change) -> str | None:
+        """Durable when this returns; the acknowledgement's bytes to the one outcome of a batch that sends it, else None.
+
+        Raises Stale, Conflict, WrongState or ProtocolViolation where the change is turned away, Unavailable where it cannot be stored.
+        """
+        if self._closed:
+            raise Unavailable("the order book is closed")
+        if len(self._waiting) >= QUEUE_MAX:
+            raise Unavailable("too many changes wait for the order book")
+        done: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((change, done))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write())
+        return await done
+
+    async def known(self, request: str, tid: str | None, payment: str | None) -> Known:
+        """The stored answer to a request (by hash), the order of a tid and what was said about a payment."""
+        async with self._turn:
+            answer = self._one(
+                "SELECT h.header, m.payload, m.signature FROM answers a JOIN messages m ON m.hash = a.answer "
+                "JOIN headers h ON h.id = m.header WHERE a.request = ?",
+                (request,),
+            )
+            order = self._order("WHERE tid = ?", tid) if tid is not None else None
+            said = self._one(
+                "SELECT m.payload, n.notice, n.answer, n.confirmed FROM notices n JOIN messages m ON m.hash = n.notice WHERE n.payment = ?",
+                (payment,),
+            )
+        exchange = None
+        if said is not None:
+            notice = msgspec.json.decode(said[0], type=Notice)
+            exchange = Exchange(notice=notice, notice_hash=said[1], answer_hash=said[2], confirmed=bool(said[3]))
+        return Known(answer=join(*answer) if answer is not None else None, order=order, exchange=exchange)
+
+    async def order(self, tid: str) -> Order | None:
+        """The order of this tid."""
+        async with self._turn:
+            return self._order("WHERE tid = ?", tid)
+
+    async def order_by_request_key(self, key: str) -> Order | None:
+        """The order that was placed under the shop's idempotency key."""
+        async with self._turn:
+            return self._order("WHERE request_key = ?", key)
+
+    async def orders_of_browser(self, browser: str, limit: int) -> list[Order]:
+        """The newest orders of one of the shop's browser sessions."""
+        return await self._orders("WHERE browser = ? ORDER BY placed_at DESC, rowid DESC LIMIT ?", browser, limit)
+
+    async def unhandled(self, limit: int) -> list[Order]:
+        """Orders with an outcome that the shop's handler has not taken yet, oldest first."""
+        return await self._orders("WHERE outcome IS NOT NULL AND handled_at IS NULL ORDER BY changed_at LIMIT ?", limit)
+
+    async def unfinished(self, limit: int) -> list[Order]:
+        """Orders without an outcome, by their deadline."""
+        return await self._orders("WHERE outcome IS NULL ORDER BY pay_by LIMIT ?", limit)
+
+    async def message(self, message_hash: str) -> str | None:
+        """The exact bytes of a stored message."""
+        async with self._turn:
+            row = self._one(f"{_MESSAGE} WHERE m.hash = ?", (message_hash,))
+        return join(*row) if row is not None else None
+
+    async def messages(self, tid: str) -> list[KeptMessage]:
+        """Every message about a tid in the order of storing: the shop's half of the evidence. Acknowledgements name no tid."""
+        async with self._turn:
+            rows = self._connection.execute(
+                "SELECT m.number, m.direction, m.typ, m.tid, m.hash, m.at, h.header, m.payload, m.signature "
+                "FROM messages m JOIN headers h ON h.id = m.header WHERE m.tid = ? ORDER BY m.number LIMIT 1000",
+                (tid,),
+            ).fetchall()
+        return [
+            KeptMessage(number, direction, typ, tid, name, at, join(*segments)) for number, direction, typ, tid, name, at, *segments in rows
+        ]
+
+    async def history(self, tid: str) -> list[tuple[int, str, str, int]]:
+        """(version, event, state, time) of every step of an order."""
+        async with self._turn:
+            return self._connection.execute(
+                "SELECT version, event, state, at FROM history WHERE tid = ? ORDER BY version LIMIT 1000", (tid,)
+            ).fetchall()
+
+    # --- the one writer -------------------------------------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        while self._waiting:
+            async with self._turn:
+                entries = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
+                changes = [change for change, _ in entries]
+                results = await self._transact(changes)
+                if len(changes) > 1 and all(isinstance(result, sqlite3.IntegrityError) for result in results):
+                    # The schema itself said no to one of them: its neighbours shall not suffer.
+                    results = [(await self._transact([change]))[0] for change in changes]
+            for (_, done), result in zip(entries, results, strict=True):
+                if done.cancelled():
+                    continue
+                if isinstance(result, Exception):
+                    done.set_exception(_not_stored(result))
+                else:
+                    done.set_result(result)
+
+    async def _transact(self, changes: list[Change]) -> list[Exception | str | None]:
+        try:
+            results = self._decide_and_write(changes)
+            await asyncio.get_running_loop().run_in_executor(self._committer, self._commit_now)
+        except Exception as error:  # noqa: BLE001 - whatever broke, every waiting caller is answered and the book goes on
+            self._start_over()
+            return [error] * len(changes)
+        return results
+
+    def _decide_and_write(self, changes: list[Change]) -> list[Exception | str | None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        batch = Batch(self._load(changes))
+        results: list[Exception | str | None] = [batch.decide(change) for change in changes]
+        acknowledgements = deque(batch.acknowledge(self._acknowledge, max(change.at for change in changes)))
+        self._insert(batch.rows)
+        # One caller of each hundred carries the acknowledgement out; the others' outcomes are named in it.
+        concluded = [index for index, change in enumerate(changes) if isinstance(change, Conclude) and results[index] is None]
+        for index, acknowledgement in zip(concluded, acknowledgements, strict=False):
+            results[index] = acknowledgement.compact
+        return results
+
+    def _commit_now(self) -> None:
+        fail_points.reach("merchant.commit.before")
+        self._connection.execute("COMMIT")
+        fail_points.reach("merchant.commit.after")
+
+    def _start_over(self) -> None:
+        """After a failed write or fsync what SQLite's memory says is worth nothing: read the file (and a hot journal) anew."""
+        with suppress(sqlite3.Error):
+            self._connection.execute("ROLLBACK")
+        with suppress(sqlite3.Error):
+            self._connection.close()
+        self._headers = {}
+        self._connection = _connect(self._path)
+        self._headers = dict(self._connection.execute("SELECT header, id FROM headers ORDER BY id DESC LIMIT ?", (_HEADERS_CACHED,)))
+
+    def _load(self, changes: list[Change]) -> Loaded:
+        tids: set[str] = set()
+        keys: set[str] = set()
+        messages: list[tuple[str, str]] = []
+        payments: set[str] = set()
+        for change in changes:
+            match change:
+                case Place(order=order):
+                    tids.add(order.tid)
+                    keys |= {order.request_key} if order.request_key is not None else set()
+                case Withdraw(tid=tid, replacement=replacement):
+                    tids |= {tid, replacement.order.tid} if replacement is not None else {tid}
+                case AnswerNotice(tid=tid, notice=notice):
+                    tids.add(tid)
+                    messages.append((notice.claims.iss, notice.claims.jti))
+                    payments.add(notice.claims.payment)
+                case Conclude(tid=tid, outcome=outcome, payment=payment):
+                    tids.add(tid)
+                    messages.append((outcome.claims.iss, outcome.claims.jti))
+                    payments |= {payment} if payment is not None else set()
+                case Keep(message=message):
+                    messages.append((message.claims.iss, message.claims.jti))
+                case MarkHandled(tid=tid):
+                    tids.add(tid)
+        return Loaded(
+            orders={order.tid: order for order in self._select_orders("WHERE tid IN (SELECT value FROM json_each(?))", _json(tids))},
+            request_keys=self._pairs("SELECT request_key, tid FROM orders WHERE request_key IN (SELECT value FROM json_each(?))", keys),
+            messages={
+                (iss, jti): message_hash
+                for iss, jti, message_hash in self._connection.execute(
+                    "SELECT m.iss, m.jti, m.hash FROM json_each(?) j JOIN messages m "
+                    "ON m.iss = json_extract(j.value, '$[0]') AND m.jti = json_extract(j.value, '$[1]')",
+                    (_json(messages),),
+                )
+            }
+            if messages
+            else {},
+            payments=self._pairs("SELECT payment, notice FROM notices WHERE payment IN (SELECT value FROM json_each(?))", payments),
+            ended=self._pairs("SELECT payment, outcome FROM ended_payments WHERE payment IN (SELECT value FROM json_each(?))", payments),
+        )
+
+    def _insert(self, rows: Rows) -> None:
+        execute = self._connection.executemany
+        if rows.new_orders:
+            execute(f"INSERT INTO orders ({_COLUMNS}) VALUES ({', '.join('?' * 22)})", [_order_row(order) for order in rows.new_orders])  # noqa: S608 - our own column list
+        if rows.messages:
+            execute(
+                "INSERT INTO messages (hash, direction, typ, tid, iss, jti, header, payload, signature, at) VALUES (?,?,?,?,?,?,?,?,?,?)",
+                [self._message_row(*row) for row in rows.messages],
+            )
+        if rows.answers:
+            execute("INSERT INTO answers VALUES (?,?)", rows.answers)
+        if rows.notices:
+            execute("INSERT INTO notices VALUES (?,?,?,?,?)", rows.notices)
+        if rows.ended:
+            execute("INSERT INTO ended_payments VALUES (?,?)", rows.ended)
+        if rows.moved_orders:
+            execute(
+                "UPDATE orders SET version = ?, state = ?, changed_at = ?, payment = ?, reason = ?, replaced_by = ?, outcome = ?, "
+                "handled_at = ? WHERE tid = ?",
+                [
+                    (o.version, o.state, o.changed_at, o.payment, o.reason, o.replaced_by, o.outcome, o.handled_at, o.tid)
+                    for o in rows.moved_orders.values()
+                ],
+            )
+        if rows.history:
+            execute("INSERT INTO history (tid, version, event, state, message, at) VALUES (?,?,?,?,?,?)", rows.history)
+        for rejected in rows.rejected:
+            if self._rejected_count < REJECTED_MAX:
+                self._rejected_count += 1
+                self._connection.execute("INSERT INTO rejected (at, rule, detail, bytes) VALUES (?,?,?,?)", rejected)
+
+    def _message_row(self, message: AnySigned, direction: str, tid: str | None, at: int) -> tuple[object, ...]:
+        header, payload, signature = split(message.compact)
+        claims = message.claims
+        return (message.hash, direction, claims.TYP, tid, claims.iss, claims.jti, self._header(header), payload, signature, at)
+
+    def _header(self, header: str) -> int:
+        """The number of a header segment; a new one (a renewed certificate) is stored in this transaction."""
+        number = self._headers.get(header)
+        if number is None:
+            self._connection.execute("INSERT OR IGNORE INTO headers (header) VALUES (?)", (header,))
+            number = int(self._connection.execute("SELECT id FROM headers WHERE header = ?", (header,)).fetchone()[0])
+            if len(self._headers) >= _HEADERS_CACHED:
+                self._headers.clear()
+            self._headers[header] = number
+        return number
+
+    # --- reading --------------------------------------------------------------------------------------------------------------------
+
+    def _one(self, sql: str, parameters: tuple[object, ...]) -> tuple[str, ...] | None:
+        row: tuple[str, ...] | None = self._connection.execute(sql, parameters).fetchone()
+        return row
+
+    def _pairs(self, sql: str, values: Iterable[str]) -> dict[str, str]:
+        return dict(self._connection.execute(sql, (_json(values),))) if values else {}
+
+    def _order(self, where: str, value: str) -> Order | None:
+        return next(iter(self._select_orders(where, value)), None)
+
+    async def _orders(self, where: str, *parameters: object) -> list[Order]:
+        async with self._turn:
+            return list(self._select_orders(where, *parameters))
+
+    def _select_orders(self, where: str, *parameters: object) -> list[Order]:
+        rows = self._connection.execute(f"SELECT {_COLUMNS} FROM orders {where}", parameters)  # noqa: S608 - constants of this module
+        return [Order(r[0], r[1], State(r[2]), bool(r[3]), Money(r[4], r[5]), *r[6:]) for r in rows]
+
+
+def _order_row(o: Order) -> tuple[object, ...]:
+    return (
+        *(o.tid, o.version, o.state, int(o.plain), o.amount.amount_minor, o.amount.currency, o.text, o.return_url, o.lines_json, o.salt),
+        *(o.order_hash, o.request_key, o.browser, o.placed_at, o.pay_by, o.answer_until, o.changed_at, o.payment, o.reason),
+        *(o.replaced_by, o.outcome, o.handled_at),
+    )
+
+
+def _json(values: Iterable[object]) -> str:
+    return msgspec.json.encode(list(values)).decode()
+
+
+def _not_stored(error: Exception) -> Exception:
+    if isinstance(error, sqlite3.Error | OSError):
+        unavailable = Unavailable("the order book could not be written")
+        unavailable.__cause__ = error
+        return unavailable
+    return error
+
+
+def _take_lock(path: Path) -> TextIO:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = path.with_suffix(".lock").open("a+", encoding="ascii")
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        descriptor.close()
+        raise Unavailable(f"another process has the order book {path} open") from error
+    return descriptor
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives its journal the same mode
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5, cached_statements=256)
+    connection.execute("PRAGMA journal_mode = TRUNCATE")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        book_schema.create(connection)
+    elif version != book_schema.VERSION:
+        connection.close()
+        raise Unavailable(f"the order book {path} has schema {version}, this program knows {book_schema.VERSION}")
+    return connection

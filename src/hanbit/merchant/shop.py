@@ -1,0 +1,451 @@
+"""`Shop`: what a shop installs. It makes orders, answers the gateway's notices and keeps every word in its order book.
+
+    async with Shop.open(Path("my-shop"), on_confirm=in_stock, on_outcome=deliver) as shop:
+        redirect = await shop.create_order(lines=[Line("IM-1100", 1, 220_000)], total=Money(220_000, "KRW"), text="IM-1100",
+                                           return_url="https://shop.example/orders")
+        # 303 See Other, Location: redirect.location; later, in a handler or a page:
+        order = await shop.wait_outcome(redirect.tid, timeout_s=20)
+        if order.may_deliver: …
+
+Bytes from outside have one entrance, `receive`; nothing that an order's state depends on goes round its checks, and `may_deliver` is true
+only once a settled message that continues this shop's own confirmation was verified and is durable.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Protocol, Self
+from urllib.parse import urlencode
+
+import msgspec
+
+from hanbit.crypto import certificates, tls
+from hanbit.kernel import ids
+from hanbit.kernel.clock import Clock, SystemClock
+from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, ProtocolViolation, Unavailable, WrongState
+from hanbit.kernel.money import Money
+from hanbit.merchant import files
+from hanbit.merchant.changes import AnswerNotice, Conclude, Keep, Place, Reject, Stale, Withdraw
+from hanbit.merchant.handlers import OnConfirm, OnOutcome, OutcomeDesk, ask_shop
+from hanbit.merchant.line_client import LineClient
+from hanbit.merchant.order import Line, NewOrder, Order, browser_hash
+from hanbit.merchant.order_book import OrderBook
+from hanbit.merchant.states import Event, State
+from hanbit.protocols import signed
+from hanbit.protocols.line import RefusedByGateway
+from hanbit.protocols.redirect.merchant import OUTCOMES, Merchant, hash_lines, plain_order_hash
+from hanbit.protocols.redirect.messages import Closed, Confirmation, Notice, Settled, Status
+
+PAY_BY_S: Final = 30 * 60
+"""protocol.md, Deadlines: an order can be begun to be paid for 30 minutes."""
+DECIDED_S: Final = 15 * 60
+"""… and is final at the latest 15 minutes after that."""
+TRIES_MAX: Final = 3
+WAITERS_MAX: Final = 10_000
+_TIMEOUT_MAX_S: Final = 120.0
+_log = logging.getLogger("hanbit.merchant")
+
+
+class LineToGateway(Protocol):
+    """What a shop needs of its private line; `merchant.line_client` and the tests' lines have it."""
+
+    async def ask(self, message: str, *, timeout_s: float | None = None) -> str:
+        """Send a request and return the unverified answer; Unavailable where none comes."""
+        ...
+
+    async def tell(self, message: str) -> None:
+        """Send what nothing here waits for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """R3: answer the customer's order with `303 See Other` and this Location."""
+
+    tid: str
+    location: str
+
+
+class Shop:
+    """One merchant at one gateway; `open` is for shops, the plain constructor for those who bring their own parts."""
+
+    def __init__(
+        self,
+        *,
+        registration: files.Registration,
+        role: Merchant,
+        book_path: Path,
+        on_confirm: OnConfirm | None = None,
+        on_outcome: OnOutcome | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.registration = registration
+        self.line: LineToGateway | None = None
+        self._role = role
+        self._clock = clock or SystemClock()
+        self._on_confirm = on_confirm
+        self.book = OrderBook(book_path, lambda outcomes, at: role.make_acknowledgement(outcomes, at=at))
+        self._desk = OutcomeDesk(self.book, on_outcome, self._clock) if on_outcome is not None else None
+        self._answering: dict[str, asyncio.Future[str | None]] = {}
+        self._waiters: dict[str, set[asyncio.Future[None]]] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        directory: Path,
+        *,
+        on_confirm: OnConfirm | None = None,
+        on_outcome: OnOutcome | None = None,
+        clock: Clock | None = None,
+    ) -> AsyncIterator[Self]:
+        """Open an enrolled folder and keep the private line up while the `async with` lasts."""
+        clock = clock or SystemClock()
+        registration = files.read_registration(directory)
+        (root,) = certificates.load_chain_pem(directory / files.ROOT)
+        trust = signed.PinnedTrust(root, registration.operator, urn=registration.gateway)
+        signer = files.load_signer(directory, registration)
+        role = Merchant(signer=signer, gateway=registration.gateway, trust=trust, plain=registration.orders == "plain")
+        async with cls(
+            registration=registration,
+            role=role,
+            book_path=directory / files.ORDER_BOOK,
+            on_confirm=on_confirm,
+            on_outcome=on_outcome,
+            clock=clock,
+        ) as shop:
+            client = LineClient(
+                host=registration.line.host,
+                port=registration.line.port,
+                ssl_context=tls.client_context(
+                    files.chain_path(directory, "line"), files.key_path(directory, "line"), directory / files.ROOT
+                ),
+                gateway_urn=registration.gateway,
+                operator=registration.operator,
+                root=root,
+                signer=signer,
+                trust=trust,
+                clock=clock,
+                random=secrets.SystemRandom().random,
+                on_request=shop.receive,
+            )
+            shop.line = client
+            await client.start()
+            try:
+                yield shop
+            finally:
+                await client.stop()
+
+    async def __aenter__(self) -> Self:
+        if self._desk is not None:
+            self._desk.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._desk is not None:
+            await self._desk.stop()
+        await self.book.close()
+
+    # --- what the shop does -----------------------------------------------------------------------------------------------------------
+
+    async def create_order(
+        self,
+        *,
+        lines: Sequence[Line],
+        total: Money,
+        text: str,
+        return_url: str,
+        browser: str | None = None,
+        request_key: str | None = None,
+        refund_by: int | None = None,
+        language: Literal["ko", "en"] | None = None,
+    ) -> Redirect:
+        """R2, R3: number the order, sign it, make it durable, and say where the customer goes.
+
+        `text` is what the payment page shows, at most 200 characters; the lines stay in the shop. `browser` is the shop's own browser
+        session, to which the return page is bound. The same `request_key` with the same content gives the same order, with other content
+        it is a Conflict.
+        """
+        new = NewOrder(lines, total, text, return_url, refund_by, request_key, browser)
+        if request_key is not None:
+            existing = await self.book.order_by_request_key(request_key)
+            if existing is not None:
+                return await self._redirect_again(existing, new, language)
+        place = self._make(new)
+        try:
+            await self.book.commit(place)
+        except Stale:  # the same request was under way beside this one
+            existing = await self.book.order_by_request_key(request_key or "")
+            if existing is None:
+                raise Unavailable("the order was placed meanwhile; ask again") from None
+            return await self._redirect_again(existing, new, language)
+        return await self._redirect(place.order, place.message.compact if place.message is not None else None, language)
+
+    async def replace_order(
+        self,
+        tid: str,
+        *,
+        lines: Sequence[Line],
+        total: Money,
+        text: str,
+        return_url: str,
+        browser: str | None = None,
+        refund_by: int | None = None,
+        language: Literal["ko", "en"] | None = None,
+    ) -> Redirect:
+        """Change an order that is not being paid yet: a signed order is never edited, so another takes its place in the same commit."""
+        place = self._make(NewOrder(lines, total, text, return_url, refund_by, None, browser))
+        await self._withdraw(tid, place)
+        return await self._redirect(place.order, place.message.compact if place.message is not None else None, language)
+
+    async def withdraw(self, tid: str) -> Order:
+        """Take back an order that is not being paid yet; a later notice for it is refused. WrongState once it was confirmed."""
+        return await self._withdraw(tid, None)
+
+    async def order(self, tid: str) -> Order:
+        """The order as the book holds it now; NotFound where there is none."""
+        order = await self.book.order(tid) if ids.TID.fullmatch(tid) else None
+        if order is None:
+            raise NotFound("no such order")
+        return order
+
+    async def deliverable(self, tid: str) -> Order:
+        """The order if, and only if, its settled message is verified and stored; else WrongState: deliver nothing."""
+        order = await self.order(tid)
+        if not order.may_deliver:
+            raise WrongState(f"the order is {order.state}, not settled")
+        return order
+
+    async def wait_outcome(self, tid: str, timeout_s: float) -> Order:
+        """Return once the order is final, else as it stands after `timeout_s`; asks the gateway (RQ) unless it is final already."""
+        if sum(map(len, self._waiters.values())) >= WAITERS_MAX:
+            raise Unavailable("too many wait for outcomes")
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.setdefault(tid, set()).add(waiter)
+        try:
+            order = await self.order(tid)
+            if order.final:
+                return order
+            async with asyncio.timeout(min(timeout_s, _TIMEOUT_MAX_S)):
+                try:
+                    await self.inquire(tid)
+                except HanbitError as error:
+                    _log.info("the inquiry was not answered: %s", error)
+                await waiter
+        except TimeoutError:
+            pass
+        finally:
+            waiters = self._waiters[tid]
+            waiters.discard(waiter)
+            if not waiters:
+                del self._waiters[tid]
+        return await self.order(tid)
+
+    async def inquire(self, tid: str) -> Status:
+        """RQ: ask the gateway what became of this tid; a stored outcome in its answer goes the way of every outcome."""
+        await self.order(tid)
+        if self.line is None:
+            raise Unavailable("no line to the gateway")
+        inquiry = self._role.make_inquiry(tid, at=self._clock.now())
+        await self.book.commit(Keep(inquiry, sent=True, tid=tid, answers=None, at=self._clock.now()))
+        unverified = await self.line.ask(inquiry.compact)
+        if signed.peek_typ(unverified) == RefusedByGateway.TYP:
+            raise Unavailable("the gateway did not take the inquiry")
+        status = self._role.read_status(unverified, inquiry, at=self._clock.now())
+        await self.book.commit(Keep(status, sent=False, tid=tid, answers=inquiry.hash, at=self._clock.now()))
+        if status.claims.outcome is not None:
+            acknowledgement = await self.receive(status.claims.outcome)
+            if acknowledgement is not None:
+                await self.line.tell(acknowledgement)
+        return status.claims
+
+    # --- what the gateway sends -------------------------------------------------------------------------------------------------------
+
+    async def receive(self, unverified: str) -> str | None:
+        """The one entrance of bytes from the gateway: the stored answer to known bytes, else verify, decide, store, answer.
+
+        Raises ProtocolViolation (the bytes are kept) for what breaks a rule, Unavailable where nothing could be stored.
+        """
+        if len(unverified) > signed.MESSAGE_MAX:
+            raise ProtocolViolation("size")
+        request = ids.digest(unverified.encode("utf-8", "replace"))
+        under_way = self._answering.get(request)
+        if under_way is not None:
+            return await asyncio.shield(under_way)
+        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._answering[request] = answer
+        try:
+            result = await self._receive(unverified, request)
+        except BaseException as error:
+            answer.set_exception(error if isinstance(error, HanbitError) else Unavailable("the first answer failed"))
+            answer.exception()  # seen: most often nobody else waits
+            raise
+        else:
+            answer.set_result(result)
+            return result
+        finally:
+            del self._answering[request]
+
+    async def _receive(self, unverified: str, request: str) -> str | None:
+        try:
+            typ = signed.peek_typ(unverified)
+            for _ in range(TRIES_MAX):
+                try:
+                    if typ == Notice.TYP:
+                        return await self._on_notice(unverified, request)
+                    if typ in OUTCOMES:
+                        return await self._on_outcome_message(unverified, request)
+                    if typ in (Status.TYP, RefusedByGateway.TYP):
+                        _log.info("an answer came that nobody waits for any more: %s", typ)
+                        return None
+                    raise ProtocolViolation("typ", "not for a shop")
+                except Stale:
+                    continue
+        except ProtocolViolation as violation:
+            _log.warning("a message was rejected: %s", violation.rule)
+            await self.book.commit(Reject(unverified.encode(), violation.rule, violation.detail, self._clock.now()))
+            raise
+        raise Unavailable("the order changed three times meanwhile")
+
+    async def _on_notice(self, unverified: str, request: str) -> str:
+        """R8, R9."""
+        tid, payment = _route(unverified)
+        known = await self.book.known(request, tid, payment)
+        if known.answer is not None:
+            return known.answer
+        at = self._clock.now()
+        notice = self._role.verify_notice(unverified, at=at)
+        facts = known.order.facts if known.order is not None else None
+        objection = None
+        if known.order is not None and self._role.compare(notice, facts, at=at) is None:
+            objection = await ask_shop(self._on_confirm, known.order)
+        answer = self._role.answer_notice(notice, facts, objection, at=at)
+        event = None
+        if isinstance(answer.claims, Confirmation):
+            event = Event.NOTICE_CONFIRMED
+        elif known.order is not None and known.order.payment is None and not known.order.final:
+            event = Event.NOTICE_REFUSED
+        version = known.order.version if known.order is not None else None
+        await self.book.commit(AnswerNotice(notice.claims.tid, version, event, notice, answer, at))
+        _log.info("notice answered: %s", answer.claims.TYP, extra={"payment": notice.claims.payment})
+        return answer.compact
+
+    async def _on_outcome_message(self, unverified: str, request: str) -> str | None:
+        """R11: stored, and acknowledged by what this returns; None where another of the same batch carries the acknowledgement."""
+        tid, payment = _route(unverified)
+        known = await self.book.known(request, tid, payment)
+        if known.answer is not None:
+            return known.answer
+        at = self._clock.now()
+        outcome = self._role.verify_outcome(unverified, at=at)
+        order = known.order
+        self._role.check_outcome(outcome, order.facts if order is not None else None, known.exchange)
+        claims = outcome.claims
+        if isinstance(claims, Closed):
+            event, payment = Event.CLOSED, None
+        else:
+            event, payment = (Event.SETTLED if isinstance(claims, Settled) else Event.VOIDED), claims.payment
+        # The order belongs to one payment; the end of another (a second attempt that was refused) is kept and moves nothing.
+        concerns = order is not None and (payment is None or order.payment in (None, payment))
+        acknowledgement = await self.book.commit(
+            Conclude(
+                tid=claims.tid,
+                version=order.version if order is not None else None,
+                event=event if concerns else None,
+                outcome=outcome,
+                payment=payment,
+                handled=self._desk is None,
+                at=at,
+            )
+        )
+        _log.info("outcome stored: %s", claims.TYP, extra={"payment": payment})
+        for waiter in self._waiters.get(claims.tid, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._desk is not None:
+            self._desk.ring()
+        return acknowledgement
+
+    # --- inside -----------------------------------------------------------------------------------------------------------------------
+
+    def _make(self, new: NewOrder) -> Place:
+        at = self._clock.now()
+        tid, salt, lines = ids.new_token(), secrets.token_bytes(32), new.lines_json
+        plain = self._role.plain
+        message = None
+        if plain:
+            order_hash = plain_order_hash(self.registration.merchant_id, tid, new.total.text, new.total.currency)
+        else:
+            message = self._role.make_order(
+                tid=tid,
+                amount=new.total,
+                oi=hash_lines(salt, lines.encode()),
+                text=new.text,
+                return_url=new.return_url,
+                pay_by=at + PAY_BY_S,
+                refund_by=new.refund_by,
+                at=at,
+            )
+            order_hash = message.hash
+        order = Order(
+            tid=tid,
+            version=1,
+            state=State.PLACED,
+            plain=plain,
+            amount=new.total,
+            text=new.text,
+            return_url=new.return_url,
+            lines_json=lines,
+            salt=ids.encode_base64url(salt),
+            order_hash=order_hash,
+            request_key=new.request_key,
+            browser=browser_hash(new.browser),
+            placed_at=at,
+            pay_by=at + PAY_BY_S,
+            # In plain form the gateway's own 30 minutes begin only when the customer first sends something sealed.
+            answer_until=at + PAY_BY_S + DECIDED_S + (PAY_BY_S if plain else 0),
+            changed_at=at,
+        )
+        return Place(order, message, at)
+
+    async def _withdraw(self, tid: str, replacement: Place | None) -> Order:
+        for _ in range(TRIES_MAX):
+            order = await self.order(tid)
+            try:
+                await self.book.commit(Withdraw(tid, order.version, replacement, self._clock.now()))
+            except Stale:
+                continue
+            return await self.order(tid)
+        raise Unavailable("the order changed three times meanwhile")
+
+    async def _redirect_again(self, order: Order, new: NewOrder, language: str | None) -> Redirect:
+        if not new.same_as(order):
+            raise Conflict("this request_key was used for another order")
+        return await self._redirect(order, await self.book.message(order.order_hash), language)
+
+    async def _redirect(self, order: Order, message: str | None, language: str | None) -> Redirect:
+        fields = {"MID": self.registration.merchant_id, "TID": order.tid, "AMOUNT": order.amount.text, "CUR": order.amount.currency}
+        if message is not None:
+            fields["ORDER"] = message
+        if language is not None:
+            fields["lang"] = language
+        return Redirect(order.tid, f"{self.registration.pay_url}?{urlencode(fields)}")
+
+
+class _Routed(msgspec.Struct):
+    tid: str = ""
+    payment: str | None = None
+
+
+def _route(unverified: str) -> tuple[str, str | None]:
+    """The tid and payment that unverified bytes speak of: which rows to read, before and never instead of verifying."""
+    try:
+        routed = msgspec.json.decode(ids.decode_base64url(unverified.split(".")[1]), type=_Routed)
+    except (msgspec.MsgspecError, BadInput, UnicodeError, RecursionError, IndexError) as error:
+        raise ProtocolViolation("claims", "no claims of a known shape") from error
+    return routed.tid, routed.payment

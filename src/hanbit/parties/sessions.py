@@ -1,0 +1,62 @@
+"""Web sessions of customers: a random token in a cookie, its hash in the book, an end after five idle minutes."""
+
+import secrets
+from dataclasses import dataclass
+
+from hanbit.db.change import Put
+from hanbit.db.reading import Reader
+from hanbit.kernel import ids
+
+TOKEN_BYTES = 32
+TOKEN_MAX = 64
+TOUCH_EVERY_S = 60
+"""`seen_at` is written at most so often: a request is not worth a commit each."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebSession:
+    """A live browser login."""
+
+    token_hash: str
+    version: int
+    customer: str
+    method: str
+    created_at: int
+    seen_at: int
+    ended_at: int | None
+
+
+def open_session(customer: str, method: str, at: int) -> tuple[str, Put]:
+    """A fresh token for the cookie, and the row that holds its hash."""
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    session = WebSession(ids.digest(token.encode("ascii")), 0, customer, method, at, at, None)
+    return token, _put(session)
+
+
+def find(reader: Reader, token: str | None, *, at: int, idle_s: int) -> WebSession | None:
+    """The live session of a cookie's token, or None."""
+    if not token or len(token) > TOKEN_MAX or not token.isascii():
+        return None
+    row = reader.one("SELECT * FROM sessions WHERE token_hash = ?", ids.digest(token.encode("ascii")))
+    if row is None or row["ended_at"] is not None or at > row["seen_at"] + idle_s + TOUCH_EVERY_S:
+        return None
+    return WebSession(**{name: row[name] for name in WebSession.__slots__})
+
+
+def touch(session: WebSession, at: int) -> Put | None:
+    """The row that keeps the session alive, when it is time to write one."""
+    if at < session.seen_at + TOUCH_EVERY_S:
+        return None
+    return _put(WebSession(session.token_hash, session.version, session.customer, session.method, session.created_at, at, None))
+
+
+def end(session: WebSession, at: int) -> Put:
+    """The row that ends the session."""
+    ended = WebSession(
+        session.token_hash, session.version, session.customer, session.method, session.created_at, session.seen_at, at
+    )
+    return _put(ended)
+
+
+def _put(session: WebSession) -> Put:
+    return Put("sessions", {name: getattr(session, name) for name in WebSession.__slots__}, session.version)

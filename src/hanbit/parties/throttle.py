@@ -1,0 +1,68 @@
+"""Throttling of guesses: a factor waits after five wrong tries, 30 seconds growing to an hour; nothing is ever locked for good.
+
+A try is counted before it is checked, so that many guesses at once gain nothing; a right answer clears the count. Names that belong to
+nobody are counted in memory in the same way, so that they behave alike and cannot fill the book.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from hanbit.db.change import Put
+from hanbit.db.reading import Reader
+from hanbit.kernel.errors import TooManyTries
+
+FREE_TRIES = 5
+FIRST_WAIT_S = 30
+LONGEST_WAIT_S = 3600
+UNKNOWN_KEPT = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """How often a factor was tried without success, and until when it waits."""
+
+    factor: str
+    version: int = 0
+    failures: int = 0
+    wait_until: int = 0
+
+
+def read(reader: Reader, factor: str) -> Tries:
+    """The count of a factor, for example `login:<customer>` or `account:<account>`."""
+    row = reader.one("SELECT * FROM throttles WHERE factor = ?", factor)
+    return Tries(factor) if row is None else Tries(row["factor"], row["version"], row["failures"], row["wait_until"])
+
+
+def count(tries: Tries, at: int) -> Tries:
+    """One more try, counted as wrong until it is cleared; TooManyTries while the factor waits."""
+    if at < tries.wait_until:
+        raise TooManyTries(retry_after_s=tries.wait_until - at)
+    failures = tries.failures + 1
+    wait_s = 0 if failures < FREE_TRIES else min(FIRST_WAIT_S << (failures - FREE_TRIES), LONGEST_WAIT_S)
+    return Tries(tries.factor, tries.version, failures, at + wait_s)
+
+
+def put(tries: Tries) -> Put:
+    """The row of a count."""
+    row = {"factor": tries.factor, "failures": tries.failures, "wait_until": tries.wait_until}
+    return Put("throttles", row, tries.version)
+
+
+def cleared(tries: Tries) -> Put:
+    """The row after a right answer; `tries` is the count as it was just written."""
+    return Put("throttles", {"factor": tries.factor, "failures": 0, "wait_until": 0}, tries.version + 1)
+
+
+class UnknownNames:
+    """The counts of log-in names that belong to nobody; bounded, the least recent goes first."""
+
+    def __init__(self) -> None:
+        self._tries: OrderedDict[str, Tries] = OrderedDict()
+
+    def count(self, name: str, at: int) -> None:
+        """One more wrong try at this name; TooManyTries while it waits."""
+        tries = count(self._tries.get(name, Tries(name)), at)
+        self._tries[name] = tries
+        self._tries.move_to_end(name)
+        if len(self._tries) > UNKNOWN_KEPT:
+            self._tries.popitem(last=False)

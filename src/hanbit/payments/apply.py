@@ -1,0 +1,88 @@
+"""One transition → one Change (state, journal entry, evidence, outbox) → committed. Nothing else in the house changes a payment."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from hanbit.db.change import Append, Change, Put, Require, StoredMessage, Value
+from hanbit.evidence.record import record
+from hanbit.ledger import rules
+from hanbit.ledger.entry import Entry
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.payment import Payment
+from hanbit.payments.states import FINAL, TABLE, Event, State, step
+from hanbit.protocols.fields import Message
+from hanbit.protocols.signed import SignedMessage
+
+RULES = {"hold": rules.hold, "capture": rules.capture, "void": rules.void}
+"""The journal rules that the table names."""
+TELL_AGAIN_S = 2
+"""An outcome that was not acknowledged is told again after so long, then ever more rarely."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One event with the messages that prove it and the columns that it changes; `tell` is the outcome that the merchant must hear."""
+
+    event: Event
+    messages: tuple[SignedMessage[Message], ...] = ()
+    columns: Mapping[str, Value] = field(default_factory=dict)
+    tell: SignedMessage[Message] | None = None
+
+
+async def apply(
+    gateway: Gateway,
+    payment: Payment,
+    *steps: Step,
+    requires: Iterable[Require] = (),
+    appends: Iterable[Append] = (),
+    puts: Iterable[Put] = (),
+) -> Payment:
+    """Commit the steps as one Change and return the payment as it now stands; raises what the book lock decided.
+
+    Stale: the payment has moved on, read it again. Declined("no_funds"), or a requirement's error: nothing has changed.
+    """
+    at = gateway.clock.now()
+    known = payment
+    entries: list[Entry] = []
+    messages: list[StoredMessage] = []
+    rows = list(appends)
+    for item in steps:
+        row = step(State(known.state), item.event)
+        for message in item.messages:
+            assert message.claims.TYP.removeprefix("hanbit-") in row.evidence, (item.event, message.claims.TYP)
+            messages.append(record(message, merchant=payment.merchant, tid=payment.tid))
+        ended = at if row.to in FINAL else None
+        known = replace(known, **{"state": str(row.to), "ended_at": ended, **item.columns})  # type: ignore[arg-type]
+        if row.rule is not None:
+            assert known.account is not None, known
+            entries.append(
+                RULES[row.rule](
+                    payment=known.id, attempt=known.attempts, source=known.account, target=known.target, money=known.money
+                )
+            )
+        if item.tell is not None:
+            rows.append(_outbox(item.tell, payment, at))
+    change = Change(
+        puts=(known.put(), *puts), requires=tuple(requires), entries=tuple(entries), messages=tuple(messages), appends=tuple(rows)
+    )
+    await gateway.book.commit(change)
+    for item in steps:
+        gateway.observe("event", item.event)
+    return replace(known, version=payment.version + 1)
+
+
+def _outbox(outcome: SignedMessage[Message], payment: Payment, at: int) -> Append:
+    row: dict[str, Value] = {
+        "hash": outcome.hash,
+        "version": 1,
+        "merchant": payment.merchant,
+        "tid": payment.tid,
+        "next_at": at + TELL_AGAIN_S,
+        "tries": 0,
+        "stored_at": at,
+        "acknowledged_at": None,
+    }
+    return Append("outbox", row)
+
+
+assert {row.rule for rows in TABLE.values() for row in rows.values()} - {None} == set(RULES)

@@ -1,0 +1,137 @@
+"""R7: right factor, own account, then payable? → hold with a signed notice, else a decline; decided under the book lock."""
+
+from dataclasses import replace
+
+from hanbit.db.change import Append, Require, Stale
+from hanbit.kernel.errors import Declined, Unavailable
+from hanbit.parties.customers import Customer
+from hanbit.payments import payment as payments
+from hanbit.payments.apply import Step, apply
+from hanbit.payments.factors import SIGNED_METHODS, Approval
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.open_order import Opening, first_step
+from hanbit.payments.payment import Payment
+from hanbit.payments.states import ATTEMPTS_MAX, Event, State
+from hanbit.protocols.redirect import gateway as role
+from hanbit.protocols.redirect.messages import Notice
+from hanbit.protocols.sealed import Instruction
+from hanbit.protocols.signed import SignedMessage
+
+STALE_TRIES = 3
+FIRST_RESEND_S = 2
+
+
+async def authorize(
+    gateway: Gateway, opening: Opening, customer: Customer, instruction: Instruction, approval: Approval
+) -> tuple[Payment, SignedMessage[Notice] | None]:
+    """Hold the money and store the notice (the exact bytes that leave next); without a notice the payment was decided elsewhere.
+
+    Declined, with the attempt recorded, when the customer or account is stopped, funds are short or an unsigned payment is too large.
+    """
+    if approval.method not in SIGNED_METHODS and opening.offer.money.amount_minor > gateway.settings.unsigned_limit_minor:
+        raise Declined("unsigned_limit")
+    requires = (
+        Require("customers", customer.id, "state", "active", Declined("customer_suspended")),
+        Require("accounts", approval.account.id, "state", "active", Declined("account_suspended")),
+        Require("merchants", opening.merchant.id, "state", "active", Declined("merchant_suspended")),
+    )
+    for _ in range(STALE_TRIES):
+        payment, first = first_step(gateway, opening)
+        if payment.state not in (State.NEW, State.OPEN):
+            return payment, None
+        at = gateway.clock.now()
+        if at > payment.pay_by:
+            return payment, None
+        notice = role.make_notice(opening.offer, signer=gateway.signer, payment=payment.id, at=at)
+        columns = {
+            "attempts": payment.attempts + 1,
+            "customer": customer.id,
+            "account": approval.account.id,
+            "method": approval.method,
+            "reason": None,
+            "notice_hash": notice.hash,
+            "hold_until": notice.claims.exp,
+            "next_at": at + FIRST_RESEND_S,
+            "tries": 0,
+        }
+        proofs = (*(() if first else _new_keys(gateway, opening)), *(() if approval.consent is None else (approval.consent,)), notice)
+        try:
+            authorized = await apply(
+                gateway,
+                payment,
+                *first,
+                Step(Event.AUTHORIZED, messages=proofs, columns=columns),
+                requires=requires,
+                appends=(attempt(payment, customer, instruction, approval, "held", at),),
+                puts=approval.puts,
+            )
+        except Stale:
+            opening = replace(opening, payment=payments.find(gateway.reader, opening.merchant.id, opening.offer.tid))
+            continue
+        return authorized, notice
+    raise Unavailable("this payment is being changed by somebody else at this moment")
+
+
+async def decline(
+    gateway: Gateway, opening: Opening, customer: Customer, instruction: Instruction, approval: Approval | None, reason: str
+) -> Payment:
+    """Close the attempt and say why; the payment stays open for another account until the fifth attempt closes it."""
+    for _ in range(STALE_TRIES):
+        payment, first = first_step(gateway, opening)
+        if payment.state not in (State.NEW, State.OPEN):
+            return payment
+        at = gateway.clock.now()
+        columns = {"attempts": payment.attempts + 1, "reason": reason}
+        step = Step(Event.DECLINED, messages=() if first else _new_keys(gateway, opening), columns=columns)
+        if payment.attempts + 1 >= ATTEMPTS_MAX:
+            closed = role.make_closed(
+                signer=gateway.signer,
+                merchant_urn=opening.offer.merchant_urn,
+                tid=payment.tid,
+                order_hash=payment.order_hash,
+                outcome="declined",
+                at=at,
+            )
+            step = Step(
+                Event.ATTEMPTS_EXHAUSTED,
+                messages=(*step.messages, closed),
+                columns=columns | {"outcome_hash": closed.hash, "next_at": None},
+                tell=closed,
+            )
+        row = attempt(payment, customer, instruction, approval, reason, at)
+        try:
+            declined = await apply(gateway, payment, *first, step, appends=(row,))
+        except Stale:
+            opening = replace(opening, payment=payments.find(gateway.reader, opening.merchant.id, opening.offer.tid))
+            continue
+        gateway.observe("declined", reason)
+        return declined
+    raise Unavailable("this payment is being changed by somebody else at this moment")
+
+
+def attempt(
+    payment: Payment, customer: Customer, instruction: Instruction, approval: Approval | None, result: str, at: int
+) -> Append:
+    """The row of an attempt: what was approved, how it was checked; a password or code itself is not kept."""
+    return Append(
+        "attempts",
+        {
+            "payment": payment.id,
+            "number": payment.attempts + 1,
+            "customer": customer.id,
+            "account": None if approval is None else approval.account.id,
+            "method": instruction.auth.method[:20],
+            "result": result,
+            "core": instruction.core_text,
+            "auth_hash": instruction.auth_hash,
+            "auth_value": None if approval is None else approval.signature,
+            "sealed_hash": instruction.sealed_hash,
+            "at": at,
+        },
+    )
+
+
+def _new_keys(gateway: Gateway, opening: Opening) -> tuple[SignedMessage[role.Keys], ...]:
+    """The opening's `keys`, unless the evidence holds these very bytes already (a second attempt in the same opening)."""
+    known = gateway.reader.one("SELECT 1 FROM messages WHERE hash = ?", opening.keys.hash)
+    return () if known is not None else (opening.keys,)

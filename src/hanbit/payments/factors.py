@@ -1,0 +1,134 @@
+"""R5, R7: who is this, and did he approve? Passwords with throttling, device key, passkey, one-time code; no factor is ever skipped."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from hanbit.crypto.envelopes import equal
+from hanbit.db.change import Change, Put, Stale
+from hanbit.kernel import ids
+from hanbit.kernel.errors import BadInput, Declined, ProtocolViolation, Unavailable
+from hanbit.parties import accounts, passkeys, throttle
+from hanbit.parties.accounts import Account
+from hanbit.parties.customers import Customer
+from hanbit.parties.enrolment import unwrap
+from hanbit.parties.passkeys import Site
+from hanbit.payments.gateway import Gateway
+from hanbit.protocols.redirect import gateway as role
+from hanbit.protocols.redirect.messages import Consent
+from hanbit.protocols.sealed import Instruction, SessionKey, code_value, consent_challenge
+from hanbit.protocols.signed import SignedMessage
+
+SIGNED_METHODS = frozenset({"passkey", "device"})
+"""Methods by which the customer signs; the others prove who he is to the gateway alone."""
+STALE_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A factor that was right: the account it opens, the customer's signature if he gave one, rows that must move with it."""
+
+    account: Account
+    method: str
+    consent: SignedMessage[Consent] | None = None
+    signature: str | None = None
+    puts: tuple[Put, ...] = ()
+
+
+async def check(gateway: Gateway, customer: Customer, instruction: Instruction, session: SessionKey) -> Approval:
+    """The right factor for an account of one's own, else Declined("wrong_factor"): the two cannot be told apart from outside."""
+    named = _named_account(gateway, instruction)
+    account = named if named is not None and named.customer == customer.id else None
+    method, value = instruction.auth.method, instruction.auth.value
+    if method == "password":
+        return await _check_password(gateway, customer, account, value)
+    if account is None:
+        raise Declined("wrong_factor")
+    try:
+        if method == "device":
+            return _check_device(gateway, customer, account, instruction)
+        if method == "passkey":
+            return _check_passkey(gateway, customer, account, instruction)
+        if method == "code":
+            return _check_code(gateway, customer, account, instruction, session)
+    except (ProtocolViolation, BadInput) as error:
+        raise Declined("wrong_factor", str(error)) from error
+    raise Declined("wrong_factor", "unknown method")
+
+
+async def guarded(gateway: Gateway, factor: str, check_it: Callable[[], Awaitable[bool]]) -> bool:
+    """Count a try before it is checked, clear the count if it was right; TooManyTries while the factor waits."""
+    for _ in range(STALE_TRIES):
+        tries = throttle.count(throttle.read(gateway.reader, factor), gateway.clock.now())
+        try:
+            await gateway.book.commit(Change(puts=(throttle.put(tries),)))
+        except Stale:
+            continue  # another try came between: count again from its result
+        if not await check_it():
+            return False
+        try:
+            await gateway.book.commit(Change(puts=(throttle.cleared(tries),)))
+        except Stale:
+            pass  # a later try has counted itself; it will clear what it counted
+        return True
+    raise Unavailable("too many tries at once")
+
+
+def _named_account(gateway: Gateway, instruction: Instruction) -> Account | None:
+    if instruction.number is not None:
+        return accounts.by_number(gateway.reader, gateway.keyring.pepper, instruction.number)
+    return accounts.by_id(gateway.reader, instruction.core.account)
+
+
+async def _check_password(gateway: Gateway, customer: Customer, account: Account | None, value: str) -> Approval:
+    if account is None:
+        gateway.unknown_names.count(f"account:{customer.id}", gateway.clock.now())
+        await gateway.passwords.verify_nobody(value)
+        raise Declined("wrong_factor")
+    stored = account.password
+    if not await guarded(gateway, f"account:{account.id}", lambda: gateway.passwords.verify(stored, value)):
+        raise Declined("wrong_factor")
+    return Approval(account, "password")
+
+
+def _check_device(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction) -> Approval:
+    urn = ids.urn(gateway.settings.operator, "customer", customer.id)
+    consent = role.verify_consent(instruction, trust=gateway.registry, gateway=gateway.urn, customer_urn=urn, at=gateway.clock.now())
+    row = gateway.reader.one("SELECT customer, state FROM devices WHERE id = ? AND kind = 'device'", consent.kid)
+    if row is None or row["customer"] != customer.id or row["state"] != "active":
+        raise ProtocolViolation("unknown_key")
+    return Approval(account, "device", consent=consent, signature=consent.compact)
+
+
+def _check_passkey(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction) -> Approval:
+    try:
+        unverified = msgspec.json.decode(instruction.auth.value)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise ProtocolViolation("passkey") from error
+    challenge = consent_challenge(instruction.core_hash)
+    owner, counted = passkeys.check(gateway.reader, unverified, site=site(gateway), challenge=challenge)
+    if owner != customer.id:
+        raise ProtocolViolation("passkey")
+    return Approval(account, "passkey", signature=instruction.auth.value, puts=(counted,))
+
+
+def _check_code(
+    gateway: Gateway, customer: Customer, account: Account, instruction: Instruction, session: SessionKey
+) -> Approval:
+    sql = "SELECT id, public FROM devices WHERE customer = ? AND kind = 'code' AND state = 'active' LIMIT 20"
+    for row in gateway.reader.all(sql, customer.id):
+        name = row["id"].removeprefix("code:")
+        secret = unwrap(gateway.keyring.pepper, name, json.loads(row["public"])["wrapped"])
+        expected = code_value(secret, session, instruction.core_hash)
+        if equal(expected.encode("ascii"), instruction.auth.value.encode("utf-8")):
+            return Approval(account, "code")
+    raise ProtocolViolation("code")
+
+
+def site(gateway: Gateway) -> Site:
+    """The site that passkeys are made for."""
+    return Site.of(gateway.settings.public_url, gateway.settings.name_en)
+
+

@@ -1,0 +1,60 @@
+"""The payment server's parts, as the composition root hands them to every flow."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from hanbit.crypto.passwords import Passwords
+from hanbit.db.commit import Book
+from hanbit.db.reading import Reader
+from hanbit.kernel.clock import Clock
+from hanbit.parties.keyring import Keyring
+from hanbit.parties.registry import Registry
+from hanbit.parties.throttle import UnknownNames
+from hanbit.payments.known import KnownOpenings
+from hanbit.protocols.signed import Signer
+from hanbit.settings import Settings
+
+
+class AskingLine(Protocol):
+    """What the flows need of the private line; `line.Line` is it."""
+
+    async def ask(self, merchant_id: str, message: str) -> str:
+        """Send one message and return the frame that answers it; Unavailable when the line is down or silent."""
+        ...
+
+    async def tell(self, merchant_id: str, message: str) -> None:
+        """Send one message whose answer comes by itself; Unavailable when the line is down."""
+        ...
+
+    def connected(self, merchant_id: str) -> bool:
+        """Whether a healthy connection of this merchant is there."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Book, keys, line and clock of one payment server."""
+
+    settings: Settings
+    clock: Clock
+    book: Book
+    reader: Reader
+    keyring: Keyring
+    registry: Registry
+    passwords: Passwords
+    line: AskingLine
+    observe: Callable[[str, str], None]
+    """Counts an outcome: (what, reason)."""
+    unknown_names: UnknownNames = field(default_factory=UnknownNames)
+    openings: KnownOpenings = field(default_factory=KnownOpenings)
+
+    @property
+    def signer(self) -> Signer:
+        """The gateway's signing key."""
+        return self.keyring.signer
+
+    @property
+    def urn(self) -> str:
+        """The gateway's name in messages."""
+        return self.settings.gateway_urn

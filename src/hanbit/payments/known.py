@@ -1,0 +1,29 @@
+"""Orders and keys that this process has verified already: the same bytes need not be verified twice within an opening's life."""
+
+from collections import OrderedDict
+from typing import TypeVar, cast
+
+from hanbit.protocols.fields import Message
+from hanbit.protocols.signed import SignedMessage
+
+T = TypeVar("T", bound=Message)
+OPENINGS_KEPT = 20_000
+"""Messages remembered; the least recent is forgotten first and simply verified again."""
+
+
+class KnownOpenings:
+    """Verified messages by their exact bytes. That they were good stays true; who may still use them is looked at every time."""
+
+    def __init__(self) -> None:
+        self._messages: OrderedDict[str, SignedMessage[Message]] = OrderedDict()
+
+    def get(self, unverified: str, kind: type[T]) -> SignedMessage[T] | None:
+        """The message of this kind with these very bytes, if it was verified here."""
+        known = self._messages.get(unverified)
+        return cast("SignedMessage[T]", known) if known is not None and type(known.claims) is kind else None
+
+    def keep(self, message: SignedMessage[Message]) -> None:
+        """Remember a message that `verify` or `sign` made."""
+        self._messages[message.compact] = message
+        if len(self._messages) > OPENINGS_KEPT:
+            self._messages.popitem(last=False)

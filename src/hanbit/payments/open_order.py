@@ -1,0 +1,136 @@
+"""R3, R4, R5: from what the browser brought to an opening that the gateway stands by; nothing is stored here."""
+
+from dataclasses import dataclass
+
+from hanbit.kernel import ids
+from hanbit.kernel.errors import NotFound, ProtocolViolation
+from hanbit.parties import merchants
+from hanbit.parties.merchants import Merchant
+from hanbit.payments import payment as payments
+from hanbit.payments.apply import Step
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.payment import Payment
+from hanbit.payments.states import Event
+from hanbit.protocols import sealed
+from hanbit.protocols.redirect import gateway as role
+from hanbit.protocols.redirect.gateway import Clear, Offer
+from hanbit.protocols.redirect.messages import Keys, Order
+from hanbit.protocols.sealed import SessionKey
+from hanbit.protocols.signed import SignedMessage, check_usable
+
+PLAIN_PAY_BY_S = 30 * 60
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """One opening of one order: verified order (or plain form), fresh keys, and the payment if the book has it already."""
+
+    merchant: Merchant
+    offer: Offer
+    keys: SignedMessage[Keys]
+    payment: Payment | None
+
+    @property
+    def pay_by(self) -> int:
+        """When the order ends; in plain form half an hour from the first sealed message that opened."""
+        if self.payment is not None:
+            return self.payment.pay_by
+        return self.offer.pay_by or self.keys.claims.iat + PLAIN_PAY_BY_S
+
+
+class NotOpened(ProtocolViolation):
+    """Stopped before the login: the address and the signed order do not fit; the page says so and the shop was asked nothing (62)."""
+
+    code = "not_opened"
+    status = 409
+    advice = "Order again at the shop, or ask the shop."
+
+    def __init__(self, merchant: Merchant, rule: str, detail: str) -> None:
+        super().__init__(rule, detail)
+        self.merchant = merchant
+
+
+def open_order(gateway: Gateway, *, mid: str, tid: str, amount: str, currency: str, order: str) -> Opening:
+    """R4: check what came in the address against the signed order and make fresh keys; the registration chooses the form."""
+    at = gateway.clock.now()
+    clear = role.read_clear(mid, tid, amount, currency)
+    merchant, offer = _offer(gateway, clear, order, at)
+    keys = role.make_keys(
+        offer,
+        signer=gateway.signer,
+        seal=gateway.keyring.seal,
+        server_key=gateway.keyring.server_key,
+        customer=gateway.settings.customer_urn,
+        payee=merchant.name,
+        at=at,
+    )
+    gateway.openings.keep(keys)
+    return Opening(merchant, offer, keys, payments.find(gateway.reader, merchant.id, offer.tid))
+
+
+def reopen(gateway: Gateway, *, mid: str, tid: str, amount: str, order: str, keys: str) -> Opening:
+    """R5, R7: order and keys come back in clear beside a sealed message; both are verified, n is computed again."""
+    at = gateway.clock.now()
+    merchant = _merchant(gateway, mid)
+    merchant, offer = _offer(gateway, role.read_clear(mid, tid, amount, merchant.currency), order, at)
+    known = gateway.openings.get(keys, Keys)
+    if known is None:
+        known = role.verify_keys(
+            keys, trust=gateway.registry, gateway=gateway.urn, customer=gateway.settings.customer_urn, at=at
+        )
+        gateway.openings.keep(known)
+    role.check_keys(known, offer, server_key=gateway.keyring.server_key, at=at)
+    return Opening(merchant, offer, known, payments.find(gateway.reader, merchant.id, offer.tid))
+
+
+def open_key(gateway: Gateway, opening: Opening, unverified_key: str) -> SessionKey:
+    """R5, R7: recover SK with the sealing key that this opening was made under."""
+    claims = opening.keys.claims
+    seal = gateway.keyring.seal_by_kid(role.seal_kid(claims))
+    if seal is None:
+        raise ProtocolViolation("sealed")
+    return sealed.open_key(unverified_key, seal.private, seal.kid, ctx=claims.ctx, n=claims.n, tid=claims.tid)
+
+
+def first_step(gateway: Gateway, opening: Opening) -> tuple[Payment, tuple[Step, ...]]:
+    """The payment of this opening; when the book has none yet, a new one and the step that opens it."""
+    if opening.payment is not None:
+        return opening.payment, ()
+    at = gateway.clock.now()
+    pay_by = opening.offer.pay_by or at + PLAIN_PAY_BY_S
+    payment = payments.new_payment(opening.offer, payment_id=ids.new_token(), payee=opening.merchant.name, pay_by=pay_by, at=at)
+    order = () if opening.offer.order is None else (opening.offer.order,)
+    return payment, (Step(Event.OPENED, messages=(*order, opening.keys), columns={"next_at": pay_by + 1}),)
+
+
+def _offer(gateway: Gateway, clear: Clear, order: str, at: int) -> tuple[Merchant, Offer]:
+    merchant = _merchant(gateway, clear.merchant)
+    if merchant.currency != clear.money.currency:
+        raise NotFound("no such shop")
+    urn = gateway.settings.merchant_urn(merchant.id)
+    try:
+        if merchant.orders == "signed":
+            signed = gateway.openings.get(order, Order)
+            if signed is None:
+                signed = role.verify_order(order, trust=gateway.registry, gateway=gateway.urn, at=at)
+                gateway.openings.keep(signed)
+            else:
+                check_usable(gateway.registry.key(signed.kid, (), at), at)
+            offer = role.signed_offer(signed, merchant=merchant.id, merchant_urn=urn, at=at)
+            role.compare(clear, offer)
+            if not merchant.allows_return(offer.return_url):
+                raise ProtocolViolation("return_url", "not a registered return address")
+        elif order:
+            raise ProtocolViolation("order", "this shop is registered for plain orders")
+        else:
+            offer = role.plain_offer(clear, merchant_urn=urn, return_url=merchant.return_url)
+    except ProtocolViolation as error:
+        raise NotOpened(merchant, error.rule, error.detail) from error
+    return merchant, offer
+
+
+def _merchant(gateway: Gateway, merchant_id: str) -> Merchant:
+    merchant = merchants.by_id(gateway.reader, ids.check(ids.PARTY_ID, merchant_id, "MID"))
+    if merchant is None:
+        raise NotFound("no such shop")
+    return merchant

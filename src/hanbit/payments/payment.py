@@ -1,0 +1,108 @@
+"""A payment: one merchant's tid, as it stands in the book. Frozen; its next version is made by `apply`."""
+
+from dataclasses import dataclass, fields
+
+from hanbit.db.change import Put
+from hanbit.db.reading import Reader, Row
+from hanbit.kernel.money import Money
+from hanbit.ledger.chart import merchant_account
+from hanbit.payments.states import FINAL, State
+from hanbit.protocols.redirect.gateway import Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """Every column of the table `payments`; `version` 0 is a payment that is not in the book yet."""
+
+    merchant: str
+    tid: str
+    version: int
+    id: str
+    state: str
+    reason: str | None
+    order_hash: str
+    amount: int
+    currency: str
+    payee: str
+    text: str
+    return_url: str
+    pay_by: int
+    opened_at: int
+    attempts: int
+    customer: str | None = None
+    account: str | None = None
+    method: str | None = None
+    notice_hash: str | None = None
+    answer_hash: str | None = None
+    outcome_hash: str | None = None
+    receipt_hash: str | None = None
+    refusal_message: str | None = None
+    hold_until: int | None = None
+    next_at: int | None = None
+    tries: int = 0
+    captured: int = 0
+    refunded: int = 0
+    ended_at: int | None = None
+
+    @property
+    def money(self) -> Money:
+        """What is to be paid."""
+        return Money(self.amount, self.currency)
+
+    @property
+    def target(self) -> str:
+        """The merchant's ledger account."""
+        return merchant_account(self.merchant, self.currency)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more can happen to it by itself."""
+        return self.state in FINAL
+
+    def put(self) -> Put:
+        """The row; `version` is the one that this value was computed from."""
+        return Put("payments", {name: getattr(self, name) for name in COLUMNS}, self.version)
+
+
+COLUMNS = tuple(item.name for item in fields(Payment))
+
+
+def new_payment(offer: Offer, *, payment_id: str, payee: str, pay_by: int, at: int) -> Payment:
+    """A payment that is not in the book yet."""
+    return Payment(
+        merchant=offer.merchant,
+        tid=offer.tid,
+        version=0,
+        id=payment_id,
+        state=State.NEW,
+        reason=None,
+        order_hash=offer.order_hash,
+        amount=offer.money.amount_minor,
+        currency=offer.money.currency,
+        payee=payee,
+        text=offer.text,
+        return_url=offer.return_url,
+        pay_by=pay_by,
+        opened_at=at,
+        attempts=0,
+    )
+
+
+def find(reader: Reader, merchant: str, tid: str) -> Payment | None:
+    """The payment of a merchant's tid, or None."""
+    return _payment(reader.one("SELECT * FROM payments WHERE merchant = ? AND tid = ?", merchant, tid))
+
+
+def by_id(reader: Reader, payment_id: str) -> Payment | None:
+    """The payment with our own id, or None."""
+    return _payment(reader.one("SELECT * FROM payments WHERE id = ?", payment_id))
+
+
+def due(reader: Reader, at: int, limit: int) -> list[Payment]:
+    """Payments for which something is to be done by now, the longest overdue first."""
+    rows = reader.all("SELECT * FROM payments WHERE next_at <= ? ORDER BY next_at LIMIT ?", at, limit)
+    return [payment for row in rows if (payment := _payment(row))]
+
+
+def _payment(row: Row | None) -> Payment | None:
+    return None if row is None else Payment(**{name: row[name] for name in COLUMNS})

@@ -1,0 +1,93 @@
+"""R5: the sealed login becomes a web session; the same answer, in the same time, whether the name or the password was wrong."""
+
+from typing import Any
+
+from hanbit.db.change import Append, Change, Put, Stale
+from hanbit.kernel import ids
+from hanbit.kernel.errors import BadInput, NotSignedIn, ProtocolViolation, WrongState
+from hanbit.parties import customers, passkeys, sessions
+from hanbit.parties.customers import LOGIN_MAX, Customer
+from hanbit.payments import factors
+from hanbit.payments.apply import apply
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.open_order import Opening, first_step, open_key
+from hanbit.protocols import sealed
+
+
+class LoginFailed(NotSignedIn):
+    """Name or password is wrong; which of them is not said."""
+
+    code = "login_failed"
+    advice = "Check your ID and password and try again."
+
+
+async def sign_in(gateway: Gateway, opening: Opening, *, unverified_key: str, unverified_login: str) -> tuple[str, Customer]:
+    """Open the sealed login and check it; returns the new session's token and the customer.
+
+    One opening logs in once, so that a recorded login is worth nothing. The payment enters the book with the first login that is right.
+    """
+    plain = sealed.open_login(unverified_login, open_key(gateway, opening, unverified_key))
+    at = gateway.clock.now()
+    customer, puts = await _identify(gateway, opening, plain)
+    token, session = sessions.open_session(customer.id, str(plain["method"]), at)
+    used: dict[str, str | int | None] = {
+        "ctx": opening.keys.claims.ctx,
+        "login_hash": ids.digest(unverified_login.encode("ascii")),
+        "at": at,
+    }
+    once = Put("openings", used, version=0)
+    rows = (session, once, *puts)
+    appends = (act(at, f"customer:{customer.id}", "login", str(plain["method"]), opening.merchant.id, opening.offer.tid),)
+    payment, first = first_step(gateway, opening)
+    try:
+        if first:
+            await apply(gateway, payment, *first, puts=rows, appends=appends)
+        else:
+            await gateway.book.commit(Change(puts=rows, appends=appends))
+    except Stale as error:
+        raise WrongState("this page has been used to log in already: load it again") from error
+    gateway.observe("login", "ok")
+    return token, customer
+
+
+async def _identify(gateway: Gateway, opening: Opening, plain: dict[str, Any]) -> tuple[Customer, tuple[Put, ...]]:
+    if plain["method"] == "password":
+        return await _by_password(gateway, plain), ()
+    if plain["method"] != "passkey":
+        raise BadInput("method: password or passkey")
+    claims = opening.keys.claims
+    challenge = sealed.login_challenge(claims.ctx, claims.n)
+    try:
+        owner, counted = passkeys.check(gateway.reader, plain.get("assertion"), site=factors.site(gateway), challenge=challenge)
+    except ProtocolViolation as error:
+        gateway.observe("login", "failed")
+        raise LoginFailed from error
+    customer = customers.by_id(gateway.reader, owner)
+    if customer is None:
+        raise LoginFailed
+    return customer, (counted,)
+
+
+async def _by_password(gateway: Gateway, plain: dict[str, Any]) -> Customer:
+    login, password = plain.get("id"), plain.get("password")
+    if not isinstance(login, str) or not isinstance(password, str) or not 1 <= len(login) <= LOGIN_MAX:
+        raise BadInput("id and password")
+    customer = customers.by_login(gateway.reader, login)
+    at = gateway.clock.now()
+    if customer is None:
+        gateway.unknown_names.count(f"login:{login}", at)
+        await gateway.passwords.verify_nobody(password)
+        gateway.observe("login", "failed")
+        raise LoginFailed
+    stored = customer.password
+    if not await factors.guarded(gateway, f"login:{customer.id}", lambda: gateway.passwords.verify(stored, password)):
+        await gateway.book.commit(Change(appends=(act(at, f"customer:{customer.id}", "login", "wrong_password"),)))
+        gateway.observe("login", "failed")
+        raise LoginFailed
+    return customer
+
+
+def act(at: int, actor: str, what: str, reason: str, merchant: str | None = None, tid: str | None = None) -> Append:
+    """A row of the audit table: who did what, and why or with which result."""
+    row = {"id": ids.new_token(), "at": at, "actor": actor, "act": what, "reason": reason, "merchant": merchant, "tid": tid}
+    return Append("audit", row)

@@ -1,0 +1,161 @@
+"""What all pages share: a language with its words, amounts and dates, and the environment in which templates are rendered."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
+from zoneinfo import ZoneInfo
+
+import msgspec
+from babel import Locale
+from babel.dates import format_datetime, format_time
+from babel.numbers import NumberPattern, parse_pattern
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
+from markupsafe import Markup, escape
+
+from hanbit.kernel.money import CURRENCY_EXPONENTS, Money
+from hanbit.web.assets import Assets
+from hanbit.web.words import LANGUAGES, LanguageCode, catalogue
+
+SHORT_NUMBER_CHARACTERS: Final = 8
+"""The first so many characters of a payment's id are its receipt number: enough to find it by, short enough to read out."""
+_PROGRAM_WORDS = "program."
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorCard:
+    """The institution under whose name the pages stand. `timezone` is an IANA name; addresses are https or empty."""
+
+    id: str
+    name: str
+    telephone: str
+    timezone: str = "Asia/Seoul"
+    terms_url: str = ""
+    open_account_url: str = ""
+    test_mode: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """One language: its words, and how it writes amounts and times."""
+
+    code: LanguageCode
+    words: Mapping[str, str]
+    locale: Locale
+    timezone: ZoneInfo
+
+    @classmethod
+    def of(cls, code: LanguageCode, timezone: str) -> "Language":
+        """The language with its catalogue."""
+        return cls(code, catalogue(code), Locale(code), ZoneInfo(timezone))
+
+    def say(self, place: str, **values: str) -> Markup:
+        """The words for this place, with values that are escaped unless they are Markup; an unknown place is our bug: KeyError."""
+        return escape(self.words[place]).format(**values)
+
+    def amount(self, money: Money) -> str:
+        """`220,000원` or `₩220,000`; the minor-unit digits are ISO 4217's, which differ from CLDR's for some currencies."""
+        exponent = CURRENCY_EXPONENTS[money.currency]
+        value = Decimal(money.amount_minor).scaleb(-exponent)
+        if self.code == "ko" and money.currency == "KRW":
+            return f"{value:,.0f}원"
+        return str(_currency_pattern(str(self.locale), exponent).apply(value, self.locale, currency=money.currency, currency_digits=False))
+
+    def moment(self, at: int) -> str:
+        """A date with the time of day, in the operator's time zone."""
+        return str(format_datetime(datetime.fromtimestamp(at, self.timezone), "long", self.timezone, self.locale))
+
+    def time_of_day(self, at: int) -> str:
+        """The time of day to the minute, in the operator's time zone."""
+        return str(format_time(datetime.fromtimestamp(at, self.timezone), "short", self.timezone, self.locale))
+
+    @property
+    def program_words(self) -> dict[str, str]:
+        """What the payment program says."""
+        return {place: words for place, words in self.words.items() if place.startswith(_PROGRAM_WORDS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request's surroundings: its language, the nonce of its scripts, the same page in each language."""
+
+    language: Language
+    nonce: str
+    alternates: Mapping[str, str]
+
+
+def alternates(path: str, query: str) -> dict[str, str]:
+    """Language → address of the same page in it."""
+    pairs = [(name, value) for name, value in parse_qsl(query, keep_blank_values=True) if name != "lang"]
+    return {code: f"{path}?{urlencode([*pairs, ('lang', code)])}" for code in LANGUAGES}
+
+
+def short_number(payment_id: str) -> str:
+    """The number of a receipt."""
+    return payment_id[:SHORT_NUMBER_CHARACTERS]
+
+
+class Pages:
+    """Renders every page of one operator."""
+
+    def __init__(self, operator: OperatorCard, assets: Assets) -> None:
+        self.operator = operator
+        self.languages = {code: Language.of(code, operator.timezone) for code in LANGUAGES}
+        self._environment = Environment(
+            loader=PackageLoader("hanbit.web"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
+        )
+        self._environment.auto_reload = False
+        self._environment.globals.update(operator=operator, asset=assets.address, short_number=short_number, say=_say)
+        self._environment.filters.update(amount=_amount, moment=_moment, time_of_day=_time_of_day, embed=embed)
+
+    def render(self, template: str, visit: Visit, **context: Any) -> str:
+        """A whole page."""
+        return self._environment.get_template(template).render(
+            language=visit.language, nonce=visit.nonce, alternates=visit.alternates, **context
+        )
+
+    def fragment(self, template: str, language: Language, **context: Any) -> str:
+        """A part that the payment program puts into the page that it is in; it holds no script."""
+        return self._environment.get_template(f"fragments/{template}").render(language=language, **context)
+
+
+def embed(value: Any) -> Markup:
+    """JSON for `<script type="application/json">`: no `<`, so that nothing inside can end the element."""
+    encoded = msgspec.json.encode(value).decode("utf-8")
+    return Markup(encoded.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704 - made safe on this line
+
+
+@cache
+def _currency_pattern(locale: str, exponent: int) -> NumberPattern:
+    pattern = Locale.parse(locale).currency_formats["standard"].pattern
+    return parse_pattern(pattern.replace(".00", "." + "0" * exponent if exponent else ""))
+
+
+def _language(context: Context) -> Language:
+    language = context["language"]
+    assert isinstance(language, Language)
+    return language
+
+
+@pass_context
+def _say(context: Context, place: str, **values: str) -> Markup:
+    return _language(context).say(place, **values)
+
+
+@pass_context
+def _amount(context: Context, money: Money) -> str:
+    return _language(context).amount(money)
+
+
+@pass_context
+def _moment(context: Context, at: int) -> str:
+    return _language(context).moment(at)
+
+
+@pass_context
+def _time_of_day(context: Context, at: int) -> str:
+    return _language(context).time_of_day(at)

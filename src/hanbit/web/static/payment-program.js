@@ -1,0 +1,824 @@
+/* The payment program: what the customer's computer does in both documents, in one module on WebCrypto and nothing else.
+ *
+ *   1  bytes            base64url, strict JSON
+ *   2  certificates     a certificate is accepted only if it is, byte for byte, the one that the operator's authority would have written
+ *   3  signed messages  JWS compact, ES256
+ *   4  the opening      R4: who speaks, and whether tid, amount, currency, payee and order are those that are shown
+ *   5  sealing          R5, R7: PBkb(SK), SK(ID, password), SK(PI, TID, AMOUNT)
+ *   6  the page         forms, progress, time; R4 to R7 happen in one document, because SK lives in this document's memory only
+ *
+ * The pin (the root's public key and the gateway's name) is the module beside this one, so that these bytes are the same for every
+ * operator and can be compared with the release. The program keeps passwords from logs and from whoever ends TLS in the middle; it
+ * cannot protect against a server that serves another program. The installed one, `hanbit wallet`, can.
+ */
+
+import { GATEWAY, ROOT } from "./pin.js";
+
+const PIN = { gateway: GATEWAY, root: ROOT };
+const DAY_S = 86_400;
+const encoder = new TextEncoder();
+const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+/** Something is not what it must be; `rule` names the check. Nothing has been sealed or sent. */
+export class Untrusted extends Error {
+  constructor(rule) {
+    super(rule);
+    this.rule = rule;
+  }
+}
+
+function must(condition, rule) {
+  if (!condition) throw new Untrusted(rule);
+}
+
+/* ---- 1  bytes ---------------------------------------------------------------------------------------------------------- */
+
+const ascii = (text) => encoder.encode(text);
+const random = (length) => crypto.getRandomValues(new Uint8Array(length));
+const sha256 = async (bytes) => new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+
+function join(...parts) {
+  const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
+
+const same = (one, other) => one.length === other.length && one.every((byte, at) => byte === other[at]);
+
+function base64(bytes) {
+  let text = "";
+  for (const byte of bytes) text += String.fromCharCode(byte);
+  return btoa(text);
+}
+
+export const base64url = (bytes) => base64(bytes).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+
+/** Bytes from the one canonical spelling; padded for certificates, unpadded everywhere else. */
+function decode(text, rule, spell = base64url) {
+  must(typeof text === "string" && /^[A-Za-z0-9+/_=-]*$/.test(text), rule);
+  let bytes;
+  try {
+    bytes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (character) => character.charCodeAt(0));
+  } catch {
+    throw new Untrusted(rule);
+  }
+  must(spell(bytes) === text, rule);
+  return bytes;
+}
+
+/** A flat JSON object with exactly these members; JSON.parse alone would let the last of two equal names win. */
+function strictObject(bytes, required, optional, rule) {
+  let text, value;
+  try {
+    text = decoder.decode(bytes);
+    value = JSON.parse(text);
+  } catch {
+    throw new Untrusted(rule);
+  }
+  must(value !== null && typeof value === "object" && !Array.isArray(value), rule);
+  const names = Object.keys(value);
+  const written = [...text.matchAll(/"(?:[^"\\]|\\.)*"(\s*:)?/g)].filter((found) => found[1] !== undefined).length;
+  must(written === names.length, rule);
+  must(required.every((name) => names.includes(name)), rule);
+  must(names.every((name) => required.includes(name) || optional.includes(name)), rule);
+  return value;
+}
+
+/* ---- 2  certificates --------------------------------------------------------------------------------------------------- */
+
+const ARC = "2.25.164987809663316292603361604156215208465";
+const PURPOSES = { "gateway-sign": 1, "gateway-seal": 2, "merchant-sign": 3 };
+const PATH_LENGTHS = { gateway: 0, merchant: 1 };
+const CERTIFICATE_BYTES_MAX = 2_048;
+
+function der(tag, ...parts) {
+  const body = join(...parts);
+  const size = body.length;
+  const length = size < 0x80 ? [size] : size < 0x100 ? [0x81, size] : [0x82, size >> 8, size & 0xff];
+  return join([tag, ...length], body);
+}
+
+const sequence = (...parts) => der(0x30, ...parts);
+
+function number(bytes) {
+  const start = bytes.findIndex((byte) => byte !== 0);
+  const short = start < 0 ? Uint8Array.of(0) : bytes.subarray(start);
+  return der(0x02, short[0] & 0x80 ? [0] : [], short);
+}
+
+function oid(text) {
+  const [first, second, ...rest] = text.split(".").map(BigInt);
+  const octets = [first * 40n + second, ...rest].flatMap((arc) => {
+    const groups = [Number(arc & 0x7fn)];
+    for (let left = arc >> 7n; left > 0n; left >>= 7n) groups.unshift(Number(left & 0x7fn) | 0x80);
+    return groups;
+  });
+  return der(0x06, octets);
+}
+
+const ECDSA_SHA256 = sequence(oid("1.2.840.10045.4.3.2"));
+const P256 = sequence(oid("1.2.840.10045.2.1"), oid("1.2.840.10045.3.1.7"));
+
+/** The members of a DER value; lengths beyond two octets do not occur in certificates of at most 2,048 bytes. */
+function members(bytes) {
+  const found = [];
+  for (let at = 0; at < bytes.length; ) {
+    must(at + 2 <= bytes.length, "certificate_der");
+    let start = at + 2;
+    let length = bytes[at + 1];
+    if (length >= 0x80) {
+      const octets = length & 0x7f;
+      must((octets === 1 || octets === 2) && start + octets <= bytes.length, "certificate_der");
+      length = octets === 1 ? bytes[start] : bytes[start] * 0x100 + bytes[start + 1];
+      start += octets;
+    }
+    must(start + length <= bytes.length, "certificate_der");
+    found.push({ tag: bytes[at], body: bytes.subarray(start, start + length), whole: bytes.subarray(at, start + length) });
+    at = start + length;
+  }
+  return found;
+}
+
+function only(bytes, tag, count) {
+  const [outer, ...more] = members(bytes);
+  must(outer !== undefined && more.length === 0 && outer.tag === tag, "certificate_der");
+  const inner = members(outer.body);
+  must(inner.length === count, "certificate_der");
+  return inner;
+}
+
+/** Seconds since 1970 from UTCTime or GeneralizedTime. */
+function instant({ tag, body }) {
+  const match = /^(\d{2}|\d{4})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})Z$/.exec(String.fromCharCode(...body));
+  must(match !== null && match[1].length === (tag === 0x17 ? 2 : 4), "certificate_dates");
+  const [year, month, day, hour, minute, second] = match.slice(1).map(Number);
+  const whole = tag === 0x17 ? (year < 50 ? 2000 : 1900) + year : year;
+  return Date.UTC(whole, month - 1, day, hour, minute, second) / 1000;
+}
+
+function date(seconds) {
+  const digits = new Date(seconds * 1000).toISOString().replace(/\.\d+Z$/, "Z").replace(/[-:T]/g, "");
+  return digits < "2050" ? der(0x17, ascii(digits.slice(2))) : der(0x18, ascii(digits));
+}
+
+function name(urn) {
+  const [, , operator, role, ...rest] = urn.split(":");
+  const attribute = (kind, text) => der(0x31, sequence(oid(`2.5.4.${kind}`), der(0x0c, ascii(text))));
+  return sequence(attribute(10, operator), attribute(11, role), attribute(3, rest.join(":") || role));
+}
+
+const extension = (kind, critical, value) => sequence(oid(`2.5.29.${kind}`), critical ? [0x01, 0x01, 0xff] : [], der(0x04, value));
+const keyIdentifier = async (point) => (await sha256(point)).subarray(0, 20);
+
+/** What is signed in the certificate of `subject` {urn, purpose} or authority {urn, pathLength} under `issuer` {urn, point}. */
+async function certificateContent(subject, values, issuer) {
+  const usage = subject.purpose === undefined ? [1, 0x06] : subject.purpose === "gateway-seal" ? [3, 0x08] : [7, 0x80];
+  const constraints = subject.purpose === undefined ? [[0x01, 0x01, 0xff], number([subject.pathLength])] : [];
+  return sequence(
+    der(0xa0, number([2])),
+    number(values.serial),
+    ECDSA_SHA256,
+    name(issuer.urn),
+    sequence(date(values.notBefore), date(values.notAfter)),
+    name(subject.urn),
+    sequence(P256, der(0x03, [0], values.point)),
+    der(0xa3, sequence(
+      extension(19, true, sequence(...constraints)),
+      extension(15, true, der(0x03, usage)),
+      ...(subject.purpose === undefined ? [] : [extension(37, true, sequence(oid(`${ARC}.${PURPOSES[subject.purpose]}`)))]),
+      extension(17, false, sequence(der(0x86, ascii(subject.urn)))),
+      extension(14, false, der(0x04, await keyIdentifier(values.point))),
+      extension(35, false, sequence(der(0x80, await keyIdentifier(issuer.point)))),
+    )),
+  );
+}
+
+const verifyKey = async (point) => crypto.subtle.importKey("raw", point, { name: "ECDSA", namedCurve: "P-256" }, false, ["verify"]);
+const verifies = async (key, signature, data) => crypto.subtle.verify({ name: "ECDSA", hash: "SHA-256" }, key, signature, data);
+
+/** 32 octets from a DER integer's; the comparison of the whole certificate settles its spelling. */
+function coordinate({ tag, body }) {
+  const short = body[0] === 0 ? body.subarray(1) : body;
+  must(tag === 0x02 && short.length <= 32, "certificate_signature");
+  return join(new Uint8Array(32 - short.length), short);
+}
+
+/** Serial, dates and key are read, all else is known beforehand; then the certificate is written anew and compared. */
+async function readCertificate(bytes, subject, issuer, at) {
+  must(bytes.length <= CERTIFICATE_BYTES_MAX, "certificate_size");
+  const [content, , seal] = only(bytes, 0x30, 3);
+  const [, serial, , , validity, , spki] = only(content.whole, 0x30, 8);
+  const [from, to] = only(validity.whole, 0x30, 2);
+  const [, bits] = only(spki.whole, 0x30, 2);
+  must(bits.body.length === 66 && serial.body.length >= 1 && serial.body.length <= 20 && serial.body[0] < 0x80, "certificate_profile");
+  must(seal.tag === 0x03 && seal.body[0] === 0, "certificate_signature");
+  const [r, s] = only(seal.body.subarray(1), 0x30, 2);
+  const values = { serial: serial.body, point: bits.body.subarray(1), notBefore: instant(from), notAfter: instant(to) };
+  must(Number.isFinite(values.notBefore) && Number.isFinite(values.notAfter), "certificate_dates");
+  const expected = await certificateContent(subject, values, issuer);
+  const signature = der(0x03, [0], sequence(number(r.body), number(s.body)));
+  must(r.body[0] < 0x80 && s.body[0] < 0x80 && same(bytes, sequence(expected, ECDSA_SHA256, signature)), "certificate_profile");
+  let key;
+  try {
+    key = await verifyKey(issuer.point);
+    await verifyKey(values.point);
+  } catch {
+    throw new Untrusted("certificate_key");
+  }
+  must(await verifies(key, join(coordinate(r), coordinate(s)), expected), "certificate_signature");
+  // The customer's clock decides nothing by itself: a day either way is forgiven, and noted.
+  must(at >= values.notBefore - DAY_S && at <= values.notAfter + DAY_S, "certificate_dates");
+  return { ...values, urn: subject.urn, clockDiffers: at < values.notBefore || at > values.notAfter };
+}
+
+/** Leaf and authority (DER) of `urn` for `purpose`, verified up to the pinned root: {point, kid, clockDiffers}. */
+export async function verifyChain(chain, { urn, purpose, authority }, pin, at) {
+  must(Array.isArray(chain) && chain.length === 2, "certificate_chain");
+  must(/^urn:hanbit:[a-z0-9-]{1,32}:(gateway|merchant:[a-z0-9-]{1,32})$/.test(urn) && Object.hasOwn(PURPOSES, purpose), "certificate_urn");
+  const [, , operator] = pin.gateway.split(":");
+  must(urn.startsWith(`urn:hanbit:${operator}:`), "certificate_operator");
+  const root = { urn: `urn:hanbit:${operator}:authority:root`, point: decode(pin.root, "pin") };
+  const middle = { urn: `urn:hanbit:${operator}:authority:${authority}`, pathLength: PATH_LENGTHS[authority] };
+  const issuer = await readCertificate(chain[1], middle, root, at);
+  const leaf = await readCertificate(chain[0], { urn, purpose }, issuer, at);
+  return { point: leaf.point, kid: base64url(await sha256(chain[0])), clockDiffers: leaf.clockDiffers || issuer.clockDiffers };
+}
+
+/* ---- 3  signed messages ------------------------------------------------------------------------------------------------ */
+
+const MESSAGE_MAX = 32 * 1024;
+const COMMON = ["v", "iss", "aud", "jti", "iat"];
+
+function takeApart(compact, typ, headerMembers) {
+  must(typeof compact === "string" && compact.length <= MESSAGE_MAX, `${typ}_size`);
+  const segments = compact.split(".");
+  must(segments.length === 3, `${typ}_shape`);
+  const [head, payload, signature] = segments.map((segment) => decode(segment, `${typ}_shape`));
+  const header = strictObject(head, headerMembers, [], `${typ}_header`);
+  must(header.alg === "ES256" && header.typ === `hanbit-${typ}` && signature.length === 64, `${typ}_header`);
+  return { header, payload, signature, signed: ascii(`${segments[0]}.${segments[1]}`) };
+}
+
+async function claimsOf({ header, payload, signature, signed }, leaf, typ, required, optional) {
+  must(header.kid === leaf.kid, `${typ}_kid`);
+  must(await verifies(await verifyKey(leaf.point), signature, signed), `${typ}_signature`);
+  const claims = strictObject(payload, [...COMMON, ...required], optional, `${typ}_claims`);
+  must(claims.v === 1, `${typ}_claims`);
+  return claims;
+}
+
+/* ---- 4  the opening ---------------------------------------------------------------------------------------------------- */
+
+const certificates = (texts) => texts.map((text) => decode(text, "certificate_base64", base64));
+
+async function orderHash(opening) {
+  if (opening.order !== "") return base64url(await sha256(ascii(opening.order)));
+  const { merchant, tid, amount, currency } = opening; // the document's own form: nothing but what the address said
+  return base64url(await sha256(ascii(["hanbit1 plain", merchant.id, tid, amount, currency].join("\0"))));
+}
+
+async function verifyOrder(opening, pin, at) {
+  must(Array.isArray(opening.merchant_chain), "order_certificate");
+  const taken = takeApart(opening.order, "order", ["alg", "typ", "kid"]);
+  const urn = opening.merchant.urn;
+  const leaf = await verifyChain(certificates(opening.merchant_chain), { urn, purpose: "merchant-sign", authority: "merchant" }, pin, at);
+  const required = ["tid", "amount", "currency", "oi", "text", "return_url", "pay_by"];
+  const claims = await claimsOf(taken, leaf, "order", required, ["refund_by"]);
+  must(claims.iss === urn && claims.aud === pin.gateway, "order_parties");
+  for (const field of ["tid", "amount", "currency", "text"]) must(claims[field] === opening[field], `order_${field}`);
+  return leaf.clockDiffers;
+}
+
+/** Verify everything that the gateway sent at R4 against the pin and against itself; returns what sealing needs. */
+export async function verifyOpening(opening, pin = PIN, at = Math.floor(Date.now() / 1000)) {
+  must(opening.gateway === pin.gateway, "gateway");
+  const taken = takeApart(opening.keys, "keys", ["alg", "typ", "kid", "x5c"]);
+  must(Array.isArray(taken.header.x5c), "keys_header");
+  const chain = certificates(taken.header.x5c);
+  const gateway = { urn: pin.gateway, authority: "gateway" };
+  const leaf = await verifyChain(chain, { ...gateway, purpose: "gateway-sign" }, pin, at);
+  const claims = await claimsOf(taken, leaf, "keys", ["ctx", "n", "seal", "order", "tid", "amount", "currency", "payee", "exp"], []);
+  must(claims.iss === pin.gateway && claims.aud === pin.gateway.replace(/:gateway$/, ":customer"), "keys_parties");
+  for (const field of ["tid", "amount", "currency"]) must(claims[field] === opening[field], `keys_${field}`);
+  must(/^[1-9][0-9]{0,14}$/.test(claims.amount), "keys_amount");
+  must(/^[A-Za-z0-9_-]{22}$/.test(claims.ctx) && /^[A-Za-z0-9_-]{43}$/.test(claims.n), "keys_claims");
+  must(claims.payee === opening.merchant.name, "keys_payee");
+  must(claims.order === opening.order_hash && claims.order === (await orderHash(opening)), "keys_order");
+  const seal = await verifyChain([...certificates([claims.seal]), chain[1]], { ...gateway, purpose: "gateway-seal" }, pin, at);
+  const merchantDiffers = opening.order === "" ? false : await verifyOrder(opening, pin, at);
+  return { claims, seal, merchant: opening.merchant.urn, clockDiffers: leaf.clockDiffers || seal.clockDiffers || merchantDiffers };
+}
+
+/* ---- 5  sealing -------------------------------------------------------------------------------------------------------- */
+
+const json = (value) => encoder.encode(JSON.stringify(value));
+
+async function encrypt(key, header, wrapped, plaintext) {
+  const protectedHeader = base64url(json(header));
+  const iv = random(12);
+  const sealed = await crypto.subtle.encrypt({ name: "AES-GCM", iv, additionalData: ascii(protectedHeader) }, key, plaintext);
+  const bytes = new Uint8Array(sealed);
+  return [protectedHeader, ...[wrapped, iv, bytes.subarray(0, -16), bytes.subarray(-16)].map(base64url)].join(".");
+}
+
+/** JWE, ECDH-ES+A256KW and A256GCM (RFC 7518 section 4.6), to a P-256 point. */
+async function sealToKey(point, kid, typ, plaintext) {
+  const ecdh = { name: "ECDH", namedCurve: "P-256" };
+  const receiver = await crypto.subtle.importKey("raw", point, ecdh, false, []);
+  const ephemeral = await crypto.subtle.generateKey(ecdh, false, ["deriveBits"]);
+  const { kty, crv, x, y } = await crypto.subtle.exportKey("jwk", ephemeral.publicKey);
+  const agreed = new Uint8Array(await crypto.subtle.deriveBits({ name: "ECDH", public: receiver }, ephemeral.privateKey, 256));
+  const algorithm = ascii("ECDH-ES+A256KW");
+  const wrapping = await sha256(join([0, 0, 0, 1], agreed, [0, 0, 0, algorithm.length], algorithm, new Uint8Array(8), [0, 0, 1, 0]));
+  const wrappingKey = await crypto.subtle.importKey("raw", wrapping, "AES-KW", false, ["wrapKey"]);
+  const contentKey = await crypto.subtle.generateKey({ name: "AES-GCM", length: 256 }, true, ["encrypt"]);
+  const wrapped = new Uint8Array(await crypto.subtle.wrapKey("raw", contentKey, wrappingKey, "AES-KW"));
+  agreed.fill(0);
+  wrapping.fill(0);
+  return encrypt(contentKey, { alg: "ECDH-ES+A256KW", enc: "A256GCM", typ, kid, epk: { kty, crv, x, y } }, wrapped, plaintext);
+}
+
+/** Make SK, seal it, derive the two keys (which no script can read back) and forget SK. */
+export async function newSession({ claims, seal, merchant }, gateway = PIN.gateway) {
+  const { ctx, n, tid, order, amount, currency } = claims;
+  const secret = random(32);
+  const payload = json({ sk: base64url(secret), ctx, n, tid });
+  const key = await sealToKey(seal.point, seal.kid, "hanbit-key", payload);
+  const base = await crypto.subtle.importKey("raw", secret, "HKDF", false, ["deriveKey"]);
+  secret.fill(0);
+  payload.fill(0);
+  const salt = await sha256(ascii(ctx + n));
+  const derived = (info) =>
+    crypto.subtle.deriveKey({ name: "HKDF", hash: "SHA-256", salt, info: ascii(info) }, base, { name: "AES-GCM", length: 256 }, false, ["encrypt"]);
+  const keys = { login: await derived("hanbit1 login"), pay: await derived("hanbit1 pay") };
+  return { key, keys, ctx, n, tid, order, amount, currency, merchant, gateway, sequence: 0 };
+}
+
+async function sealed(session, kind, value) {
+  session.sequence += 1;
+  const header = { alg: "dir", enc: "A256GCM", typ: `hanbit-${kind}`, ctx: session.ctx, sequence: session.sequence, tid: session.tid };
+  const plaintext = json(value);
+  const compact = await encrypt(session.keys[kind], header, new Uint8Array(0), plaintext);
+  plaintext.fill(0);
+  return compact;
+}
+
+/** R5, SK(ID, password): `login` is {method: "password", id, password} or {method: "passkey", assertion}. */
+export const sealLogin = (session, login) => sealed(session, "login", login);
+
+export const loginChallenge = async ({ ctx, n }) => base64url(await sha256(join(ascii("hanbit1 login\0"), ascii(ctx + n))));
+export const consentChallenge = async (core) => base64url(await sha256(join(ascii("hanbit1 consent\0"), await sha256(encoder.encode(core)))));
+
+/** What the customer approves; `account` is {id} from the screen or {number} as typed, which only its salted hash stands for. */
+export async function makeCore(session, account) {
+  const { gateway, merchant, tid, order, amount, currency, ctx } = session;
+  const beside = {};
+  let chosen = account.id;
+  if (account.number !== undefined) {
+    const salt = random(32);
+    chosen = `typed:${base64url(await sha256(join(ascii("hanbit1 account\0"), salt, ascii(account.number))))}`;
+    Object.assign(beside, { number: account.number, number_salt: base64url(salt) });
+  }
+  const core = { v: 1, gateway, merchant, tid, order, amount, currency, account: chosen, salt: base64url(random(32)), ctx };
+  return { core: JSON.stringify(core), beside };
+}
+
+/** R7, SK(PI, TID, AMOUNT): `method` is password (the account's) or passkey (the assertion's JSON text). */
+export function sealPay(session, { core, beside }, method, value) {
+  return sealed(session, "pay", { core, auth: JSON.stringify({ method, value, salt: base64url(random(32)) }), ...beside });
+}
+
+/* ---- 6  the page ------------------------------------------------------------------------------------------------------- */
+
+const POLL_MS = 2_000;
+const ANSWER_MS = 20_000;
+const RETRY_MS = [1_000, 3_000];
+const REPEATABLE = ["/pay/submit", "/pay/cancel"];
+const WARN_S = 120;
+const html = globalThis.trustedTypes?.createPolicy("hanbit", { createHTML: (text) => text }) ?? { createHTML: (text) => text };
+const page = { words: {}, opening: null, claims: null, session: null, busy: false, submitted: false, extended: false, timers: [] };
+
+const byId = (id) => document.getElementById(id);
+const say = (key, values = {}) => Object.entries(values).reduce((text, [name, value]) => text.replaceAll(`{${name}}`, value), page.words[key]);
+const localised = (path) => `${path}?lang=${document.documentElement.lang}`;
+const hasPasskeys = () => typeof globalThis.PublicKeyCredential?.parseRequestOptionsFromJSON === "function";
+
+function embedded(id) {
+  const element = byId(id);
+  return element === null ? null : JSON.parse(element.textContent);
+}
+
+function tell(text) {
+  const line = byId("progress");
+  line.textContent = text;
+  line.hidden = text === "";
+}
+
+/** The summary on top: focused, announced, each line leads to its field. */
+function complain(title, lines) {
+  const box = document.createElement("div");
+  box.className = "summary";
+  box.setAttribute("role", "alert");
+  box.tabIndex = -1;
+  box.append(Object.assign(document.createElement("h2"), { textContent: title }));
+  for (const { text, field } of lines) {
+    const line = document.createElement("p");
+    if (field === undefined) line.textContent = text;
+    else {
+      const link = Object.assign(document.createElement("a"), { href: `#${field.id}`, textContent: text });
+      link.addEventListener("click", (event) => {
+        event.preventDefault();
+        field.focus();
+      });
+      line.append(link);
+      markField(field, text);
+    }
+    box.append(line);
+  }
+  byId("notice").replaceChildren(box);
+  tell("");
+  box.focus();
+}
+
+function markField(field, text) {
+  field.setAttribute("aria-invalid", "true");
+  const hint = byId(`${field.id}-error`);
+  if (hint !== null) {
+    hint.textContent = text;
+    hint.hidden = false;
+  }
+}
+
+function quiet() {
+  byId("notice").replaceChildren();
+  for (const field of document.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
+  for (const hint of document.querySelectorAll(".field-error")) hint.hidden = true;
+}
+
+function clearSecrets() {
+  for (const field of document.querySelectorAll("input[type=password], #account-number")) field.value = "";
+}
+
+/** What stands on the page must be what was signed: digits of the amount, name of the payee. */
+function compareWithPage({ amount, payee }) {
+  for (const element of document.querySelectorAll("[data-shown]")) {
+    const text = element.textContent.trim();
+    if (element.dataset.shown === "amount") must(text.replace(/[^0-9]/g, "") === amount, "shown_amount");
+    else must(text === payee, "shown_payee");
+  }
+}
+
+async function open(opening) {
+  const verified = await verifyOpening(opening);
+  compareWithPage(verified.claims);
+  page.opening = opening;
+  page.claims = verified.claims;
+  page.session = await newSession(verified);
+  byId("clock-note").hidden = !verified.clockDiffers;
+  startClock(opening.expires_at - verified.claims.iat);
+}
+
+/** The answer's object, or throws the problem that the server described; no answer at all is {code: "no_answer"}. */
+async function post(path, body) {
+  const content = JSON.stringify(body);
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      const answer = await fetch(localised(path), {
+        method: "POST",
+        headers: { "Content-Type": "application/json", Accept: "application/json" },
+        body: content, // the same bytes again: the server answers a repeat with the same outcome
+        credentials: "same-origin",
+        redirect: "error",
+        cache: "no-store",
+        signal: AbortSignal.timeout(ANSWER_MS),
+      });
+      const value = await answer.json();
+      if (answer.ok) return value;
+      throw { problem: { ...value, status: answer.status, wait: answer.headers.get("Retry-After") } };
+    } catch (failure) {
+      const again = REPEATABLE.includes(path) && (failure.problem === undefined || failure.problem.status === 503);
+      if (!again || attempt >= RETRY_MS.length) throw failure.problem ?? { code: "no_answer" };
+      await new Promise((done) => setTimeout(done, RETRY_MS[attempt]));
+    }
+  }
+}
+
+const common = () => {
+  const { order, keys, tid, amount } = page.opening;
+  return { order, keys, tid, amount };
+};
+
+/** One act at a time: a second click, Enter or tap does nothing while the first is under way. */
+async function act(text, work) {
+  if (page.busy) return;
+  page.busy = true;
+  quiet();
+  tell(text);
+  const buttons = [...document.querySelectorAll("button")].filter((button) => !button.disabled);
+  for (const button of buttons) button.disabled = true;
+  document.body.setAttribute("aria-busy", "true");
+  let leaving = false;
+  try {
+    leaving = (await work()) === "leaving";
+  } catch (problem) {
+    refuse(problem);
+  } finally {
+    if (!leaving) {
+      page.busy = false;
+      document.body.removeAttribute("aria-busy");
+      for (const button of buttons) button.disabled = false;
+    }
+  }
+}
+
+function refuse(problem) {
+  if (problem instanceof Untrusted) return distrust(problem);
+  if (problem instanceof DOMException) return complain(say("program.error_heading"), [{ text: say("program.passkey_failed") }]);
+  const { submitted } = page;
+  page.submitted = false;
+  if (problem.code === "no_answer") {
+    complain(say("program.no_answer"), [{ text: say(submitted ? "program.no_answer_paying" : "program.no_answer_text") }]);
+    return submitted ? linkToState() : undefined;
+  }
+  if (problem.code === "not_signed_in") return loginAgain();
+  if (problem.code === "wrong_state") return location.reload();
+  if (problem.code === undefined || problem.title === undefined) return distrust(problem); // our own bug: nothing more is typed here
+  const lines = [{ text: problem.advice }];
+  if (problem.wait !== null && Number(problem.wait) > 0) lines.push({ text: say("program.wait_seconds", { seconds: problem.wait }) });
+  if (problem.reference && problem.code !== "login_failed") lines.push({ text: say("program.reference", { reference: problem.reference }) });
+  return complain(problem.title, lines);
+}
+
+/** Nothing can be typed any more. */
+function distrust(problem) {
+  clearSecrets();
+  page.session = null;
+  byId("login").remove();
+  byId("stage").replaceChildren();
+  complain(say("program.check_failed"), [{ text: say("program.check_failed_text", { rule: problem.rule ?? problem.name ?? "?" }) }]);
+}
+
+function linkToState() {
+  const link = Object.assign(document.createElement("a"), { className: "button", textContent: say("program.see_state") });
+  link.href = location.href;
+  byId("notice").firstElementChild.append(link);
+}
+
+function loginAgain() {
+  clearSecrets();
+  byId("stage").replaceChildren();
+  showLogin();
+  complain(say("program.error_heading"), [{ text: say("program.login_again") }]);
+}
+
+function go(path) {
+  page.session = null;
+  clearSecrets();
+  location.replace(localised(path));
+  return "leaving";
+}
+
+/* R5: log in. */
+
+function showLogin() {
+  byId("login").hidden = false;
+  byId("login-passkey").hidden = !hasPasskeys();
+  tell("");
+}
+
+function logIn(event) {
+  event.preventDefault();
+  const id = byId("login-id");
+  const password = byId("login-password");
+  quiet();
+  const missing = [];
+  if (id.value.trim() === "") missing.push({ text: say("program.need_id"), field: id });
+  if (password.value === "") missing.push({ text: say("program.need_password"), field: password });
+  if (missing.length > 0) return complain(say("program.error_heading"), missing);
+  return act(say("program.sealing"), async () => {
+    const login = await sealLogin(page.session, { method: "password", id: id.value.trim(), password: password.value });
+    password.value = "";
+    await enter(login);
+  });
+}
+
+function logInByPasskey() {
+  return act(say("program.passkey_wait"), async () => {
+    const assertion = await askPasskey(await loginChallenge(page.session));
+    await enter(await sealLogin(page.session, { method: "passkey", assertion }));
+  });
+}
+
+async function enter(login) {
+  tell(say("program.logging_in"));
+  const { screen } = await post("/pay/login", { ...common(), key: page.session.key, login });
+  byId("login-id").value = "";
+  showScreen(screen);
+}
+
+async function askPasskey(challenge) {
+  const options = { challenge, rpId: location.hostname, allowCredentials: [], userVerification: "required", timeout: 120_000 };
+  const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(options);
+  return (await navigator.credentials.get({ publicKey })).toJSON();
+}
+
+/* R6: the payment screen. */
+
+function loadScreen() {
+  return act(say("program.loading_screen"), async () => {
+    const { screen } = await post("/pay/screen", common());
+    showScreen(screen);
+  });
+}
+
+function showScreen(screen) {
+  byId("login").hidden = true;
+  const stage = byId("stage");
+  stage.innerHTML = html.createHTML(screen.html);
+  compareWithPage(page.claims);
+  byId("pay-form").addEventListener("submit", pay);
+  byId("pay-form").addEventListener("change", arrange);
+  byId("pay-cancel").addEventListener("click", cancel);
+  for (const option of stage.querySelectorAll("[data-needs-passkey]")) option.hidden = !hasPasskeys();
+  arrange();
+  tell("");
+  stage.querySelector("h1").focus();
+}
+
+const chosen = (group) => document.querySelector(`input[name=${group}]:checked`)?.value;
+
+/** Only what belongs to the choice is shown. */
+function arrange() {
+  byId("number-field").hidden = chosen("account") !== "other";
+  byId("password-field").hidden = chosen("factor") === "passkey";
+}
+
+function typedNumber() {
+  const digits = byId("account-number").value.replace(/[\s-]/g, "");
+  return /^[0-9]{10,19}$/.test(digits) ? digits : null;
+}
+
+/* R7: pay. */
+
+function pay(event) {
+  event.preventDefault();
+  quiet();
+  const account = chosen("account");
+  const factor = chosen("factor") ?? "password";
+  const password = byId("account-password");
+  const missing = [];
+  if (account === undefined) missing.push({ text: say("program.need_account"), field: document.querySelector("input[name=account]") });
+  if (account === "other" && typedNumber() === null) missing.push({ text: say("program.need_number"), field: byId("account-number") });
+  if (factor === "password" && password.value === "") missing.push({ text: say("program.need_account_password"), field: password });
+  if (missing.length > 0) return complain(say("program.error_heading"), missing);
+  return act(say(factor === "passkey" ? "program.passkey_wait" : "program.sealing"), async () => {
+    const core = await makeCore(page.session, account === "other" ? { number: typedNumber() } : { id: account });
+    const value = factor === "passkey" ? JSON.stringify(await askPasskey(await consentChallenge(core.core))) : password.value;
+    const instruction = await sealPay(page.session, core, factor, value);
+    password.value = "";
+    tell(say("program.paying"));
+    page.submitted = true;
+    const answer = await post("/pay/submit", { ...common(), key: page.session.key, pay: instruction });
+    page.submitted = false;
+    return follow(answer);
+  });
+}
+
+function cancel() {
+  return act(say("program.cancelling"), async () => follow(await post("/pay/cancel", { ...common(), key: page.session.key })));
+}
+
+/** The answer's state decides: a decline stays here, an open question is watched, everything else has its own page. */
+function follow(answer) {
+  if (answer.state === "open" && answer.html) {
+    tell("");
+    byId("notice").innerHTML = html.createHTML(answer.html);
+    byId("notice").firstElementChild.focus();
+    return undefined;
+  }
+  if (answer.state === "authorized") {
+    stopClock();
+    clearSecrets();
+    page.session = null;
+    if (answer.html) byId("stage").innerHTML = html.createHTML(answer.html);
+    watch(answer.next);
+    return "leaving";
+  }
+  tell(say(answer.state === "captured" ? "program.paid" : "program.moving"));
+  return go(answer.next);
+}
+
+/** R12 is near: ask every two seconds; whatever is final has its page. */
+function watch(path) {
+  tell(say("program.waiting_for_shop"));
+  const ask = async () => {
+    try {
+      const answer = await fetch(`${path}/state`, { credentials: "same-origin", cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
+      if (answer.ok && (await answer.json()).final) return go(path);
+    } catch {
+      // No answer this time; the next question comes anyway.
+    }
+    page.timers.push(setTimeout(ask, POLL_MS));
+    return undefined;
+  };
+  page.timers.push(setTimeout(ask, POLL_MS));
+}
+
+/* Time. The server's two instants give a length; the customer's clock is not asked. */
+
+function stopClock() {
+  page.timers.splice(0).forEach(clearTimeout);
+  byId("time-warning").hidden = true;
+}
+
+function startClock(seconds) {
+  stopClock();
+  page.timers.push(setTimeout(() => warn(), Math.max(0, seconds - WARN_S) * 1000), setTimeout(timeOver, Math.max(0, seconds) * 1000));
+}
+
+function warn() {
+  byId("time-warning").hidden = false;
+  byId("more-time").hidden = page.extended;
+}
+
+/** Once: the same address opened again inside this document gives fresh keys and the rest of the time. */
+function moreTime() {
+  return act("", async () => {
+    page.extended = true;
+    const answer = await fetch(location.href, { headers: { Accept: "application/json" }, redirect: "error", cache: "no-store" }).catch(() => null);
+    if (answer === null || !answer.ok) throw { code: "no_answer" };
+    await open(await answer.json());
+    tell(say("program.more_time_done"));
+  });
+}
+
+function timeOver() {
+  if (page.busy) return;
+  stopClock();
+  clearSecrets();
+  page.session = null;
+  byId("login").hidden = true;
+  byId("stage").replaceChildren();
+  complain(say("program.time_over"), [{ text: say("program.time_over_text") }]);
+  linkToState();
+}
+
+/* Pages that only tell. */
+
+function enrolPasskey() {
+  return act(say("program.passkey_wait"), async () => {
+    const publicKey = PublicKeyCredential.parseCreationOptionsFromJSON(await post("/passkeys/options", {}));
+    const credential = await navigator.credentials.create({ publicKey });
+    await post("/passkeys", credential.toJSON());
+    byId("passkey-offer").hidden = true;
+    tell(say("program.passkey_saved"));
+  });
+}
+
+function tellingPage() {
+  const offer = byId("passkey-offer");
+  if (offer !== null && hasPasskeys()) {
+    offer.hidden = false;
+    byId("enrol-passkey").addEventListener("click", enrolPasskey);
+  }
+  for (const button of document.querySelectorAll("[data-print]")) {
+    button.hidden = false;
+    button.addEventListener("click", () => globalThis.print());
+  }
+  const watched = document.body.dataset.watch;
+  if (watched) watch(watched);
+}
+
+async function start() {
+  page.words = embedded("words");
+  addEventListener("pagehide", () => {
+    page.session = null;
+    clearSecrets();
+  });
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) location.reload(); // the back button shows the true state, not a remembered page
+  });
+  const opening = embedded("opening");
+  if (opening === null) return tellingPage();
+  if (!globalThis.isSecureContext || globalThis.crypto?.subtle === undefined) {
+    byId("cannot-seal").hidden = false;
+    return tell("");
+  }
+  try {
+    await open(opening);
+  } catch (problem) {
+    return distrust(problem);
+  }
+  byId("login-form").addEventListener("submit", logIn);
+  byId("login-passkey").addEventListener("click", logInByPasskey);
+  byId("login-cancel").addEventListener("click", cancel);
+  byId("more-time").addEventListener("click", moreTime);
+  byId("sealed-note").hidden = false;
+  return opening.signed_in ? loadScreen() : showLogin();
+}
+
+if (typeof document !== "undefined") start();

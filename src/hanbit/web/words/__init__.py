@@ -1,0 +1,53 @@
+"""The words of every page, one catalogue a language: looked up by place, read when the server starts."""
+
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from io import BytesIO
+from types import MappingProxyType
+from typing import Final, Literal
+
+from babel.messages.pofile import read_po
+
+LanguageCode = Literal["ko", "en"]
+LANGUAGES: Final[tuple[LanguageCode, ...]] = ("ko", "en")
+DEFAULT_LANGUAGE: Final[LanguageCode] = "ko"
+ACCEPT_LANGUAGE_MAX: Final = 200
+"""Characters of Accept-Language that are looked at."""
+
+
+@cache
+def catalogue(language: LanguageCode) -> Mapping[str, str]:
+    """Place → words; a malformed catalogue, an empty or an unsure (fuzzy) entry stops the start."""
+    source = resources.files(__package__).joinpath(f"{language}.po").read_bytes()
+    messages = [message for message in read_po(BytesIO(source), locale=language, abort_invalid=True) if message.id]
+    words = {str(message.id): str(message.string) for message in messages}
+    unfinished = [str(message.id) for message in messages if message.fuzzy or not message.string]
+    if unfinished:
+        raise ValueError(f"{language}.po lacks words for {', '.join(unfinished)}")
+    return MappingProxyType(words)
+
+
+def choose_language(asked: str | None, accept_language: str) -> LanguageCode:
+    """The language asked for in the address, else the browser's first that we speak, else Korean; nothing here is an error."""
+    for code in LANGUAGES:
+        if asked == code:
+            return code
+    ranked: list[tuple[float, int, LanguageCode]] = []
+    for place, part in enumerate(accept_language[:ACCEPT_LANGUAGE_MAX].lower().split(",")):
+        tag, _, quality = part.strip().partition(";")
+        for code in LANGUAGES:
+            if tag.partition("-")[0] == code:
+                ranked.append((-_quality(quality), place, code))
+    return min(ranked)[2] if ranked else DEFAULT_LANGUAGE
+
+
+def _quality(text: str) -> float:
+    """The weight of one entry (RFC 9110 section 12.4.2); what is misspelt weighs nothing."""
+    name, _, value = text.strip().partition("=")
+    if not name:
+        return 1.0
+    whole, _, fraction = value.partition(".")
+    if name != "q" or whole not in {"0", "1"} or len(fraction) > 3 or not (fraction == "" or (fraction.isascii() and fraction.isdigit())):  # noqa: PLR2004
+        return 0.0
+    return min(int(whole) + (int(fraction) / 10 ** len(fraction) if fraction else 0), 1)
