@@ -73,6 +73,7 @@ class Writes:
     accounts: set[str] = field(default_factory=set)
     messages: list[tuple[Value, ...]] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
+    acknowledged: list[tuple[str, str]] = field(default_factory=list)
 
 
 class Batch:
@@ -98,6 +99,8 @@ class Batch:
             self.writes.appends.setdefault(append.table, []).append(row)
         for message in change.messages:
             self._keep(message)
+        for acknowledge in change.acknowledges:
+            self.writes.acknowledged.extend((acknowledge.merchant, outcome) for outcome in acknowledge.hashes)
         return None
 
     def _check_requires(self, change: Change) -> None:
@@ -150,9 +153,7 @@ class Batch:
                     account = loaded.accounts.get(leg.account)
                     if account is None or account.currency != entry.money.currency:
                         raise Conflict(f"account {leg.account}")
-                    undo.append(
-                        (account, account.debits_pending, account.credits_pending, account.debits_posted, account.credits_posted)
-                    )
+                    undo.append((account, account.debits_pending, account.credits_pending, account.debits_posted, account.credits_posted))
                     move(account, leg.side, leg.pending, leg.posted)
                     balance = normal_balance(account.kind, account.debits_posted, account.credits_posted)
                     postings.append((number, leg_number, leg.account, leg.side, leg.pending, leg.posted, balance))

@@ -43,6 +43,14 @@ class Require:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """This merchant has stored these outcomes: the outbox need not tell them again. Hashes that are not its own do nothing."""
+
+    merchant: str
+    hashes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class StoredMessage:
     """A signed message as the book keeps it: its header interned, its payload and signature as they were sent."""
 
@@ -66,6 +74,7 @@ class Change:
     entries: tuple[Entry, ...] = ()
     messages: tuple[StoredMessage, ...] = ()
     appends: tuple[Append, ...] = ()
+    acknowledges: tuple[Acknowledge, ...] = ()
 
 
 class Stale(Unavailable):

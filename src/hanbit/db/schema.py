@@ -51,7 +51,9 @@ ledger_accounts = _table(
     _whole("debits_posted"),
     _whole("credits_posted"),
     CheckConstraint("debits_pending >= 0 AND credits_pending >= 0 AND debits_posted >= 0 AND credits_posted >= 0", name="counters"),
-    CheckConstraint(f"debits_posted <= {MONEY_MAX} AND credits_posted <= {MONEY_MAX} AND credit_limit BETWEEN 0 AND {MONEY_MAX}", name="bounds"),
+    CheckConstraint(
+        f"debits_posted <= {MONEY_MAX} AND credits_posted <= {MONEY_MAX} AND credit_limit BETWEEN 0 AND {MONEY_MAX}", name="bounds"
+    ),
     CheckConstraint("limited IN (0, 1)", name="limited_flag"),
     CheckConstraint("limited = 0 OR credits_posted + credit_limit >= debits_posted + debits_pending", name="never_below_zero"),
 )

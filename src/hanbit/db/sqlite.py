@@ -110,6 +110,8 @@ class SqliteStore:
         self._insert("entries", writes.entries)
         self._insert("postings", writes.postings)
         self._save_accounts(batch)
+        if writes.acknowledged:
+            self._connection.execute(_ACKNOWLEDGE, (batch.at, json.dumps(writes.acknowledged)))
         if writes.entries:
             self._check_balanced(writes)
         self._connection.execute(
@@ -141,6 +143,10 @@ KEYS_AT = {table: tuple(COLUMNS[table].index(column) for column in KEYS[table]) 
 _SELECT_ENTRIES = """
 SELECT e.id, e.number, e.kind, e.amount, e.currency, EXISTS (SELECT 1 FROM entries x WHERE x.ends = e.number)
 FROM json_each(?) wanted JOIN entries e ON e.id = wanted.value
+"""
+_ACKNOWLEDGE = """
+UPDATE outbox SET acknowledged_at = ?, next_at = NULL, version = version + 1
+FROM json_each(?) told WHERE outbox.hash = told.value ->> 1 AND outbox.merchant = told.value ->> 0 AND outbox.acknowledged_at IS NULL
 """
 _SUM_OF_LEGS = """
 SELECT sum(CASE side WHEN 'D' THEN pending ELSE -pending END), sum(CASE side WHEN 'D' THEN posted ELSE -posted END)

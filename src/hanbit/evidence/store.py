@@ -1,5 +1,7 @@
 """Reads the kept messages: one by its hash, all of a payment in the order in which they were stored."""
 
+import json
+
 from hanbit.db.reading import Reader
 from hanbit.evidence.record import rebuild
 
@@ -15,6 +17,15 @@ def compact(reader: Reader, message_hash: str) -> str | None:
 def is_known(reader: Reader, message_hash: str) -> bool:
     """Whether these very bytes are in the evidence, that is: were verified before."""
     return reader.one("SELECT 1 FROM messages WHERE hash = ?", message_hash) is not None
+
+
+def answer_to(reader: Reader, merchant: str, tid: str, typ: str, request_hash: str) -> str | None:
+    """The very bytes of the answer of this typ that was given to a request, or None if none was."""
+    rows = reader.all(_SELECT + "WHERE m.merchant = ? AND m.tid = ? AND m.typ = ? ORDER BY m.leaf", merchant, tid, typ)
+    for row in rows:
+        if json.loads(row["payload"]).get("req") == request_hash:
+            return rebuild(row["segment"], row["payload"], row["signature"])
+    return None
 
 
 def of_payment(reader: Reader, merchant: str, tid: str) -> list[tuple[str, str]]:

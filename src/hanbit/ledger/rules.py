@@ -45,9 +45,7 @@ def void(*, payment: str, attempt: int, source: str, target: str, money: Money) 
 def transfer(*, id: str, debit: str, credit: str, money: Money) -> Entry:  # noqa: A002 - the field's own name
     """A plain transfer: funding an account, a manual entry, a correction."""
     amount = money.amount_minor
-    return Entry(
-        id=id, kind=TRANSFER, money=money, postings=(Posting(debit, "D", 0, amount), Posting(credit, "C", 0, amount))
-    )
+    return Entry(id=id, kind=TRANSFER, money=money, postings=(Posting(debit, "D", 0, amount), Posting(credit, "C", 0, amount)))
 
 
 def hold_id(payment: str, attempt: int) -> str:

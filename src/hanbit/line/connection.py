@@ -124,6 +124,7 @@ class Connection(WSListener):
         self._waiting: deque[tuple[str, str]] = deque()
         self._waiting_bytes = 0
         self._refusals = 0
+        self._working = 0
         self._workers: set[asyncio.Task[None]] = set()
 
     # What the owner does with it
@@ -219,7 +220,7 @@ class Connection(WSListener):
     @property
     def waiting(self) -> int:
         """The peer's frames that wait to be served or are being served."""
-        return len(self._waiting) + len(self._workers)
+        return len(self._waiting) + self._working
 
     async def finish(self) -> None:
         """After `close`: let the handlers at work end and the socket go; what is not done within `close_s` is cut short."""
@@ -299,7 +300,8 @@ class Connection(WSListener):
         typ, answers = read_frame(message)
         if answers and self.matching.answer(answers, message):
             return
-        if len(self._workers) < self._limits.handlers:
+        if self._working < self._limits.handlers:
+            self._working += 1
             worker = self._loop.create_task(self._work(message, typ))
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
@@ -311,11 +313,15 @@ class Connection(WSListener):
 
     async def _work(self, message: str, typ: str) -> None:
         """Serve this frame, then whatever waits."""
-        await self._serve(message, typ)
-        while self._waiting:
-            message, typ = self._waiting.popleft()
-            self._waiting_bytes -= len(message)
+        try:
             await self._serve(message, typ)
+            while self._waiting:
+                message, typ = self._waiting.popleft()
+                self._waiting_bytes -= len(message)
+                await self._serve(message, typ)
+        finally:
+            # Here, not when the loop hears of the task's end: a frame that came in between would wait for a worker that has gone.
+            self._working -= 1
 
     async def _serve(self, message: str, typ: str) -> None:
         try:

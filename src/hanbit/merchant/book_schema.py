@@ -23,7 +23,7 @@ CREATE TABLE orders (
     lines        TEXT NOT NULL,              -- exact JSON; with salt it gives oi
     salt         TEXT NOT NULL CHECK (length(salt) = 43),
     order_hash   TEXT NOT NULL CHECK (length(order_hash) = 43),
-    request_key  TEXT UNIQUE,                -- the shop's idempotency key
+    request_key  TEXT,                       -- the shop's idempotency key
     browser      TEXT,                       -- hash of the shop's own browser session
     placed_at    INTEGER NOT NULL,
     pay_by       INTEGER NOT NULL,
@@ -32,11 +32,12 @@ CREATE TABLE orders (
     payment      TEXT,                       -- the gateway's payment whose notice decided this order
     reason       TEXT,
     replaced_by  TEXT REFERENCES orders (tid) DEFERRABLE INITIALLY DEFERRED,
-    outcome      TEXT UNIQUE,                -- hash of the settled, voided or closed message
+    outcome      TEXT,                       -- hash of the settled, voided or closed message
     handled_at   INTEGER,                    -- the shop's handler has taken the outcome
     CHECK ((state IN ('settled', 'voided', 'closed')) = (outcome IS NOT NULL)),
     CHECK (state NOT IN ('confirmed', 'settled') OR payment IS NOT NULL)
 ) STRICT;
+CREATE UNIQUE INDEX one_order_a_request ON orders (request_key) WHERE request_key IS NOT NULL;
 CREATE INDEX orders_unhandled ON orders (changed_at) WHERE outcome IS NOT NULL AND handled_at IS NULL;
 CREATE INDEX orders_unfinished ON orders (pay_by) WHERE outcome IS NULL;
 CREATE INDEX orders_of_a_browser ON orders (browser, placed_at) WHERE browser IS NOT NULL;
@@ -44,56 +45,43 @@ CREATE INDEX orders_of_a_browser ON orders (browser, placed_at) WHERE browser IS
 -- Headers carry the certificates (some 2 KB) and recur: each is stored once.
 CREATE TABLE headers (id INTEGER PRIMARY KEY, header TEXT NOT NULL UNIQUE) STRICT;
 
--- Every message sent or received, its exact bytes = header . base64url(payload) . signature.
-CREATE TABLE messages (
+-- Everything that happened: each message sent or received with its exact bytes (header . base64url(payload) . signature), and each
+-- step of an order with the message that made it. A random key costs a page in each commit, so there are two indexes and no more.
+CREATE TABLE journal (
     number    INTEGER PRIMARY KEY,
-    hash      TEXT NOT NULL UNIQUE CHECK (length(hash) = 43),
-    direction TEXT NOT NULL CHECK (direction IN ('sent', 'received')),
-    typ       TEXT NOT NULL,
-    tid       TEXT,
-    iss       TEXT NOT NULL,
-    jti       TEXT NOT NULL,
-    header    INTEGER NOT NULL REFERENCES headers (id),
-    payload   TEXT NOT NULL,
-    signature TEXT NOT NULL,
     at        INTEGER NOT NULL,
-    UNIQUE (iss, jti)
+    tid       TEXT,
+    version   INTEGER,
+    event     TEXT,
+    state     TEXT,
+    direction TEXT CHECK (direction IN ('sent', 'received')),
+    typ       TEXT,
+    hash      TEXT CHECK (length(hash) = 43),
+    jti       TEXT,
+    header    INTEGER REFERENCES headers (id),
+    payload   TEXT,
+    signature TEXT,
+    CHECK ((event IS NULL) = (state IS NULL) AND (event IS NULL) = (version IS NULL)),
+    CHECK ((hash IS NULL) = (direction IS NULL) AND (hash IS NULL) = (payload IS NULL) AND (hash IS NULL) = (signature IS NULL)),
+    CHECK (event IS NOT NULL OR hash IS NOT NULL)
 ) STRICT;
-CREATE INDEX messages_of_a_tid ON messages (tid, number) WHERE tid IS NOT NULL;
+CREATE INDEX journal_of_a_tid ON journal (tid) WHERE tid IS NOT NULL;
+-- The gateway is the only sender: one jti, one message, for ever.
+CREATE UNIQUE INDEX one_message_a_jti ON journal (jti) WHERE direction = 'received';
 
 -- What was answered to what: the same request gets the same bytes for ever. One acknowledgement answers many outcomes.
 CREATE TABLE answers (
-    request TEXT PRIMARY KEY REFERENCES messages (hash) DEFERRABLE INITIALLY DEFERRED,
-    answer  TEXT NOT NULL REFERENCES messages (hash) DEFERRABLE INITIALLY DEFERRED
+    request TEXT PRIMARY KEY CHECK (length(request) = 43),
+    answer  INTEGER NOT NULL REFERENCES journal (number)
 ) STRICT, WITHOUT ROWID;
 
 -- Each payment of which the gateway gave notice, and what this shop said.
 CREATE TABLE notices (
     payment   TEXT PRIMARY KEY CHECK (length(payment) = 22),
-    tid       TEXT NOT NULL,
-    notice    TEXT NOT NULL UNIQUE REFERENCES messages (hash) DEFERRABLE INITIALLY DEFERRED,
-    answer    TEXT NOT NULL UNIQUE REFERENCES messages (hash) DEFERRABLE INITIALLY DEFERRED,
+    notice    INTEGER NOT NULL REFERENCES journal (number),
+    answer    INTEGER NOT NULL REFERENCES journal (number),
     confirmed INTEGER NOT NULL CHECK (confirmed IN (0, 1))
 ) STRICT, WITHOUT ROWID;
--- Whatever the code does, one order is never confirmed for two payments.
-CREATE UNIQUE INDEX one_confirmation_a_tid ON notices (tid) WHERE confirmed = 1;
-
--- One outcome ends one payment.
-CREATE TABLE ended_payments (
-    payment TEXT PRIMARY KEY,
-    outcome TEXT NOT NULL UNIQUE REFERENCES messages (hash) DEFERRABLE INITIALLY DEFERRED
-) STRICT, WITHOUT ROWID;
-
-CREATE TABLE history (
-    number     INTEGER PRIMARY KEY,
-    tid        TEXT NOT NULL REFERENCES orders (tid) DEFERRABLE INITIALLY DEFERRED,
-    version    INTEGER NOT NULL,
-    event      TEXT NOT NULL,
-    state      TEXT NOT NULL,
-    message    TEXT,
-    at         INTEGER NOT NULL,
-    UNIQUE (tid, version)
-) STRICT;
 
 -- What came over the line and broke a rule: kept for the operator, and bounded (settings of the book).
 CREATE TABLE rejected (
@@ -111,12 +99,15 @@ BEGIN SELECT RAISE(ABORT, 'a step raises the version by one'); END;
 CREATE TRIGGER orders_fixed BEFORE UPDATE OF tid, plain, amount_minor, currency, text, return_url, lines, salt, order_hash,
     request_key, browser, placed_at, pay_by, answer_until ON orders
 BEGIN SELECT RAISE(ABORT, 'an order is never edited'); END;
+-- Whatever the code does, one order is never confirmed for two payments.
+CREATE TRIGGER orders_payment_stays BEFORE UPDATE OF payment ON orders WHEN old.payment IS NOT NULL AND old.payment IS NOT new.payment
+BEGIN SELECT RAISE(ABORT, 'an order has one payment'); END;
 CREATE TRIGGER orders_outcome_stays BEFORE UPDATE OF outcome ON orders WHEN old.outcome IS NOT NULL
 BEGIN SELECT RAISE(ABORT, 'an order ends once'); END;
 CREATE TRIGGER orders_kept BEFORE DELETE ON orders BEGIN SELECT RAISE(ABORT, 'orders are kept'); END;
 """
 
-_GROWING: Final = ("headers", "messages", "answers", "notices", "ended_payments", "history", "legal_steps")
+_GROWING: Final = ("headers", "journal", "answers", "notices", "legal_steps")
 
 
 def create(connection: sqlite3.Connection) -> None:

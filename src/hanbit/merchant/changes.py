@@ -14,7 +14,7 @@ from hanbit.merchant.states import Event, State, step
 from hanbit.protocols.fields import Message
 from hanbit.protocols.line import ACKNOWLEDGED_MAX
 from hanbit.protocols.redirect.merchant import Answer, Outcome
-from hanbit.protocols.redirect.messages import Confirmation, Notice
+from hanbit.protocols.redirect.messages import Confirmation, Notice, Refusal
 from hanbit.protocols.signed import SignedMessage
 
 AnySigned: TypeAlias = SignedMessage[Message]
@@ -111,12 +111,26 @@ class Loaded:
     orders: dict[str, Order]
     request_keys: dict[str, str]
     """request key → tid"""
-    messages: dict[tuple[str, str], str]
-    """(iss, jti) → hash"""
-    payments: dict[str, str]
-    """payment → hash of its notice"""
-    ended: dict[str, str]
-    """payment → hash of its outcome"""
+    received: dict[str, str]
+    """jti of a message of the gateway → its hash"""
+    payments: set[str]
+    """those whose notice was answered"""
+    next_number: int
+    """of the journal"""
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRow:
+    """A message, a step of an order, or the message that made a step."""
+
+    number: int
+    at: int
+    tid: str | None
+    message: AnySigned | None = None
+    sent: bool = False
+    version: int | None = None
+    event: str | None = None
+    state: State | None = None
 
 
 @dataclass(slots=True)
@@ -125,12 +139,9 @@ class Rows:
 
     new_orders: list[Order] = field(default_factory=list)
     moved_orders: dict[str, Order] = field(default_factory=dict)
-    messages: list[tuple[AnySigned, str, str | None, int]] = field(default_factory=list)
-    """(message, direction, tid, at)"""
-    answers: list[tuple[str, str]] = field(default_factory=list)
-    notices: list[tuple[str, str, str, str, int]] = field(default_factory=list)
-    ended: list[tuple[str, str]] = field(default_factory=list)
-    history: list[tuple[str, int, str, str, str | None, int]] = field(default_factory=list)
+    journal: list[JournalRow] = field(default_factory=list)
+    answers: list[tuple[str, int]] = field(default_factory=list)
+    notices: list[tuple[str, int, int, int]] = field(default_factory=list)
     rejected: list[tuple[int, str, str, bytes]] = field(default_factory=list)
 
 
@@ -170,8 +181,8 @@ class Batch:
         for start in range(0, len(self._to_acknowledge), ACKNOWLEDGED_MAX):
             outcomes = tuple(self._to_acknowledge[start : start + ACKNOWLEDGED_MAX])
             acknowledgement = sign(outcomes, at)
-            self.rows.messages.append((acknowledgement, "sent", None, at))
-            self.rows.answers.extend((outcome, acknowledgement.hash) for outcome in outcomes)
+            number = self._write(at, None, acknowledgement, sent=True)
+            self.rows.answers.extend((outcome, number) for outcome in outcomes)
             signed_now.append(acknowledgement)
         return signed_now
 
@@ -179,18 +190,13 @@ class Batch:
         order = change.order
         if order.tid in self._loaded.orders:
             raise Conflict("this tid is taken for ever")
-        if order.request_key is not None and order.request_key in self._loaded.request_keys:
-            raise Stale
-        if change.message is not None:
-            self._check_new(change.message)
-            self._store(change.message, "sent", order.tid, change.at)
         if order.request_key is not None:
+            if order.request_key in self._loaded.request_keys:
+                raise Stale
             self._loaded.request_keys[order.request_key] = order.tid
         self._loaded.orders[order.tid] = order
         self.rows.new_orders.append(order)
-        self.rows.history.append(
-            (order.tid, order.version, "placed", order.state, change.message.hash if change.message else None, change.at)
-        )
+        self._write(change.at, order.tid, change.message, sent=True, version=order.version, event="placed", state=order.state)
 
     def _withdraw(self, change: Withdraw) -> None:
         order = self._unmoved(change.tid, change.version)
@@ -205,55 +211,50 @@ class Batch:
 
     def _answer_notice(self, change: AnswerNotice) -> None:
         order = self._unmoved(change.tid, change.version)
-        claims = change.notice.claims
+        claims, answer = change.notice.claims, change.answer
         self._check_new(change.notice)
         if claims.payment in self._loaded.payments:
             raise ProtocolViolation("payment", "another notice for the same payment")
         following = step(order.state, change.event) if order is not None and change.event is not None else None
-        self._store(change.notice, "received", claims.tid, change.at)
-        self._store(change.answer, "sent", claims.tid, change.at)
-        self.rows.answers.append((change.notice.hash, change.answer.hash))
-        confirmed = isinstance(change.answer.claims, Confirmation)
-        self.rows.notices.append((claims.payment, claims.tid, change.notice.hash, change.answer.hash, int(confirmed)))
-        self._loaded.payments[claims.payment] = change.notice.hash
+        self._loaded.payments.add(claims.payment)
+        notice_number = self._write(change.at, claims.tid, change.notice)
         if order is not None and change.event is not None and following is not None:
-            reason = None if isinstance(change.answer.claims, Confirmation) else change.answer.claims.reason
-            self._move(order, change.event, following, change.answer.hash, change.at, payment=claims.payment, reason=reason)
+            reason = answer.claims.reason if isinstance(answer.claims, Refusal) else None
+            answer_number = self._move(order, change.event, following, answer, change.at, sent=True, payment=claims.payment, reason=reason)
+        else:
+            answer_number = self._write(change.at, claims.tid, answer, sent=True)
+        self.rows.answers.append((change.notice.hash, answer_number))
+        self.rows.notices.append((claims.payment, notice_number, answer_number, int(isinstance(answer.claims, Confirmation))))
 
     def _conclude(self, change: Conclude) -> None:
         order = self._unmoved(change.tid, change.version)
         self._check_new(change.outcome)
-        if change.payment is not None and change.payment in self._loaded.ended:
-            raise ProtocolViolation("outcome", "this payment has ended otherwise")
-        following = None
-        if order is not None and change.event is not None:
+        if order is None or change.event is None:
+            self._write(change.at, change.tid, change.outcome)
+        else:
             try:
                 following = step(order.state, change.event)
             except WrongState as error:
                 raise ProtocolViolation("state", error.detail) from error
-        self._store(change.outcome, "received", change.tid, change.at)
-        self._to_acknowledge.append(change.outcome.hash)
-        if change.payment is not None:
-            self.rows.ended.append((change.payment, change.outcome.hash))
-            self._loaded.ended[change.payment] = change.outcome.hash
-        if order is not None and change.event is not None and following is not None:
             self._move(
                 order,
                 change.event,
                 following,
-                change.outcome.hash,
+                change.outcome,
                 change.at,
                 payment=change.payment or order.payment,
                 outcome=change.outcome.hash,
                 reason=_reason(change.outcome) or order.reason,
                 handled_at=change.at if change.handled else None,
             )
+        self._to_acknowledge.append(change.outcome.hash)
 
     def _keep(self, change: Keep) -> None:
-        self._check_new(change.message)
-        self._store(change.message, "sent" if change.sent else "received", change.tid, change.at)
+        if not change.sent:
+            self._check_new(change.message)
+        number = self._write(change.at, change.tid, change.message, sent=change.sent)
         if change.answers is not None:
-            self.rows.answers.append((change.answers, change.message.hash))
+            self.rows.answers.append((change.answers, number))
 
     def _mark_handled(self, change: MarkHandled) -> None:
         order = self._loaded.orders.get(change.tid)
@@ -268,21 +269,38 @@ class Batch:
         return order
 
     def _check_new(self, message: AnySigned) -> None:
-        """(iss, jti) names one message for ever: the same bytes are an old acquaintance, other bytes a fraud."""
-        known = self._loaded.messages.get((message.claims.iss, message.claims.jti))
+        """A jti of the gateway's names one message for ever: the same bytes are an old acquaintance, other bytes a fraud."""
+        known = self._loaded.received.get(message.claims.jti)
         if known == message.hash:
             raise Stale
         if known is not None:
             raise ProtocolViolation("jti", "this number was used for another message")
 
-    def _store(self, message: AnySigned, direction: str, tid: str | None, at: int) -> None:
-        self._loaded.messages[message.claims.iss, message.claims.jti] = message.hash
-        self.rows.messages.append((message, direction, tid, at))
+    def _write(
+        self,
+        at: int,
+        tid: str | None,
+        message: AnySigned | None,
+        *,
+        sent: bool = False,
+        version: int | None = None,
+        event: str | None = None,
+        state: State | None = None,
+    ) -> int:
+        """One row of the journal; its number."""
+        number = self._loaded.next_number
+        self._loaded.next_number += 1
+        if message is not None and not sent:
+            self._loaded.received[message.claims.jti] = message.hash
+        self.rows.journal.append(JournalRow(number, at, tid, message, sent, version, event, state))
+        return number
 
-    def _move(self, order: Order, event: Event, following: State, message: str | None, at: int, **columns: object) -> None:
+    def _move(
+        self, order: Order, event: Event, following: State, message: AnySigned | None, at: int, *, sent: bool = False, **columns: object
+    ) -> int:
         moved = replace(order, state=following, version=order.version + 1, changed_at=at, **columns)  # type: ignore[arg-type]
-        self.rows.history.append((order.tid, moved.version, event, following, message, at))
         self._put(moved)
+        return self._write(at, order.tid, message, sent=sent, version=moved.version, event=event, state=following)
 
     def _put(self, order: Order) -> None:
         self._loaded.orders[order.tid] = order

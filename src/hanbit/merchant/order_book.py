@@ -27,10 +27,10 @@ from hanbit.merchant import book_schema
 from hanbit.merchant.changes import (
     Acknowledge,
     AnswerNotice,
-    AnySigned,
     Batch,
     Change,
     Conclude,
+    JournalRow,
     Keep,
     Loaded,
     MarkHandled,
@@ -50,12 +50,12 @@ BATCH_MAX: Final = 512
 REJECTED_MAX: Final = 1_000
 """Rejected messages that are kept; later ones are only logged."""
 _HEADERS_CACHED: Final = 1_000
+_ROWS_MAX: Final = 1_000
 
 _COLUMNS: Final = (
     "tid, version, state, plain, amount_minor, currency, text, return_url, lines, salt, order_hash, request_key, browser, "
     "placed_at, pay_by, answer_until, changed_at, payment, reason, replaced_by, outcome, handled_at"
 )
-_MESSAGE: Final = "SELECT h.header, m.payload, m.signature FROM messages m JOIN headers h ON h.id = m.header"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,23 @@ class KeptMessage:
     """A stored message with its exact bytes."""
 
     number: int
+    at: int
+    tid: str | None
     direction: str
     typ: str
-    tid: str | None
     hash: str
-    at: int
     compact: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of an order and, where a message made it, that message's hash."""
+
+    version: int
+    event: str
+    state: State
+    message: str | None
+    at: int
 
 
 class OrderBook:
@@ -89,7 +100,7 @@ class OrderBook:
         self._acknowledge = acknowledge
         self._lock_file = _take_lock(path)
         self._connection = _connect(path)
-        self._headers = dict(self._connection.execute("SELECT header, id FROM headers ORDER BY id DESC LIMIT ?", (_HEADERS_CACHED,)))
+        self._headers: dict[str, int] = {}
         self._rejected_count: int = self._connection.execute("SELECT count(*) FROM rejected").fetchone()[0]
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="hanbit-order-book")
         self._waiting: deque[tuple[Change, asyncio.Future[str | None]]] = deque()
@@ -128,14 +139,15 @@ class OrderBook:
         """The stored answer to a request (by hash), the order of a tid and what was said about a payment."""
         async with self._turn:
             answer = self._one(
-                "SELECT h.header, m.payload, m.signature FROM answers a JOIN messages m ON m.hash = a.answer "
-                "JOIN headers h ON h.id = m.header WHERE a.request = ?",
-                (request,),
+                "SELECT h.header, j.payload, j.signature FROM answers a JOIN journal j ON j.number = a.answer "
+                "JOIN headers h ON h.id = j.header WHERE a.request = ?",
+                request,
             )
             order = self._order("WHERE tid = ?", tid) if tid is not None else None
             said = self._one(
-                "SELECT m.payload, n.notice, n.answer, n.confirmed FROM notices n JOIN messages m ON m.hash = n.notice WHERE n.payment = ?",
-                (payment,),
+                "SELECT n.payload, n.hash, a.hash, s.confirmed FROM notices s JOIN journal n ON n.number = s.notice "
+                "JOIN journal a ON a.number = s.answer WHERE s.payment = ?",
+                payment,
             )
         exchange = None
         if said is not None:
@@ -165,30 +177,24 @@ class OrderBook:
         """Orders without an outcome, by their deadline."""
         return await self._orders("WHERE outcome IS NULL ORDER BY pay_by LIMIT ?", limit)
 
-    async def message(self, message_hash: str) -> str | None:
-        """The exact bytes of a stored message."""
-        async with self._turn:
-            row = self._one(f"{_MESSAGE} WHERE m.hash = ?", (message_hash,))
-        return join(*row) if row is not None else None
-
     async def messages(self, tid: str) -> list[KeptMessage]:
         """Every message about a tid in the order of storing: the shop's half of the evidence. Acknowledgements name no tid."""
         async with self._turn:
             rows = self._connection.execute(
-                "SELECT m.number, m.direction, m.typ, m.tid, m.hash, m.at, h.header, m.payload, m.signature "
-                "FROM messages m JOIN headers h ON h.id = m.header WHERE m.tid = ? ORDER BY m.number LIMIT 1000",
-                (tid,),
+                "SELECT j.number, j.at, j.tid, j.direction, j.typ, j.hash, h.header, j.payload, j.signature "
+                "FROM journal j JOIN headers h ON h.id = j.header WHERE j.tid = ? ORDER BY j.number LIMIT ?",
+                (tid, _ROWS_MAX),
             ).fetchall()
-        return [
-            KeptMessage(number, direction, typ, tid, name, at, join(*segments)) for number, direction, typ, tid, name, at, *segments in rows
-        ]
+        return [KeptMessage(*row[:6], compact=join(*row[6:])) for row in rows]
 
-    async def history(self, tid: str) -> list[tuple[int, str, str, int]]:
-        """(version, event, state, time) of every step of an order."""
+    async def history(self, tid: str) -> list[Step]:
+        """Every step of an order, the oldest first."""
         async with self._turn:
-            return self._connection.execute(
-                "SELECT version, event, state, at FROM history WHERE tid = ? ORDER BY version LIMIT 1000", (tid,)
+            rows = self._connection.execute(
+                "SELECT version, event, state, hash, at FROM journal WHERE tid = ? AND event IS NOT NULL ORDER BY number LIMIT ?",
+                (tid, _ROWS_MAX),
             ).fetchall()
+        return [Step(version, event, State(state), message, at) for version, event, state, message, at in rows]
 
     # --- the one writer -------------------------------------------------------------------------------------------------------------
 
@@ -237,18 +243,16 @@ class OrderBook:
 
     def _start_over(self) -> None:
         """After a failed write or fsync what SQLite's memory says is worth nothing: read the file (and a hot journal) anew."""
-        with suppress(sqlite3.Error):
-            self._connection.execute("ROLLBACK")
-        with suppress(sqlite3.Error):
-            self._connection.close()
+        for last in (self._connection.rollback, self._connection.close):
+            with suppress(sqlite3.Error):
+                last()
         self._headers = {}
         self._connection = _connect(self._path)
-        self._headers = dict(self._connection.execute("SELECT header, id FROM headers ORDER BY id DESC LIMIT ?", (_HEADERS_CACHED,)))
 
     def _load(self, changes: list[Change]) -> Loaded:
         tids: set[str] = set()
         keys: set[str] = set()
-        messages: list[tuple[str, str]] = []
+        received: set[str] = set()
         payments: set[str] = set()
         for change in changes:
             match change:
@@ -259,48 +263,34 @@ class OrderBook:
                     tids |= {tid, replacement.order.tid} if replacement is not None else {tid}
                 case AnswerNotice(tid=tid, notice=notice):
                     tids.add(tid)
-                    messages.append((notice.claims.iss, notice.claims.jti))
+                    received.add(notice.claims.jti)
                     payments.add(notice.claims.payment)
-                case Conclude(tid=tid, outcome=outcome, payment=payment):
+                case Conclude(tid=tid, outcome=outcome):
                     tids.add(tid)
-                    messages.append((outcome.claims.iss, outcome.claims.jti))
-                    payments |= {payment} if payment is not None else set()
+                    received.add(outcome.claims.jti)
                 case Keep(message=message):
-                    messages.append((message.claims.iss, message.claims.jti))
+                    received.add(message.claims.jti)
                 case MarkHandled(tid=tid):
                     tids.add(tid)
+        orders = self._select_orders("WHERE tid IN (SELECT value FROM json_each(?))", _json(tids)) if tids else []
         return Loaded(
-            orders={order.tid: order for order in self._select_orders("WHERE tid IN (SELECT value FROM json_each(?))", _json(tids))},
-            request_keys=self._pairs("SELECT request_key, tid FROM orders WHERE request_key IN (SELECT value FROM json_each(?))", keys),
-            messages={
-                (iss, jti): message_hash
-                for iss, jti, message_hash in self._connection.execute(
-                    "SELECT m.iss, m.jti, m.hash FROM json_each(?) j JOIN messages m "
-                    "ON m.iss = json_extract(j.value, '$[0]') AND m.jti = json_extract(j.value, '$[1]')",
-                    (_json(messages),),
-                )
-            }
-            if messages
-            else {},
-            payments=self._pairs("SELECT payment, notice FROM notices WHERE payment IN (SELECT value FROM json_each(?))", payments),
-            ended=self._pairs("SELECT payment, outcome FROM ended_payments WHERE payment IN (SELECT value FROM json_each(?))", payments),
+            orders={order.tid: order for order in orders},
+            request_keys=dict(self._named("SELECT request_key, tid FROM orders WHERE request_key", keys)),
+            received=dict(self._named("SELECT jti, hash FROM journal WHERE direction = 'received' AND jti", received)),
+            payments={row[0] for row in self._named("SELECT payment FROM notices WHERE payment", payments)},
+            next_number=1 + self._connection.execute("SELECT coalesce(max(number), 0) FROM journal").fetchone()[0],
         )
 
     def _insert(self, rows: Rows) -> None:
         execute = self._connection.executemany
         if rows.new_orders:
             execute(f"INSERT INTO orders ({_COLUMNS}) VALUES ({', '.join('?' * 22)})", [_order_row(order) for order in rows.new_orders])  # noqa: S608 - our own column list
-        if rows.messages:
-            execute(
-                "INSERT INTO messages (hash, direction, typ, tid, iss, jti, header, payload, signature, at) VALUES (?,?,?,?,?,?,?,?,?,?)",
-                [self._message_row(*row) for row in rows.messages],
-            )
+        if rows.journal:
+            execute(f"INSERT INTO journal VALUES ({', '.join('?' * 13)})", [self._journal_row(row) for row in rows.journal])
         if rows.answers:
-            execute("INSERT INTO answers VALUES (?,?)", rows.answers)
+            execute("INSERT INTO answers VALUES (?, ?)", rows.answers)
         if rows.notices:
-            execute("INSERT INTO notices VALUES (?,?,?,?,?)", rows.notices)
-        if rows.ended:
-            execute("INSERT INTO ended_payments VALUES (?,?)", rows.ended)
+            execute("INSERT INTO notices VALUES (?, ?, ?, ?)", rows.notices)
         if rows.moved_orders:
             execute(
                 "UPDATE orders SET version = ?, state = ?, changed_at = ?, payment = ?, reason = ?, replaced_by = ?, outcome = ?, "
@@ -310,17 +300,19 @@ class OrderBook:
                     for o in rows.moved_orders.values()
                 ],
             )
-        if rows.history:
-            execute("INSERT INTO history (tid, version, event, state, message, at) VALUES (?,?,?,?,?,?)", rows.history)
         for rejected in rows.rejected:
             if self._rejected_count < REJECTED_MAX:
                 self._rejected_count += 1
                 self._connection.execute("INSERT INTO rejected (at, rule, detail, bytes) VALUES (?,?,?,?)", rejected)
 
-    def _message_row(self, message: AnySigned, direction: str, tid: str | None, at: int) -> tuple[object, ...]:
-        header, payload, signature = split(message.compact)
-        claims = message.claims
-        return (message.hash, direction, claims.TYP, tid, claims.iss, claims.jti, self._header(header), payload, signature, at)
+    def _journal_row(self, row: JournalRow) -> tuple[object, ...]:
+        step = (row.number, row.at, row.tid, row.version, row.event, row.state)
+        if row.message is None:
+            return (*step, *[None] * 7)
+        header, payload, signature = split(row.message.compact)
+        claims = row.message.claims
+        direction = "sent" if row.sent else "received"
+        return (*step, direction, claims.TYP, row.message.hash, claims.jti, self._header(header), payload, signature)
 
     def _header(self, header: str) -> int:
         """The number of a header segment; a new one (a renewed certificate) is stored in this transaction."""
@@ -335,12 +327,12 @@ class OrderBook:
 
     # --- reading --------------------------------------------------------------------------------------------------------------------
 
-    def _one(self, sql: str, parameters: tuple[object, ...]) -> tuple[str, ...] | None:
-        row: tuple[str, ...] | None = self._connection.execute(sql, parameters).fetchone()
+    def _one(self, sql: str, parameter: str | None) -> tuple[str, ...] | None:
+        row: tuple[str, ...] | None = self._connection.execute(sql, (parameter,)).fetchone() if parameter is not None else None
         return row
 
-    def _pairs(self, sql: str, values: Iterable[str]) -> dict[str, str]:
-        return dict(self._connection.execute(sql, (_json(values),))) if values else {}
+    def _named(self, sql: str, names: set[str]) -> Iterable[tuple[str, ...]]:
+        return self._connection.execute(f"{sql} IN (SELECT value FROM json_each(?))", (_json(names),)) if names else ()
 
     def _order(self, where: str, value: str) -> Order | None:
         return next(iter(self._select_orders(where, value)), None)
@@ -391,6 +383,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode = TRUNCATE")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA cache_size = -65536")  # 64 MiB: the hot leaves of five indexes
     connection.execute("PRAGMA trusted_schema = OFF")
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version == 0:

@@ -184,7 +184,7 @@ class Shop:
             if existing is None:
                 raise Unavailable("the order was placed meanwhile; ask again") from None
             return await self._redirect_again(existing, new, language)
-        return await self._redirect(place.order, place.message.compact if place.message is not None else None, language)
+        return self._redirect(place.order, place.message.compact if place.message is not None else None, language)
 
     async def replace_order(
         self,
@@ -201,7 +201,7 @@ class Shop:
         """Change an order that is not being paid yet: a signed order is never edited, so another takes its place in the same commit."""
         place = self._make(NewOrder(lines, total, text, return_url, refund_by, None, browser))
         await self._withdraw(tid, place)
-        return await self._redirect(place.order, place.message.compact if place.message is not None else None, language)
+        return self._redirect(place.order, place.message.compact if place.message is not None else None, language)
 
     async def withdraw(self, tid: str) -> Order:
         """Take back an order that is not being paid yet; a later notice for it is refused. WrongState once it was confirmed."""
@@ -426,9 +426,10 @@ class Shop:
     async def _redirect_again(self, order: Order, new: NewOrder, language: str | None) -> Redirect:
         if not new.same_as(order):
             raise Conflict("this request_key was used for another order")
-        return await self._redirect(order, await self.book.message(order.order_hash), language)
+        messages = [kept.compact for kept in await self.book.messages(order.tid) if kept.hash == order.order_hash]
+        return self._redirect(order, messages[0] if messages else None, language)
 
-    async def _redirect(self, order: Order, message: str | None, language: str | None) -> Redirect:
+    def _redirect(self, order: Order, message: str | None, language: str | None) -> Redirect:
         fields = {"MID": self.registration.merchant_id, "TID": order.tid, "AMOUNT": order.amount.text, "CUR": order.amount.currency}
         if message is not None:
             fields["ORDER"] = message

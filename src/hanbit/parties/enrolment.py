@@ -2,13 +2,14 @@
 
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from hanbit.crypto import certificates
 from hanbit.crypto.envelopes import derive
-from hanbit.db.change import Put
+from hanbit.db.change import Put, Value
 from hanbit.db.reading import Reader
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotAllowed, ProtocolViolation
@@ -31,7 +32,7 @@ class Enrolment:
 def new_code(urn: str, at: int) -> tuple[str, Put]:
     """A one-time code for a party, good for a day; only its hash is kept."""
     code = secrets.token_urlsafe(CODE_BYTES)
-    row = {"code_hash": _hash(code), "urn": urn, "expires_at": at + CODE_LIFE_S, "used_at": None}
+    row: dict[str, Value] = {"code_hash": _hash(code), "urn": urn, "expires_at": at + CODE_LIFE_S, "used_at": None}
     return code, Put("enrolments", row, version=0)
 
 
@@ -44,7 +45,9 @@ def use_code(reader: Reader, code: str, role: str, at: int) -> Enrolment:
     return Enrolment(row["urn"], Put("enrolments", used, row["version"]))
 
 
-def issue_for_merchant(keyring: Keyring, enrolment: Enrolment, requests: dict[str, str], at: int) -> tuple[dict[str, tuple[bytes, ...]], list[Put]]:
+def issue_for_merchant(
+    keyring: Keyring, enrolment: Enrolment, requests: dict[str, str], at: int
+) -> tuple[dict[str, tuple[bytes, ...]], list[Put]]:
     """Certificates for a merchant's two keys, and the rows that register them."""
     if set(requests) != set(MERCHANT_PURPOSES):
         raise BadInput("requests: merchant-sign and line")
@@ -82,9 +85,9 @@ def issue_for_device(
     return chain, rows
 
 
-def device_put(*, device_id: str, customer: str, kind: str, name: str, public: dict[str, str | int], at: int) -> Put:
+def device_put(*, device_id: str, customer: str, kind: str, name: str, public: Mapping[str, str | int], at: int) -> Put:
     """The row of a new device key, passkey or one-time-code secret."""
-    row: dict[str, str | int | None] = {
+    row: dict[str, Value] = {
         "id": device_id,
         "customer": customer,
         "kind": kind,

@@ -1,12 +1,12 @@
 """The operator's own keys on disk: the authorities, the gateway's signing and sealing keys, and the two secrets that never enter the book.
 
-    keys/root.pem                    the root certificate (its private key is written where `hanbit init --root-key` says)
-    keys/gateway-authority.{pem,key} issues the gateway's own and customers' certificates
-    keys/merchant-authority.{…}      issues merchants' certificates
-    keys/gateway-sign.{…}            signs notices, outcomes, receipts
-    keys/line.{…}                    the gateway's end of the line
-    keys/seal-<time>.{…}             24 hours each; the private half is destroyed an hour after the last opening made under it
-    keys/server.key, keys/pepper     MAC key of openings; pepper of passwords and numbers: a stolen book opens nothing
+keys/root.pem                    the root certificate (its private key is written where `hanbit init --root-key` says)
+keys/gateway-authority.{pem,key} issues the gateway's own and customers' certificates
+keys/merchant-authority.{…}      issues merchants' certificates
+keys/gateway-sign.{…}            signs notices, outcomes, receipts
+keys/line.{…}                    the gateway's end of the line
+keys/seal-<time>.{…}             24 hours each; the private half is destroyed an hour after the last opening made under it
+keys/server.key, keys/pepper     MAC key of openings; pepper of passwords and numbers: a stolen book opens nothing
 """
 
 import os
@@ -63,9 +63,7 @@ class Keyring:
     def issue(self, *, urn: str, purpose: str, public: EllipticCurvePublicKey, at: int) -> tuple[bytes, ...]:
         """A leaf for a party, with its chain; gateway and customers by the gateway authority, merchants by the merchant authority."""
         authority = self.merchant_authority if ":merchant:" in urn else self.gateway_authority
-        leaf = certificates.make_leaf(
-            authority, urn=urn, purpose=purpose, public=public, at=at, lifetime_s=SIGNING_LIFE_S
-        )
+        leaf = certificates.make_leaf(authority, urn=urn, purpose=purpose, public=public, at=at, lifetime_s=SIGNING_LIFE_S)
         return (leaf, *authority.chain)
 
     def rotate_seal(self, at: int) -> Put | None:
@@ -135,9 +133,7 @@ def load(folder: Path, settings: Settings) -> Keyring:
         root=certificates.load_chain_pem(folder / "root.pem")[0],
         gateway_authority=_load_authority(folder, "gateway"),
         merchant_authority=_load_authority(folder, "merchant"),
-        signer=Signer.load(
-            folder / "gateway-sign.pem", folder / "gateway-sign.key", urn=settings.gateway_urn, purpose="gateway-sign"
-        ),
+        signer=Signer.load(folder / "gateway-sign.pem", folder / "gateway-sign.key", urn=settings.gateway_urn, purpose="gateway-sign"),
         server_key=server_key,
         pepper=pepper,
         seals=seals,

@@ -49,7 +49,7 @@ def by_id(reader: Reader, merchant_id: str) -> Merchant | None:
 
 def origin_of(url: str) -> str | None:
     """Scheme, host and port of a return address, or None if it is none: https, or http under .localhost, no user, no fragment."""
-    if len(url) > URL_MAX or not url.isascii() or not url.isprintable() or any(sign in url for sign in " \\\"<>^`{|}"):
+    if len(url) > URL_MAX or not url.isascii() or not url.isprintable() or any(sign in url for sign in ' \\"<>^`{|}'):
         return None
     try:
         parts = urlsplit(url)

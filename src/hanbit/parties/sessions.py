@@ -52,9 +52,7 @@ def touch(session: WebSession, at: int) -> Put | None:
 
 def end(session: WebSession, at: int) -> Put:
     """The row that ends the session."""
-    ended = WebSession(
-        session.token_hash, session.version, session.customer, session.method, session.created_at, session.seen_at, at
-    )
+    ended = WebSession(session.token_hash, session.version, session.customer, session.method, session.created_at, session.seen_at, at)
     return _put(ended)
 
 

@@ -7,7 +7,7 @@ nobody are counted in memory in the same way, so that they behave alike and cann
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from hanbit.db.change import Put
+from hanbit.db.change import Put, Value
 from hanbit.db.reading import Reader
 from hanbit.kernel.errors import TooManyTries
 
@@ -44,7 +44,7 @@ def count(tries: Tries, at: int) -> Tries:
 
 def put(tries: Tries) -> Put:
     """The row of a count."""
-    row = {"factor": tries.factor, "failures": tries.failures, "wait_until": tries.wait_until}
+    row: dict[str, Value] = {"factor": tries.factor, "failures": tries.failures, "wait_until": tries.wait_until}
     return Put("throttles", row, tries.version)
 
 

@@ -56,9 +56,7 @@ async def apply(
         if row.rule is not None:
             assert known.account is not None, known
             entries.append(
-                RULES[row.rule](
-                    payment=known.id, attempt=known.attempts, source=known.account, target=known.target, money=known.money
-                )
+                RULES[row.rule](payment=known.id, attempt=known.attempts, source=known.account, target=known.target, money=known.money)
             )
         if item.tell is not None:
             rows.append(_outbox(item.tell, payment, at))

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from hanbit.db.change import Append, Require, Stale
+from hanbit.db.change import Append, Require, Stale, Value
 from hanbit.kernel.errors import Declined, Unavailable
 from hanbit.parties.customers import Customer
 from hanbit.payments import payment as payments
@@ -13,7 +13,7 @@ from hanbit.payments.open_order import Opening, first_step
 from hanbit.payments.payment import Payment
 from hanbit.payments.states import ATTEMPTS_MAX, Event, State
 from hanbit.protocols.redirect import gateway as role
-from hanbit.protocols.redirect.messages import Notice
+from hanbit.protocols.redirect.messages import Keys, Notice
 from hanbit.protocols.sealed import Instruction
 from hanbit.protocols.signed import SignedMessage
 
@@ -43,7 +43,7 @@ async def authorize(
         if at > payment.pay_by:
             return payment, None
         notice = role.make_notice(opening.offer, signer=gateway.signer, payment=payment.id, at=at)
-        columns = {
+        columns: dict[str, Value] = {
             "attempts": payment.attempts + 1,
             "customer": customer.id,
             "account": approval.account.id,
@@ -81,7 +81,7 @@ async def decline(
         if payment.state not in (State.NEW, State.OPEN):
             return payment
         at = gateway.clock.now()
-        columns = {"attempts": payment.attempts + 1, "reason": reason}
+        columns: dict[str, Value] = {"attempts": payment.attempts + 1, "reason": reason}
         step = Step(Event.DECLINED, messages=() if first else _new_keys(gateway, opening), columns=columns)
         if payment.attempts + 1 >= ATTEMPTS_MAX:
             closed = role.make_closed(
@@ -109,9 +109,7 @@ async def decline(
     raise Unavailable("this payment is being changed by somebody else at this moment")
 
 
-def attempt(
-    payment: Payment, customer: Customer, instruction: Instruction, approval: Approval | None, result: str, at: int
-) -> Append:
+def attempt(payment: Payment, customer: Customer, instruction: Instruction, approval: Approval | None, result: str, at: int) -> Append:
     """The row of an attempt: what was approved, how it was checked; a password or code itself is not kept."""
     return Append(
         "attempts",
@@ -131,7 +129,7 @@ def attempt(
     )
 
 
-def _new_keys(gateway: Gateway, opening: Opening) -> tuple[SignedMessage[role.Keys], ...]:
+def _new_keys(gateway: Gateway, opening: Opening) -> tuple[SignedMessage[Keys], ...]:
     """The opening's `keys`, unless the evidence holds these very bytes already (a second attempt in the same opening)."""
     known = gateway.reader.one("SELECT 1 FROM messages WHERE hash = ?", opening.keys.hash)
     return () if known is not None else (opening.keys,)

@@ -114,9 +114,7 @@ def _check_passkey(gateway: Gateway, customer: Customer, account: Account, instr
     return Approval(account, "passkey", signature=instruction.auth.value, puts=(counted,))
 
 
-def _check_code(
-    gateway: Gateway, customer: Customer, account: Account, instruction: Instruction, session: SessionKey
-) -> Approval:
+def _check_code(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction, session: SessionKey) -> Approval:
     sql = "SELECT id, public FROM devices WHERE customer = ? AND kind = 'code' AND state = 'active' LIMIT 20"
     for row in gateway.reader.all(sql, customer.id):
         name = row["id"].removeprefix("code:")
@@ -130,5 +128,3 @@ def _check_code(
 def site(gateway: Gateway) -> Site:
     """The site that passkeys are made for."""
     return Site.of(gateway.settings.public_url, gateway.settings.name_en)
-
-

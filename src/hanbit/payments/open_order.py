@@ -75,9 +75,7 @@ def reopen(gateway: Gateway, *, mid: str, tid: str, amount: str, order: str, key
     merchant, offer = _offer(gateway, role.read_clear(mid, tid, amount, merchant.currency), order, at)
     known = gateway.openings.get(keys, Keys)
     if known is None:
-        known = role.verify_keys(
-            keys, trust=gateway.registry, gateway=gateway.urn, customer=gateway.settings.customer_urn, at=at
-        )
+        known = role.verify_keys(keys, trust=gateway.registry, gateway=gateway.urn, customer=gateway.settings.customer_urn, at=at)
         gateway.openings.keep(known)
     role.check_keys(known, offer, server_key=gateway.keyring.server_key, at=at)
     return Opening(merchant, offer, known, payments.find(gateway.reader, merchant.id, offer.tid))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hanbit.db.change import Append, Change, Put, Stale
+from hanbit.db.change import Append, Change, Put, Stale, Value
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotSignedIn, ProtocolViolation, WrongState
 from hanbit.parties import customers, passkeys, sessions
@@ -89,5 +89,5 @@ async def _by_password(gateway: Gateway, plain: dict[str, Any]) -> Customer:
 
 def act(at: int, actor: str, what: str, reason: str, merchant: str | None = None, tid: str | None = None) -> Append:
     """A row of the audit table: who did what, and why or with which result."""
-    row = {"id": ids.new_token(), "at": at, "actor": actor, "act": what, "reason": reason, "merchant": merchant, "tid": tid}
+    row: dict[str, Value] = {"id": ids.new_token(), "at": at, "actor": actor, "act": what, "reason": reason, "merchant": merchant, "tid": tid}
     return Append("audit", row)

@@ -120,7 +120,7 @@ def open_sealed(unverified: str, session: SessionKey, typ: str) -> bytes:
 
 def open_login(unverified: str, session: SessionKey) -> dict[str, Any]:
     """R5: the plaintext object of a login; its members are checked by the sign-in."""
-    plain = _decode(open_sealed(unverified, session, LOGIN_TYP), dict[str, Any])
+    plain: dict[str, Any] = _decode(open_sealed(unverified, session, LOGIN_TYP), dict[str, Any])
     if not isinstance(plain.get("method"), str):
         raise ProtocolViolation("sealed")
     return plain

@@ -111,9 +111,7 @@ class _ParsedHeader:
 class PinnedTrust:
     """A merchant's and a wallet's trust: the chain in the message must lead to the pinned root and name the expected party."""
 
-    def __init__(
-        self, root: bytes, operator: str, *, urn: str | None = None, revoked: Callable[[], frozenset[int]] = frozenset
-    ) -> None:
+    def __init__(self, root: bytes, operator: str, *, urn: str | None = None, revoked: Callable[[], frozenset[int]] = frozenset) -> None:
         self._root = root
         self._operator = operator
         self._urn = urn
@@ -154,9 +152,7 @@ def sign(claims: T, signer: Signer) -> SignedMessage[T]:
     return SignedMessage(compact=compact, hash=ids.digest(compact.encode("ascii")), kid=signer.kid, claims=claims)
 
 
-def verify(
-    unverified: str | bytes, kind: type[T], *, trust: Trust, audience: str, at: int, sender: str | None = None
-) -> SignedMessage[T]:
+def verify(unverified: str | bytes, kind: type[T], *, trust: Trust, audience: str, at: int, sender: str | None = None) -> SignedMessage[T]:
     """Check rules 1 to 11 and return the message; raises ProtocolViolation naming the broken rule, and nothing else.
 
     `sender` is the peer that handed over the bytes, None where a third party carries them. `exp` and replays are the role's business.

@@ -108,9 +108,7 @@ def compare(clear: Clear, offer: Offer) -> None:
         raise ProtocolViolation("amount_mismatch", "the address and the signed order differ")
 
 
-def make_keys(
-    offer: Offer, *, signer: Signer, seal: SealKey, server_key: bytes, customer: str, payee: str, at: int
-) -> SignedMessage[Keys]:
+def make_keys(offer: Offer, *, signer: Signer, seal: SealKey, server_key: bytes, customer: str, payee: str, at: int) -> SignedMessage[Keys]:
     """R4: fresh ctx and n for one opening. Nothing is stored: n can be computed again from the message."""
     ctx = ids.new_token()
     exp = at + OPENING_LIFE_S if offer.pay_by is None else min(offer.pay_by, at + OPENING_LIFE_S)
@@ -263,10 +261,13 @@ def make_closed(*, signer: Signer, merchant_urn: str, tid: str, order_hash: str,
 
 def verify_inquiry(unverified: str, *, trust: Trust, gateway: str, merchant_urn: str, at: int) -> SignedMessage[Inquiry]:
     """RQ: a merchant asks what became of its own tid."""
-    inquiry = verify(unverified, Inquiry, trust=trust, audience=gateway, at=at, sender=merchant_urn)
+    return verify(unverified, Inquiry, trust=trust, audience=gateway, at=at, sender=merchant_urn)
+
+
+def check_fresh(inquiry: SignedMessage[Inquiry], at: int) -> None:
+    """RQ: `exp` bounds the first acceptance; bytes that were answered before get the stored answer without this check."""
     if at > inquiry.claims.exp:
         raise ProtocolViolation("expired", "inquiry")
-    return inquiry
 
 
 def make_status(inquiry: SignedMessage[Inquiry], *, signer: Signer, state: str, outcome: str | None, at: int) -> SignedMessage[Status]:
@@ -275,9 +276,7 @@ def make_status(inquiry: SignedMessage[Inquiry], *, signer: Signer, state: str, 
     return sign(claims, signer)
 
 
-def verify_acknowledgement(
-    unverified: str, *, trust: Trust, gateway: str, merchant_urn: str, at: int
-) -> SignedMessage[Acknowledgement]:
+def verify_acknowledgement(unverified: str, *, trust: Trust, gateway: str, merchant_urn: str, at: int) -> SignedMessage[Acknowledgement]:
     """R11: the merchant has stored up to 100 outcomes."""
     acknowledgement = verify(unverified, Acknowledgement, trust=trust, audience=gateway, at=at, sender=merchant_urn)
     if not 1 <= len(acknowledgement.claims.req) <= ACKNOWLEDGED_MAX:

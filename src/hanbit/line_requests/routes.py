@@ -1,0 +1,57 @@
+"""Routes one frame of a merchant by its typ: late answers, acknowledgements, inquiries; everything else is answered `refused`."""
+
+from hanbit.db.change import Change
+from hanbit.evidence import store as evidence
+from hanbit.evidence.record import record
+from hanbit.kernel import ids
+from hanbit.kernel.errors import HanbitError, ProtocolViolation
+from hanbit.payments import outbox, views
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.redirect_flow import take_answer
+from hanbit.payments.sign_in import act
+from hanbit.protocols.line import Acknowledgement, RefusedByGateway
+from hanbit.protocols.redirect import gateway as role
+from hanbit.protocols.redirect.messages import Confirmation, Inquiry, Refusal, Status
+from hanbit.protocols.signed import head, peek_typ, sign
+
+
+async def answer(gateway: Gateway, merchant_id: str, unverified_frame: str) -> str | None:
+    """The frame that answers this one, or None where the answer is an outcome of its own; a broken rule is answered `refused`."""
+    typ = ""
+    try:
+        typ = peek_typ(unverified_frame)
+        if typ == Acknowledgement.TYP:
+            await outbox.take_acknowledgement(gateway, merchant_id, unverified_frame)
+            return None
+        if typ in (Confirmation.TYP, Refusal.TYP):
+            await take_answer(gateway, merchant_id, unverified_frame)
+            return None
+        if typ == Inquiry.TYP:
+            return await _inquiry(gateway, merchant_id, unverified_frame)
+        raise ProtocolViolation("typ", "not taken over the line")
+    except HanbitError as error:
+        rule = error.rule if isinstance(error, ProtocolViolation) else error.code
+        at = gateway.clock.now()
+        gateway.observe("line_refused", rule)
+        urn = gateway.settings.merchant_urn(merchant_id)
+        row = act(at, urn, f"sent {typ[:40]}", rule, merchant_id)
+        await gateway.book.commit(Change(appends=(row,)))
+        claims = RefusedByGateway(
+            **head(gateway.signer, urn, at), req=ids.digest(unverified_frame.encode("ascii", "replace")), code=rule, message=error.advice
+        )
+        return sign(claims, gateway.signer).compact
+
+
+async def _inquiry(gateway: Gateway, merchant_id: str, unverified_frame: str) -> str:
+    urn = gateway.settings.merchant_urn(merchant_id)
+    at = gateway.clock.now()
+    inquiry = role.verify_inquiry(unverified_frame, trust=gateway.registry, gateway=gateway.urn, merchant_urn=urn, at=at)
+    known = evidence.answer_to(gateway.reader, merchant_id, inquiry.claims.tid, Status.TYP, inquiry.hash)
+    if known is not None:
+        return known
+    role.check_fresh(inquiry, at)
+    state, outcome = views.merchant_state(gateway, merchant_id, inquiry.claims.tid)
+    status = role.make_status(inquiry, signer=gateway.signer, state=state, outcome=outcome, at=at)
+    kept = tuple(record(message, merchant=merchant_id, tid=inquiry.claims.tid) for message in (inquiry, status))
+    await gateway.book.commit(Change(messages=kept))
+    return status.compact

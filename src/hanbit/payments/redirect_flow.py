@@ -1,0 +1,153 @@
+"""Document A from top to bottom: R4 to R12 as the gateway lives them. The flow decides; what it calls computes."""
+
+from dataclasses import dataclass, replace
+
+from hanbit.db.change import Stale
+from hanbit.evidence import store as evidence
+from hanbit.kernel.errors import Declined, NotSignedIn, ProtocolViolation, Unavailable, WrongState
+from hanbit.parties import customers, sessions
+from hanbit.parties.customers import Customer
+from hanbit.parties.sessions import WebSession
+from hanbit.payments import factors, outbox
+from hanbit.payments import payment as payments
+from hanbit.payments.authorize import authorize, decline
+from hanbit.payments.capture import capture
+from hanbit.payments.close import close
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.open_order import Opening, first_step, open_key
+from hanbit.payments.payment import Payment
+from hanbit.payments.states import Event, State
+from hanbit.payments.void import void_expired, void_refused
+from hanbit.protocols import sealed
+from hanbit.protocols.redirect import gateway as role
+from hanbit.protocols.redirect.messages import Confirmation, Notice
+from hanbit.protocols.signed import SignedMessage, verify
+
+ANSWER_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """A live web session with its customer."""
+
+    session: WebSession
+    customer: Customer
+
+
+def signed_in(gateway: Gateway, token: str | None) -> SignedIn:
+    """The live session of a cookie, or NotSignedIn."""
+    session = sessions.find(gateway.reader, token, at=gateway.clock.now(), idle_s=gateway.settings.session_idle_s)
+    customer = None if session is None else customers.by_id(gateway.reader, session.customer)
+    if session is None or customer is None:
+        raise NotSignedIn
+    return SignedIn(session, customer)
+
+
+async def pay(gateway: Gateway, opening: Opening, who: SignedIn, *, unverified_key: str, unverified_pay: str) -> Payment:
+    """R7 to R12. Returns the payment in its true state, declined attempts included (`open` with a reason)."""
+    # R7: open SK(PI, TID, AMOUNT). The same sealed bytes again (a double click) are not tried twice.
+    session_key = open_key(gateway, opening, unverified_key)
+    instruction = sealed.open_pay(unverified_pay, session_key)
+    if opening.payment is not None and _was_tried(gateway, opening.payment, instruction.sealed_hash):
+        return opening.payment
+    if opening.payment is not None and opening.payment.state != State.OPEN:
+        return opening.payment
+    role.compare_instruction(instruction, opening.offer, gateway=gateway.urn)
+
+    # Right factor? Only then: payable? Otherwise the page would tell a stranger what is in the account.
+    approval = None
+    try:
+        approval = await factors.check(gateway, who.customer, instruction, session_key)
+        payment, notice = await authorize(gateway, opening, who.customer, instruction, approval)
+    except Declined as declined:
+        return await decline(gateway, opening, who.customer, instruction, approval, declined.reason)
+    if notice is None:
+        return payment
+
+    # R8, R9: nothing is open while the merchant thinks. If we stop here, recovery asks again: same notice, same answer.
+    try:
+        unverified_answer = await gateway.line.ask(payment.merchant, notice.compact)
+        # R10, R11, R12
+        return await take_answer(gateway, payment.merchant, unverified_answer, payment=payment, notice=notice)
+    except (Unavailable, ProtocolViolation) as error:
+        gateway.observe("answer", error.code if isinstance(error, Unavailable) else "refused")
+        return payments.find(gateway.reader, payment.merchant, payment.tid) or payment
+
+
+async def take_answer(
+    gateway: Gateway,
+    merchant_id: str,
+    unverified_answer: str,
+    *,
+    payment: Payment | None = None,
+    notice: SignedMessage[Notice] | None = None,
+) -> Payment:
+    """R9 to R11: a confirmation captures, a refusal voids; once decided, the stored outcome is told again and nothing changes.
+
+    Comes from the page that waits, from recovery, or late and unasked over the line.
+    """
+    urn = gateway.settings.merchant_urn(merchant_id)
+    at = gateway.clock.now()
+    answer = role.verify_answer(unverified_answer, trust=gateway.registry, gateway=gateway.urn, merchant_urn=urn, at=at)
+    for _ in range(ANSWER_TRIES):
+        known = payment or payments.find(gateway.reader, merchant_id, answer.claims.tid)
+        if known is None:
+            raise ProtocolViolation("unknown_payment", "no notice was sent for this tid")
+        asked = notice or stored_notice(gateway, known)
+        role.compare_answer(answer, asked)
+        try:
+            if known.is_final:
+                await outbox.tell_again(gateway, known)
+                return known
+            if at > asked.claims.exp:
+                decided, outcome = await void_expired(gateway, known, asked)
+            elif isinstance(answer.claims, Confirmation):
+                decided, outcome = await capture(gateway, known, answer)
+            else:
+                decided, outcome = await void_refused(gateway, known, asked, answer)
+        except Stale:
+            payment = None
+            continue
+        await outbox.tell(gateway, decided.merchant, outcome)
+        return decided
+    raise Unavailable("this payment is being decided at this moment")
+
+
+async def ask_again(gateway: Gateway, payment: Payment) -> Payment:
+    """R8 once more, the same bytes; what the merchant answers is taken as if it had come the first time."""
+    notice = stored_notice(gateway, payment)
+    unverified_answer = await gateway.line.ask(payment.merchant, notice.compact)
+    return await take_answer(gateway, payment.merchant, unverified_answer, notice=notice)
+
+
+async def cancel(gateway: Gateway, opening: Opening, *, unverified_key: str) -> Payment:
+    """The customer's Cancel: before R8 it closes the payment, after it the true state is shown."""
+    open_key(gateway, opening, unverified_key)  # somebody really runs the payment program on this opening
+    for _ in range(ANSWER_TRIES):
+        payment, first = first_step(gateway, opening)
+        if payment.state not in (State.NEW, State.OPEN):
+            return payment
+        try:
+            closed, outcome = await close(gateway, payment, Event.CUSTOMER_CANCELLED, *first)
+        except (Stale, WrongState):
+            opening = replace(opening, payment=payments.find(gateway.reader, opening.merchant.id, opening.offer.tid))
+            continue
+        await outbox.tell(gateway, closed.merchant, outcome)
+        return closed
+    raise Unavailable("this payment is being changed at this moment")
+
+
+def stored_notice(gateway: Gateway, payment: Payment) -> SignedMessage[Notice]:
+    """The notice of an authorized payment as it was stored and sent."""
+    compact = None if payment.notice_hash is None else evidence.compact(gateway.reader, payment.notice_hash)
+    if compact is None:
+        raise ProtocolViolation("unknown_payment", "no notice was sent for this tid")
+    urn = gateway.settings.merchant_urn(payment.merchant)
+    # Our own bytes, verified as of when they were signed: a renewed key does not make an old notice unreadable.
+    at = (payment.hold_until or 0) - role.HOLD_LIFE_S
+    return verify(compact, Notice, trust=gateway.registry, audience=urn, at=at, sender=gateway.urn)
+
+
+def _was_tried(gateway: Gateway, payment: Payment, sealed_hash: str) -> bool:
+    sql = "SELECT 1 FROM attempts WHERE payment = ? AND sealed_hash = ?"
+    return gateway.reader.one(sql, payment.id, sealed_hash) is not None
