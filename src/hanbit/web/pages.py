@@ -23,20 +23,34 @@ from hanbit.web.words import LANGUAGES, LanguageCode, catalogue
 
 SHORT_NUMBER_CHARACTERS: Final = 8
 """The first so many characters of a payment's id are its receipt number: enough to find it by, short enough to read out."""
+TIMEZONE: Final = "Asia/Seoul"
+"""The zone of the times on pages; messages and the book count seconds."""
 _PROGRAM_WORDS = "program."
+_MOMENTS: Final[Mapping[LanguageCode, str]] = {"ko": "y년 M월 d일 HH:mm:ss", "en": "d MMMM y, HH:mm:ss (O)"}
+_TIMES: Final[Mapping[LanguageCode, str]] = {"ko": "a h시 m분", "en": "HH:mm (O)"}
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorCard:
-    """The institution under whose name the pages stand. `timezone` is an IANA name; addresses are https or empty."""
+    """The institution under whose name the pages stand, in each language; addresses are https or empty."""
 
     id: str
-    name: str
+    names: Mapping[LanguageCode, str]
     telephone: str
-    timezone: str = "Asia/Seoul"
     terms_url: str = ""
     open_account_url: str = ""
     test_mode: bool = False
+
+    def in_language(self, code: LanguageCode) -> dict[str, object]:
+        """What templates call `operator`."""
+        return {
+            "id": self.id,
+            "name": self.names[code],
+            "telephone": self.telephone,
+            "terms_url": self.terms_url,
+            "open_account_url": self.open_account_url,
+            "test_mode": self.test_mode,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +63,9 @@ class Language:
     timezone: ZoneInfo
 
     @classmethod
-    def of(cls, code: LanguageCode, timezone: str) -> "Language":
+    def of(cls, code: LanguageCode) -> "Language":
         """The language with its catalogue."""
-        return cls(code, catalogue(code), Locale(code), ZoneInfo(timezone))
+        return cls(code, catalogue(code), Locale(code), ZoneInfo(TIMEZONE))
 
     def say(self, place: str, **values: str) -> Markup:
         """The words for this place, with values that are escaped unless they are Markup; an unknown place is our bug: KeyError."""
@@ -67,11 +81,11 @@ class Language:
 
     def moment(self, at: int) -> str:
         """A date with the time of day, in the operator's time zone."""
-        return str(format_datetime(datetime.fromtimestamp(at, self.timezone), "long", self.timezone, self.locale))
+        return str(format_datetime(datetime.fromtimestamp(at, self.timezone), _MOMENTS[self.code], self.timezone, self.locale))
 
     def time_of_day(self, at: int) -> str:
         """The time of day to the minute, in the operator's time zone."""
-        return str(format_time(datetime.fromtimestamp(at, self.timezone), "short", self.timezone, self.locale))
+        return str(format_time(datetime.fromtimestamp(at, self.timezone), _TIMES[self.code], self.timezone, self.locale))
 
     @property
     def program_words(self) -> dict[str, str]:
@@ -104,23 +118,25 @@ class Pages:
 
     def __init__(self, operator: OperatorCard, assets: Assets) -> None:
         self.operator = operator
-        self.languages = {code: Language.of(code, operator.timezone) for code in LANGUAGES}
+        self.languages = {code: Language.of(code) for code in LANGUAGES}
         self._environment = Environment(
             loader=PackageLoader("hanbit.web"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
         self._environment.auto_reload = False
-        self._environment.globals.update(operator=operator, asset=assets.address, short_number=short_number, say=_say)
+        self._environment.globals.update(asset=assets.address, short_number=short_number, say=_say)
         self._environment.filters.update(amount=_amount, moment=_moment, time_of_day=_time_of_day, embed=embed)
 
     def render(self, template: str, visit: Visit, **context: Any) -> str:
         """A whole page."""
-        return self._environment.get_template(template).render(
-            language=visit.language, nonce=visit.nonce, alternates=visit.alternates, **context
-        )
+        return self._render(template, visit.language, nonce=visit.nonce, alternates=visit.alternates, **context)
 
     def fragment(self, template: str, language: Language, **context: Any) -> str:
         """A part that the payment program puts into the page that it is in; it holds no script."""
-        return self._environment.get_template(f"fragments/{template}").render(language=language, **context)
+        return self._render(f"fragments/{template}", language, **context)
+
+    def _render(self, template: str, language: Language, **context: Any) -> str:
+        operator = self.operator.in_language(language.code)
+        return self._environment.get_template(template).render(language=language, operator=operator, **context)
 
 
 def embed(value: Any) -> Markup:

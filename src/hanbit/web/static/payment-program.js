@@ -400,7 +400,7 @@ const RETRY_MS = [1_000, 3_000];
 const REPEATABLE = ["/pay/submit", "/pay/cancel"];
 const WARN_S = 120;
 const html = globalThis.trustedTypes?.createPolicy("hanbit", { createHTML: (text) => text }) ?? { createHTML: (text) => text };
-const page = { words: {}, opening: null, claims: null, session: null, busy: false, submitted: false, extended: false, timers: [] };
+const page = { words: {}, opening: null, claims: null, session: null, busy: false, submitted: false, openedAt: 0, extended: false, timers: [] };
 
 const byId = (id) => document.getElementById(id);
 const say = (key, values = {}) => Object.entries(values).reduce((text, [name, value]) => text.replaceAll(`{${name}}`, value), page.words[key]);
@@ -416,6 +416,7 @@ function tell(text) {
   const line = byId("progress");
   line.textContent = text;
   line.hidden = text === "";
+  line.classList.toggle("turning", page.busy);
 }
 
 /** The summary on top: focused, announced, each line leads to its field. */
@@ -508,8 +509,8 @@ async function post(path, body) {
 }
 
 const common = () => {
-  const { order, keys, tid, amount } = page.opening;
-  return { order, keys, tid, amount };
+  const { merchant, order, keys, tid, amount } = page.opening;
+  return { mid: merchant.id, order, keys, tid, amount };
 };
 
 /** One act at a time: a second click, Enter or tap does nothing while the first is under way. */
@@ -525,7 +526,7 @@ async function act(text, work) {
   try {
     leaving = (await work()) === "leaving";
   } catch (problem) {
-    refuse(problem);
+    await refuse(problem);
   } finally {
     if (!leaving) {
       page.busy = false;
@@ -568,11 +569,19 @@ function linkToState() {
   byId("notice").firstElementChild.append(link);
 }
 
-function loginAgain() {
+/** The session has ended. One opening logs in once, so the same address is opened again, inside this document. */
+async function loginAgain() {
   clearSecrets();
   byId("stage").replaceChildren();
+  const answer = await fetch(location.href, { headers: { Accept: "application/json" }, cache: "no-store" }).catch(() => null);
+  if (answer === null || !answer.ok || answer.redirected) return location.reload();
+  try {
+    await open(await answer.json());
+  } catch (problem) {
+    return distrust(problem);
+  }
   showLogin();
-  complain(say("program.error_heading"), [{ text: say("program.login_again") }]);
+  return complain(say("program.error_heading"), [{ text: say("program.login_again") }]);
 }
 
 function go(path) {
@@ -735,9 +744,11 @@ function stopClock() {
   byId("time-warning").hidden = true;
 }
 
-function startClock(seconds) {
+function startClock(seconds, from = performance.now()) {
   stopClock();
-  page.timers.push(setTimeout(() => warn(), Math.max(0, seconds - WARN_S) * 1000), setTimeout(timeOver, Math.max(0, seconds) * 1000));
+  page.openedAt = from;
+  const left = (reserve) => Math.max(0, from + (seconds - reserve) * 1000 - performance.now());
+  page.timers.push(setTimeout(warn, left(WARN_S)), setTimeout(timeOver, left(0)));
 }
 
 function warn() {
@@ -745,15 +756,11 @@ function warn() {
   byId("more-time").hidden = page.extended;
 }
 
-/** Once: the same address opened again inside this document gives fresh keys and the rest of the time. */
+/** Once: the rest of the time for which the keys were made. */
 function moreTime() {
-  return act("", async () => {
-    page.extended = true;
-    const answer = await fetch(location.href, { headers: { Accept: "application/json" }, redirect: "error", cache: "no-store" }).catch(() => null);
-    if (answer === null || !answer.ok) throw { code: "no_answer" };
-    await open(await answer.json());
-    tell(say("program.more_time_done"));
-  });
+  page.extended = true;
+  startClock(page.claims.exp - page.claims.iat, page.openedAt);
+  tell(say("program.more_time_done"));
 }
 
 function timeOver() {
