@@ -185,7 +185,7 @@ class OrderBook:
                 "FROM journal j JOIN headers h ON h.id = j.header WHERE j.tid = ? ORDER BY j.number LIMIT ?",
                 (tid, _ROWS_MAX),
             ).fetchall()
-        return [KeptMessage(*row[:6], compact=join(*row[6:])) for row in rows]
+        return [KeptMessage(number, at, tid, direction, typ, name, join(*parts)) for number, at, tid, direction, typ, name, *parts in rows]
 
     async def history(self, tid: str) -> list[Step]:
         """Every step of an order, the oldest first."""
@@ -277,7 +277,7 @@ class OrderBook:
             orders={order.tid: order for order in orders},
             request_keys=dict(self._named("SELECT request_key, tid FROM orders WHERE request_key", keys)),
             received=dict(self._named("SELECT jti, hash FROM journal WHERE direction = 'received' AND jti", received)),
-            payments={row[0] for row in self._named("SELECT payment FROM notices WHERE payment", payments)},
+            payments={row[0] for row in self._named("SELECT payment, answer FROM notices WHERE payment", payments)},
             next_number=1 + self._connection.execute("SELECT coalesce(max(number), 0) FROM journal").fetchone()[0],
         )
 
@@ -286,7 +286,7 @@ class OrderBook:
         if rows.new_orders:
             execute(f"INSERT INTO orders ({_COLUMNS}) VALUES ({', '.join('?' * 22)})", [_order_row(order) for order in rows.new_orders])  # noqa: S608 - our own column list
         if rows.journal:
-            execute(f"INSERT INTO journal VALUES ({', '.join('?' * 13)})", [self._journal_row(row) for row in rows.journal])
+            execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [self._journal_row(row) for row in rows.journal])
         if rows.answers:
             execute("INSERT INTO answers VALUES (?, ?)", rows.answers)
         if rows.notices:
@@ -331,8 +331,8 @@ class OrderBook:
         row: tuple[str, ...] | None = self._connection.execute(sql, (parameter,)).fetchone() if parameter is not None else None
         return row
 
-    def _named(self, sql: str, names: set[str]) -> Iterable[tuple[str, ...]]:
-        return self._connection.execute(f"{sql} IN (SELECT value FROM json_each(?))", (_json(names),)) if names else ()
+    def _named(self, sql: str, names: set[str]) -> Iterable[tuple[str, str]]:
+        return self._connection.execute(f"{sql} IN (SELECT value FROM json_each(?))", (_json(names),)) if names else ()  # noqa: S608 - constants of this module
 
     def _order(self, where: str, value: str) -> Order | None:
         return next(iter(self._select_orders(where, value)), None)
