@@ -29,6 +29,7 @@ from hanbit.wallet.store import Enrolment, Store, read_root, read_root_file, thu
 
 ANSWERS_MAX: Final = 4_096
 """Bytes of all the answers from a file descriptor."""
+RECEIPTS_SHOWN: Final = 10
 UNKNOWN: Final = 3
 """The exit code when the outcome is not known yet; 1 means that nothing was paid."""
 _PAUSE_S: Final = 0.01
@@ -180,8 +181,8 @@ async def trust(root: Path, folder: Path, *, yes: bool) -> None:
     """
     der = read_root_file(root)
     operator = read_root(der, SystemClock().now())
-    _console.print(f"Operator    {operator}")
-    _console.print(f"Thumbprint  {thumbprint(der)}")
+    _line(_console, "Operator", operator)
+    _line(_console, "Thumbprint", thumbprint(der))
     if not yes:
         click.confirm("Is this the thumbprint that the operator gave you?", abort=True)
     Store(folder).trust(der, SystemClock().now())
@@ -294,31 +295,30 @@ def show(folder: Path) -> None:
 
 def _show_operator(store: Store, operator: str) -> None:
     enrolment = store.enrolment(operator)
-    table = Table(show_header=False, box=None)
-    table.add_row("Operator", operator)
-    table.add_row("Root", Text(thumbprint(store.pin(operator).root)))
+    _line(_console, "Operator", operator)
+    _line(_console, "Root", thumbprint(store.pin(operator).root))
     if enrolment is None:
-        table.add_row("Device", "not enrolled")
+        _line(_console, "Device", "not enrolled")
     else:
-        table.add_row("Device of", enrolment.customer)
-        table.add_row("Pays at", enrolment.origin)
-        table.add_row("Certificate until", _day(enrolment.not_after))
+        _line(_console, "Device", f"{enrolment.customer}, at {enrolment.origin}, until {_day(enrolment.not_after)}")
     receipts = store.receipts(operator)
-    table.add_row("Receipts", str(len(receipts)))
-    for payment in receipts[-10:]:
-        table.add_row("", str(store.folder / operator / "receipts" / f"{payment}.jose"))
-    _console.print(table)
+    _line(_console, "Receipts", str(len(receipts)))
+    for payment in receipts[-RECEIPTS_SHOWN:]:
+        _line(_console, "", str(store.folder / operator / "receipts" / f"{payment}.jose"))
+
+
+def _line(output: Console, label: str, value: str, style: str = "") -> None:
+    """No table: a path or a thumbprint must come whole, however narrow the terminal is."""
+    output.print(Text(f"{label:<12}").append(value, style=style))
 
 
 def _show_order(output: Console, program: Wallet, opened: Opened) -> None:
     opening = opened.opening
-    table = Table(show_header=False, box=None)
-    table.add_row("Amount", Text(format_money(opening.money), style="bold"))
-    table.add_row("To", Text(printable(opening.payee), style="bold"))
+    _line(output, "Amount", format_money(opening.money), "bold")
+    _line(output, "To", printable(opening.payee), "bold")
     if opening.text:
-        table.add_row("For", Text(printable(opening.text)))
-    table.add_row("Through", Text(f"{program.pin.operator} at {program.client.origin}, verified"))
-    output.print(table)
+        _line(output, "For", printable(opening.text))
+    _line(output, "Through", f"{program.pin.operator} at {program.client.origin}, verified")
     for note in opening.notes:
         output.print(note)
 
