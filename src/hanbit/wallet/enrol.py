@@ -20,7 +20,7 @@ from hanbit.protocols.signed import Signer
 from hanbit.wallet.client import GatewayClient, Http, decode, read_address
 from hanbit.wallet.store import SECRET_BYTES, Enrolment, Store
 
-CODE_MAX: Final = 128
+CODE_MAX: Final = 64
 PURPOSE: Final = "customer-sign"
 
 _Chain = Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=signed.CHAIN_MAX)]
@@ -56,8 +56,6 @@ async def enrol(url: str, code: str, *, store: Store, http: Http, clock: Clock) 
     device = pin.certificate(signed.decode_chain(answer.chain), clock.now())
     if answer.gateway != pin.gateway or (device.urn, device.purpose) != (answer.customer, PURPOSE):
         raise ProtocolViolation("enrolment", f"a {device.purpose} certificate of {device.urn} came back")
-    if not device.urn.startswith(ids.urn(pin.operator, "customer") + ":"):
-        raise ProtocolViolation("enrolment", "the certificate is not a customer's")
     if keys.public_point(device.public) != keys.public_point(key.public_key()):
         raise ProtocolViolation("enrolment", "the certificate is for another key")
     signer = Signer(urn=device.urn, purpose=PURPOSE, kid=device.kid, chain=device.chain, key=key)

@@ -9,8 +9,9 @@
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, TypeVar
 
 import msgspec
 
@@ -28,8 +29,10 @@ POLL_S: Final = 2.0
 POLLS_MAX: Final = 330
 """11 minutes: the hold ends ten minutes after the shop was asked, so the answer is there by then."""
 SENDS_MAX: Final = 4
-"""How often the same payment is sent while no answer comes."""
+"""How often the same bytes are sent while no answer comes."""
 PAY_PATH: Final = "/pay"
+
+T = TypeVar("T")
 
 
 class BadReceipt(ProtocolViolation):
@@ -136,6 +139,7 @@ class Opened:
             "keys": opening.keys.compact,
             "tid": opening.redirect.tid,
             "amount": opening.money.text,
+            "mid": opening.redirect.merchant_id,
         }
 
 
@@ -228,7 +232,10 @@ class Wallet:
             outcome = await self.look(outcome)
         if outcome.state != "captured":
             return outcome
-        unverified = outcome.unverified_receipt or await self.client.get(f"/payments/{outcome.payment}/receipt", "application/jose")
+        unverified: str | bytes | None = outcome.unverified_receipt
+        if unverified is None:
+            path = f"/payments/{outcome.payment}/receipt"
+            unverified = await self._insist(lambda: self.client.get(path, "application/jose"))
         try:
             receipt = customer.verify_receipt(
                 unverified, opening=opened.opening, payment=outcome.payment, pin=self.pin, at=self._clock.now()
@@ -248,22 +255,22 @@ class Wallet:
     async def pay(self, opened: Opened, factor: Factor, *, account: str = "", number: str = "") -> Outcome:
         """R7 to R12 to the end: a lost answer is asked for again with the same bytes, which the server answers alike."""
         body = self.prepare(opened, factor, account=account, number=number)
-        for remaining in reversed(range(SENDS_MAX)):
-            try:
-                outcome = await self.send(body)
-            except Unavailable as error:
-                if not remaining:
-                    raise
-                await asyncio.sleep(min(error.retry_after_s, self._poll_s))
-            else:
-                return await self.finish(opened, outcome)
-        raise AssertionError("the last send returns or raises")
+        return await self.finish(opened, await self._insist(lambda: self.send(body)))
 
     async def cancel(self, opened: Opened) -> Outcome:
         """The customer's Cancel: closes a payment of which the shop has not been asked yet."""
         body = opened.body()
         body["key"] = opened.sealing.key
         return _outcome(await self.client.post("/pay/cancel", body))
+
+    async def _insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The answer to one same question, asked a few times while the server is away."""
+        for _ in range(SENDS_MAX - 1):
+            try:
+                return await ask()
+            except Unavailable as error:
+                await asyncio.sleep(min(error.retry_after_s, self._poll_s))
+        return await ask()
 
 
 def _payment_target(url: str) -> tuple[Origin, str]:

@@ -3,12 +3,14 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
 
 from hanbit.kernel.clock import ManualClock
 from hanbit.kernel.errors import BadInput, NotSignedIn, ProtocolViolation, TooManyTries, Unavailable
 from hanbit.protocols import signed
 from hanbit.protocols.redirect.messages import Consent
 from hanbit.protocols.signed import PinnedTrust
+from hanbit.wallet import pay as pay_module
 from hanbit.wallet.client import GatewayRefused, Http
 from hanbit.wallet.pay import SENDS_MAX, BadReceipt, Device, OneTimeCode, Opened, Outcome, Password, Wallet
 from tests.unit.wallet.parties import AT, bank
@@ -127,6 +129,30 @@ async def test_server_that_is_away_while_the_wallet_waits_is_asked_again(wallet:
     assert await wallet.look(outcome) == outcome
 
 
+async def test_shop_that_never_answers_leaves_the_payment_in_progress(
+    wallet: Wallet, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pay_module, "POLLS_MAX", 3)
+    server.states = ["authorized"]
+    outcome = await wallet.pay(await logged_in(wallet, server), Password("2468"), account="a1")
+    assert outcome == Outcome(PAYMENT, "authorized", None)
+
+
+async def test_receipt_that_cannot_be_fetched_at_once_is_asked_for_again(wallet: Wallet, server: Server) -> None:
+    server.receipt_in_answer = False
+    path = f"/payments/{PAYMENT}/receipt"
+    away = problem(503, "unavailable", "later")
+
+    async def once(request: web.Request) -> web.StreamResponse:
+        del server.instead[path]
+        return await away(request)
+
+    server.instead[path] = once
+    outcome = await wallet.pay(await logged_in(wallet, server), Password("2468"), account="a1")
+    assert outcome.receipt is not None
+    assert path not in server.instead
+
+
 @pytest.mark.parametrize("change", [{"amount": "1"}, {"payment": "Q" * 22}, {"order": "B" * 43}, {"aud": "urn:hanbit:bank:gateway"}])
 async def test_captured_without_a_genuine_receipt_is_an_alarm_that_names_the_payment(
     wallet: Wallet, server: Server, change: dict[str, str]
@@ -141,7 +167,7 @@ async def test_captured_without_a_genuine_receipt_is_an_alarm_that_names_the_pay
 async def test_cancel_closes_the_payment(wallet: Wallet, server: Server) -> None:
     opened = await wallet.open(server.url)
     assert (await wallet.cancel(opened)).state == "closed"
-    assert set(server.received[-1][1]) == {"order", "keys", "tid", "amount", "key"}
+    assert set(server.received[-1][1]) == {"order", "keys", "tid", "amount", "mid", "key"}
 
 
 async def test_wrong_password_is_told_in_the_servers_words(wallet: Wallet, server: Server) -> None:
