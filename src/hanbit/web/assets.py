@@ -52,13 +52,9 @@ class Assets:
         self.version = ids.encode_base64url(whole.digest())[:_VERSION_CHARACTERS]
 
     def address(self, name: str) -> str:
-        """Where this file is served; a file that is not there is our bug: KeyError."""
-        assert self._files[name]
+        """Where this file is served; a file that is not there is our bug."""
+        assert name in self._files, name
         return f"/static/{self.version}/{name}"
-
-    def integrity(self, name: str) -> str:
-        """The file's digest as `integrity` attributes spell it."""
-        return "sha256-" + ids.encode_base64url(hashlib.sha256(self._files[name].content).digest()).replace("-", "+").replace("_", "/") + "="
 
     async def serve(self, request: Request) -> Response:
         """`GET /static/{version}/{name:path}`; a page of an older version gets the present file, but is told not to keep it."""

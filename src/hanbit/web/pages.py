@@ -26,8 +26,8 @@ SHORT_NUMBER_CHARACTERS: Final = 8
 TIMEZONE: Final = "Asia/Seoul"
 """The zone of the times on pages; messages and the book count seconds."""
 _PROGRAM_WORDS = "program."
-_MOMENTS: Final[Mapping[LanguageCode, str]] = {"ko": "y년 M월 d일 HH:mm:ss", "en": "d MMMM y, HH:mm:ss (O)"}
-_TIMES: Final[Mapping[LanguageCode, str]] = {"ko": "a h시 m분", "en": "HH:mm (O)"}
+_MOMENTS: Final[Mapping[LanguageCode, str]] = {"ko": "y년 M월 d일 HH:mm:ss", "en": "d MMMM y, HH:mm:ss"}
+_TIMES: Final[Mapping[LanguageCode, str]] = {"ko": "H시 m분", "en": "HH:mm"}
 
 
 @dataclass(frozen=True, slots=True)

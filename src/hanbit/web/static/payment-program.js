@@ -668,7 +668,7 @@ function arrange() {
 
 function typedNumber() {
   const digits = byId("account-number").value.replace(/[\s-]/g, "");
-  return /^[0-9]{10,19}$/.test(digits) ? digits : null;
+  return /^([0-9]{10,14}|[0-9]{16})$/.test(digits) ? digits : null;
 }
 
 /* R7: pay. */

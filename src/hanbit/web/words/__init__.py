@@ -36,9 +36,7 @@ def choose_language(asked: str | None, accept_language: str) -> LanguageCode:
     ranked: list[tuple[float, int, LanguageCode]] = []
     for place, part in enumerate(accept_language[:ACCEPT_LANGUAGE_MAX].lower().split(",")):
         tag, _, quality = part.strip().partition(";")
-        for code in LANGUAGES:
-            if tag.partition("-")[0] == code:
-                ranked.append((-_quality(quality), place, code))
+        ranked += [(-_quality(quality), place, code) for code in LANGUAGES if tag.partition("-")[0] == code]
     return min(ranked)[2] if ranked else DEFAULT_LANGUAGE
 
 

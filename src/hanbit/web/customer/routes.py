@@ -1,0 +1,356 @@
+"""Every address of the customers' site. A handler reads the form, lets the flow decide, and shows the page of the true state.
+
+GET  /pay                      R4   login screen and certificate (14, 16), or the opening as JSON
+POST /pay/login                R5   PBkb(SK), SK(ID, password) (18)
+POST /pay/screen               R6   payment screen (20) for a live session
+POST /pay/submit               R7   SK(PI, TID, AMOUNT) (22), to R12
+POST /pay/cancel                    the customer's Cancel
+GET  /payments/{id}            R12  receipt (28), or the page of whatever state it is in (50, 62)
+GET  /payments/{id}/state           the state as JSON, for whoever waits
+GET  /payments/{id}/receipt         the signed receipt
+     /enrol/…, /passkeys…           see enrolment.py
+"""
+
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from hanbit.crypto.keys import public_point
+from hanbit.db.change import Change, Stale
+from hanbit.evidence import store as evidence
+from hanbit.kernel import ids
+from hanbit.kernel.errors import BadInput, NotFound, NotSignedIn, Unavailable, WrongState
+from hanbit.kernel.money import Money, parse_money
+from hanbit.parties import sessions
+from hanbit.parties.merchants import Merchant
+from hanbit.payments import redirect_flow, views
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.open_order import NotOpened, Opening, open_order, reopen
+from hanbit.payments.payment import Payment
+from hanbit.payments.redirect_flow import SignedIn
+from hanbit.payments.sign_in import sign_in
+from hanbit.payments.states import FINAL, State
+from hanbit.web.assets import Assets
+from hanbit.web.customer.forms import CancelForm, LoginForm, OpeningForm, PayForm, read_form, read_query
+from hanbit.web.customer.outcomes import PAGES, OrderCard, ReceiptCard, page_of
+from hanbit.web.faults import json_response, language_of, visit_of, wants_page
+from hanbit.web.pages import OperatorCard, Pages
+from hanbit.web.security import session_token, set_session
+
+PAGE_LIFE_S: Final = 15 * 60
+"""The page starts with so much time and offers the rest of its keys' life once."""
+LINE_DOWN_RETRY_S: Final = 30
+_TOLD_AS: Final = {"unknown_account": "wrong_factor"}
+"""Declines that are told in other words than they are counted: an account that is not there looks like a wrong password."""
+
+
+class CustomerFace:
+    """The handlers; they hold nothing but the gateway and the pages."""
+
+    def __init__(self, gateway: Gateway, *, test_mode: bool = False) -> None:
+        settings = gateway.settings
+        root = x509.load_der_x509_certificate(gateway.keyring.root).public_key()
+        assert isinstance(root, EllipticCurvePublicKey)
+        self.gateway = gateway
+        self.assets = Assets(gateway_urn=gateway.urn, root_point=public_point(root))
+        self.operator = OperatorCard(
+            id=settings.operator,
+            names={"ko": settings.name_ko, "en": settings.name_en},
+            telephone=settings.telephone,
+            test_mode=test_mode,
+        )
+        self.pages = Pages(self.operator, self.assets)
+
+    @property
+    def origin(self) -> str:
+        """The only origin whose writes are taken."""
+        parts = urlsplit(self.gateway.settings.public_url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def routes(self) -> list[BaseRoute]:
+        """The addresses of this module."""
+        return [
+            Route("/pay", self.open_page),
+            Route("/pay/login", self.log_in, methods=["POST"]),
+            Route("/pay/screen", self.show_screen, methods=["POST"]),
+            Route("/pay/submit", self.submit_payment, methods=["POST"]),
+            Route("/pay/cancel", self.cancel_payment, methods=["POST"]),
+            Route("/payments/{id}", self.payment_page),
+            Route("/payments/{id}/state", self.payment_state),
+            Route("/payments/{id}/receipt", self.payment_receipt),
+            Route("/static/{version}/{name:path}", self.assets.serve),
+        ]
+
+    async def open_page(self, request: Request) -> Response:
+        """R4: opening it writes nothing."""
+        query = read_query(request.scope["query_string"])
+        try:
+            opening = open_order(
+                self.gateway, mid=query["MID"], tid=query["TID"], amount=query["AMOUNT"], currency=query["CUR"], order=query["ORDER"]
+            )
+        except NotOpened as error:
+            if not wants_page(request):
+                raise
+            order = _card_of_address(error.merchant, query["TID"], parse_money(query["AMOUNT"], query["CUR"]))
+            return self._outcome(request, "not_opened", order, status=error.status, reference=True)
+        payment = opening.payment
+        if payment is not None and State(payment.state) not in PAGES["login"]:
+            return self._to_payment(request, payment)
+        order = _card_of_opening(opening)
+        if self.gateway.clock.now() > opening.pay_by:
+            if not wants_page(request):
+                raise WrongState("the time to pay for this order has passed")
+            return self._outcome(request, "expired_order", order)
+        if not self.gateway.line.connected(opening.merchant.id):
+            if not wants_page(request):
+                raise Unavailable("the line to this shop is down", retry_after_s=LINE_DOWN_RETRY_S)
+            response = self._outcome(request, "line_down", order, status=Unavailable.status, try_again=_here(request))
+            response.headers["Retry-After"] = str(LINE_DOWN_RETRY_S)
+            return response
+        shown = self._opening(request, opening)
+        if not wants_page(request):
+            return json_response(shown)
+        return HTMLResponse(self.pages.render("pay.html", visit_of(request, self.pages), order=order, opening=shown))
+
+    async def log_in(self, request: Request) -> Response:
+        """R5, R6: a right login answers with the payment screen and a fresh session."""
+        form = await read_form(request, LoginForm)
+        opening = self._reopen(form)
+        token, customer = await sign_in(self.gateway, opening, unverified_key=form.key, unverified_login=form.login)
+        who = redirect_flow.signed_in(self.gateway, token)
+        assert who.customer.id == customer.id
+        response = json_response({"screen": self._screen(request, opening, who)})
+        set_session(response, token)
+        return response
+
+    async def show_screen(self, request: Request) -> Response:
+        """R6 for a live session: what a customer who has logged in, and every reload, gets at once."""
+        form = await read_form(request, OpeningForm)
+        who = await self._signed_in(request)
+        return json_response({"screen": self._screen(request, self._reopen(form), who)})
+
+    async def submit_payment(self, request: Request) -> Response:
+        """R7 to R12: may this page act in this state? The flow answers with the payment in its true state, whatever was sent."""
+        form = await read_form(request, PayForm)
+        who = await self._signed_in(request)
+        opening = self._reopen(form, any_state=True)
+        payment = await redirect_flow.pay(self.gateway, opening, who, unverified_key=form.key, unverified_pay=form.pay)
+        return self._answer(request, payment, who)
+
+    async def cancel_payment(self, request: Request) -> Response:
+        """The customer's Cancel; whoever runs the payment program on this order may, because an unpaid order is nobody's yet."""
+        form = await read_form(request, CancelForm)
+        payment = await redirect_flow.cancel(self.gateway, self._reopen(form, any_state=True), unverified_key=form.key)
+        return self._answer(request, payment, self._visitor(request))
+
+    async def payment_page(self, request: Request) -> Response:
+        """R12 and every other end: the page of the true state."""
+        payment, view = self._find(request)
+        page = page_of(State(payment.state), payment.reason, owner=view is not None)
+        if not wants_page(request):
+            return json_response(_facts(payment, owner=view is not None))
+        if page == "login":
+            return RedirectResponse(self._address_of(payment, request), 303)
+        if view is None:
+            return self._outcome(request, page, _card_of_stranger(payment), watch=page == "in_progress")
+        order = _card_of_view(view)
+        if page != "receipt":
+            message = None if view.refusal_message is None else view.refusal_message.get(language_of(request, self.pages).code)
+            return self._outcome(request, page, order, message=message, watch=page == "in_progress")
+        receipt = ReceiptCard(
+            payment=payment.id,
+            kind=view.account_kind or "bank",
+            customer_name=view.customer_name or "",
+            masked=view.account_masked or "",
+            time=payment.ended_at or payment.opened_at,
+            signed=view.signed,
+            offer_passkey=payment.method != "passkey",
+        )
+        return HTMLResponse(self.pages.render("receipt.html", visit_of(request, self.pages), order=order, receipt=receipt))
+
+    async def payment_state(self, request: Request) -> Response:
+        """What the page that waits asks every two seconds."""
+        payment, view = self._find(request)
+        facts = _facts(payment, owner=view is not None)
+        return json_response({name: facts[name] for name in ("state", "reason", "final")})
+
+    async def payment_receipt(self, request: Request) -> Response:
+        """The signed receipt (28), for the payment's own customer only."""
+        payment, view = self._find(request)
+        receipt = None if view is None else views.receipt(self.gateway, payment)
+        if receipt is None:
+            raise NotFound("no such receipt")
+        name = f'attachment; filename="hanbit-receipt-{payment.id}.jws"'
+        return Response(receipt, media_type="application/jose", headers={"Content-Disposition": name})
+
+    def _reopen(self, form: OpeningForm, *, any_state: bool = False) -> Opening:
+        opening = reopen(self.gateway, mid=form.merchant_id, tid=form.tid, amount=form.amount, order=form.order, keys=form.keys)
+        if not any_state and opening.payment is not None and State(opening.payment.state) not in PAGES["payment"]:
+            raise WrongState("this payment has moved on")
+        return opening
+
+    async def _signed_in(self, request: Request) -> SignedIn:
+        """The live session, kept alive by this request."""
+        who = redirect_flow.signed_in(self.gateway, session_token(request))
+        touched = sessions.touch(who.session, self.gateway.clock.now())
+        if touched is not None:
+            with suppress(Stale):  # another request of this session has kept it alive already
+                await self.gateway.book.commit(Change(puts=(touched,)))
+        return who
+
+    def _visitor(self, request: Request) -> SignedIn | None:
+        try:
+            return redirect_flow.signed_in(self.gateway, session_token(request))
+        except NotSignedIn:
+            return None
+
+    def _find(self, request: Request) -> tuple[Payment, views.PaymentView | None]:
+        try:
+            payment_id = ids.check(ids.TOKEN, request.path_params["id"], "id")
+        except BadInput as error:
+            raise NotFound("no such payment") from error
+        who = self._visitor(request)
+        view, payment = views.payment_view(self.gateway, payment_id, None if who is None else who.customer.id)
+        if payment is None:
+            raise NotFound("no such payment")
+        return payment, view
+
+    def _opening(self, request: Request, opening: Opening) -> dict[str, Any]:
+        offer, merchant = opening.offer, opening.merchant
+        operator = self.operator.in_language(language_of(request, self.pages).code)
+        return {
+            "gateway": self.gateway.urn,
+            "operator": {name: operator[name] for name in ("id", "name", "telephone")},
+            "merchant": {"id": merchant.id, "urn": offer.merchant_urn, "name": merchant.name, "telephone": merchant.telephone},
+            "tid": offer.tid,
+            "amount": offer.money.text,
+            "currency": offer.money.currency,
+            "text": offer.text,
+            "order": "" if offer.order is None else offer.order.compact,
+            "order_hash": offer.order_hash,
+            "keys": opening.keys.compact,
+            "merchant_chain": [] if offer.order is None else self.gateway.registry.chain_texts(offer.order.kid),
+            "signed_in": self._visitor(request) is not None,
+            "expires_at": min(opening.keys.claims.iat + PAGE_LIFE_S, opening.pay_by),
+        }
+
+    def _screen(self, request: Request, opening: Opening, who: SignedIn) -> dict[str, Any]:
+        expires_at = min(opening.keys.claims.exp, opening.pay_by)
+        screen = views.screen(self.gateway, who.customer.id, who.customer.name, opening.offer.money.currency, expires_at)
+        html = self.pages.fragment(
+            "payment.html",
+            language_of(request, self.pages),
+            order=_card_of_opening(opening),
+            customer_name=who.customer.name,
+            accounts=screen["accounts"],
+            passkeys=screen["passkeys"],
+            expires_at=expires_at,
+        )
+        return {**screen, "html": html}
+
+    def _answer(self, request: Request, payment: Payment, who: SignedIn | None) -> Response:
+        owner = who is not None and payment.customer == who.customer.id
+        state, reason = State(payment.state), payment.reason
+        language = language_of(request, self.pages)
+        html = None
+        if state is State.OPEN and reason is not None:
+            reason = _TOLD_AS.get(reason, reason)
+            place = reason if f"decline.{reason}" in language.words else "other"
+            html = self.pages.fragment("decline.html", language, reason=place)
+        elif state is State.AUTHORIZED:
+            html = self.pages.fragment("progress.html", language, money=payment.money)
+        return json_response(
+            {
+                "payment": payment.id,
+                "state": payment.state,
+                "reason": reason if owner or state is State.OPEN else None,
+                "receipt": views.receipt(self.gateway, payment) if owner else None,
+                "next": f"/payments/{payment.id}",
+                "html": html,
+            }
+        )
+
+    def _outcome(
+        self,
+        request: Request,
+        outcome: str,
+        order: OrderCard,
+        *,
+        status: int = 200,
+        message: str | None = None,
+        watch: bool = False,
+        try_again: str | None = None,
+        reference: bool = False,
+    ) -> Response:
+        page = self.pages.render(
+            "outcome.html",
+            visit_of(request, self.pages),
+            outcome=outcome,
+            order=order,
+            message=message,
+            watch=request.url.path if watch else None,
+            try_again=try_again,
+            reference=request.state.reference if reference else None,
+        )
+        return HTMLResponse(page, status)
+
+    def _to_payment(self, request: Request, payment: Payment) -> Response:
+        language = request.query_params.get("lang")
+        return RedirectResponse(f"/payments/{payment.id}" + (f"?lang={language}" if language else ""), 303)
+
+    def _address_of(self, payment: Payment, request: Request) -> str:
+        """R3's address of a payment that is still open, from what the book holds."""
+        order = evidence.compact(self.gateway.reader, payment.order_hash)
+        pairs = {"MID": payment.merchant, "TID": payment.tid, "AMOUNT": payment.money.text, "CUR": payment.currency}
+        pairs |= {} if order is None else {"ORDER": order}
+        pairs |= {"lang": language_of(request, self.pages).code} if "lang" in request.query_params else {}
+        return f"/pay?{urlencode(pairs)}"
+
+
+def return_address(url: str, tid: str) -> str:
+    """The shop's page with the tid and nothing that the shop could take for an outcome."""
+    return f"{url}{'&' if '?' in url else '?'}{urlencode({'TID': tid})}"
+
+
+def _here(request: Request) -> str:
+    return f"{request.url.path}?{request.url.query}"
+
+
+def _facts(payment: Payment, *, owner: bool) -> dict[str, Any]:
+    return {
+        "payment": payment.id,
+        "state": payment.state,
+        "reason": _TOLD_AS.get(payment.reason or "", payment.reason) if owner else None,
+        "final": State(payment.state) in FINAL,
+        "tid": payment.tid,
+        "amount": payment.money.text,
+        "currency": payment.currency,
+    }
+
+
+def _card_of_opening(opening: Opening) -> OrderCard:
+    offer, merchant = opening.offer, opening.merchant
+    back = return_address(offer.return_url, offer.tid)
+    return OrderCard(merchant.name, merchant.telephone, offer.money, offer.text, offer.tid, back)
+
+
+def _card_of_address(merchant: Merchant, tid: str, money: Money) -> OrderCard:
+    """An order that was not opened: nothing but what the address said, and the shop's registered place to return to."""
+    return OrderCard(merchant.name, merchant.telephone, money, "", tid, return_address(merchant.return_url, tid))
+
+
+def _card_of_view(view: views.PaymentView) -> OrderCard:
+    payment = view.payment
+    back = return_address(payment.return_url, payment.tid)
+    return OrderCard(view.merchant_name, view.merchant_telephone, payment.money, payment.text, payment.tid, back)
+
+
+def _card_of_stranger(payment: Payment) -> OrderCard:
+    """What anybody who knows the address may see: no person, no account, no lines."""
+    return OrderCard(payment.payee, "", payment.money, "", payment.tid, return_address(payment.return_url, payment.tid))

@@ -1,0 +1,199 @@
+"""What stands around every address: reference, Origin check, limits on size and time of what is received, and the headers of answers.
+
+    Guard (outermost)   reference and nonce · cross-site writes refused · headers on every answer · errors become pages or problem+json
+    └── Limits          a body has a largest size and a latest moment at which it must be complete
+        └── the routes
+
+Sessions: random tokens in a `__Host-` cookie, of which the book keeps only the hash. The deadline for a request's head is
+`web.listener`'s, because no application is called before the head is complete.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hanbit.kernel.errors import BadInput, NotAllowed, Refused, TooLarge
+
+SESSION_COOKIE: Final = "__Host-hanbit"
+"""The prefix makes the browser insist on Secure, Path=/ and no Domain: no neighbour site can set or see it."""
+BODY_MAX: Final = 64 * 1024
+"""Bytes of one request's body; four sealed and signed messages fit several times."""
+BODY_DEADLINE_S: Final = 10.0
+"""From the head to the last byte of the body."""
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_REFERENCE_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""Crockford's base32: no letter is read as a digit on the telephone."""
+
+_PERMISSIONS: Final = ", ".join(
+    [f"{name}=()" for name in ("camera", "geolocation", "microphone", "payment", "usb", "display-capture", "screen-wake-lock")]
+    + [f"publickey-credentials-{act}=(self)" for act in ("get", "create")]
+)
+FIXED_HEADERS: Final[Mapping[str, str]] = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "X-Robots-Tag": "noindex, nofollow",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": _PERMISSIONS,
+}
+
+
+class TooSlow(Refused):
+    """A body was not complete in time; the connection is closed, so that nobody holds places by sending slowly."""
+
+    code = "too_slow"
+    status = 408
+    advice = "Check your connection and try again."
+
+
+def content_security_policy(nonce: str) -> str:
+    """The policy of a page: one script by nonce (its imports inherit it), our own style and fonts, and no form target at all.
+
+    `form-action 'none'`: only the payment program sends anything, and only sealed; a form that were sent by itself would send secrets.
+    """
+    return "; ".join(
+        (
+            "default-src 'none'",
+            f"script-src 'nonce-{nonce}'",
+            "style-src 'self'",
+            "font-src 'self'",
+            "img-src 'self'",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types hanbit",
+        )
+    )
+
+
+DATA_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
+"""The policy of everything that is not a page."""
+
+
+def new_reference() -> str:
+    """Forty random bits as `7KQ4-M2XD`: the one number under which a request stands in every log, to be read out."""
+    letters = "".join(secrets.choice(_REFERENCE_ALPHABET) for _ in range(8))
+    return f"{letters[:4]}-{letters[4:]}"
+
+
+def session_token(request: Request) -> str | None:
+    """The token in the session cookie, unverified."""
+    return request.cookies.get(SESSION_COOKIE)
+
+
+def set_session(response: Response, token: str) -> None:
+    """Give the browser a session; Lax, because customers come from the shop's site by a redirect."""
+    response.set_cookie(SESSION_COOKIE, token, path="/", secure=True, httponly=True, samesite="lax")
+
+
+def end_session(response: Response) -> None:
+    """Take the session away from the browser."""
+    response.delete_cookie(SESSION_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
+
+
+def check_same_origin(method: str, headers: Headers, origin: str) -> None:
+    """A write must come from our own pages or from no browser at all (the installed program sends neither header)."""
+    if method in SAFE_METHODS:
+        return
+    site, said = headers.get("sec-fetch-site"), headers.get("origin")
+    if site not in {None, "same-origin"} or said not in {None, origin}:
+        raise NotAllowed("this comes from another site")
+
+
+class Guard:
+    """Gives each request a reference and a nonce, refuses cross-site writes, answers for every error, sets every header."""
+
+    def __init__(self, app: ASGIApp, *, origin: str, answer: Callable[[Request, Exception], Response]) -> None:
+        """`origin` is the public one: no Host header decides anything. `answer` makes the page or problem of an error."""
+        self._app = app
+        self._origin = origin
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        reference, nonce = new_reference(), secrets.token_urlsafe(16)
+        scope.setdefault("state", {}).update(reference=reference, nonce=nonce)
+        structlog.contextvars.bind_contextvars(reference=reference)
+        started = False
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                self._set_headers(MutableHeaders(scope=message), nonce, reference)
+            await send(message)
+
+        try:
+            check_same_origin(scope["method"], Headers(scope=scope), self._origin)
+            await self._app(scope, receive, send_guarded)
+        except Exception as error:
+            if started:
+                raise
+            response = self._answer(Request(scope), error)
+            if isinstance(error, (TooLarge, TooSlow)):
+                response.headers["Connection"] = "close"  # what is still on its way is not read
+            await response(scope, receive, send_guarded)
+        finally:
+            structlog.contextvars.unbind_contextvars("reference")
+
+    def _set_headers(self, headers: MutableHeaders, nonce: str, reference: str) -> None:
+        for name, value in FIXED_HEADERS.items():
+            headers[name] = value
+        page = headers.get("content-type", "").startswith("text/html")
+        headers["Content-Security-Policy"] = content_security_policy(nonce) if page else DATA_POLICY
+        headers["X-Reference"] = reference
+        headers.setdefault("Cache-Control", "no-store")
+        if self._origin.startswith("https://"):
+            headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
+
+
+class Limits:
+    """Cuts a body that is too large or comes too slowly."""
+
+    def __init__(self, app: ASGIApp, *, body_max: int = BODY_MAX, deadline_s: float = BODY_DEADLINE_S) -> None:
+        self._app = app
+        self._body_max = body_max
+        self._deadline_s = deadline_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        length = Headers(scope=scope).get("content-length", "0")
+        if not (length.isascii() and length.isdigit()):
+            raise BadInput("Content-Length")
+        if len(length) > len(str(self._body_max)) or int(length) > self._body_max:
+            raise TooLarge(f"at most {self._body_max} bytes")
+        latest = asyncio.get_running_loop().time() + self._deadline_s
+        received, complete = 0, False
+
+        async def receive_limited() -> Message:
+            nonlocal received, complete
+            if complete:
+                return await receive()  # only the news that the client has gone can follow
+            try:
+                async with asyncio.timeout_at(latest):
+                    message = await receive()
+            except TimeoutError as error:
+                raise TooSlow(f"a body must be complete within {self._deadline_s:g} seconds") from error
+            received += len(message.get("body", b""))
+            if received > self._body_max:
+                raise TooLarge(f"at most {self._body_max} bytes")
+            complete = not message.get("more_body", False)
+            return message
+
+        await self._app(scope, receive_limited, send)
