@@ -7,9 +7,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
+from hanbit.crypto import certificate_profile as profile
 from hanbit.crypto import certificates, keys
+from hanbit.crypto.certificate_paths import read_root
 from hanbit.crypto.certificates import PURPOSES, Authority
 from hanbit.kernel.errors import ProtocolViolation
 from tests.unit.crypto import drafts
@@ -214,6 +217,12 @@ ENCODINGS: dict[str, tuple[str, Callable[[bytes], bytes], bytes]] = {
         lambda tbs: tbs.replace(b"\x02\x10" + (2**126 + 12_345).to_bytes(16, "big"), b"\x02\x01\xff"),
         b"",
     ),
+    "serial number of 21 bytes": (
+        "certificate_profile",
+        lambda tbs: tbs.replace(b"\x02\x10" + (2**126 + 12_345).to_bytes(16, "big"), b"\x02\x15" + b"\x11" * 21),
+        b"",
+    ),
+    "name that is not UTF-8": ("certificate_profile", lambda tbs: tbs.replace(b"\x0c\x04hana", b"\x0c\x04\xff\xff\xff\xff"), b""),
     "names as PrintableString": ("certificate_profile", lambda tbs: tbs.replace(b"\x0c\x04hana", b"\x13\x04hana"), b""),
     "subject unique identifier": ("certificate_profile", lambda tbs: tbs.replace(b"\xa3\x81", b"\x82\x02\0\xff\xa3\x81", 1), b""),
     "flag FALSE written out": (
@@ -368,6 +377,24 @@ def test_authority_with_one_defect_is_refused(world: World, defect: str) -> None
 def test_expired_root_is_refused(world: World) -> None:
     root_life_s = 7_305 * DAY_S
     assert refusal(world.leaf(world.merchant, SHOP, "merchant-sign"), world, at=AT + root_life_s + 1) == "certificate_dates"
+
+
+def test_root_that_somebody_wants_to_pin_says_whose_it_is(world: World) -> None:
+    said = read_root(world.root_der)
+    assert (said.urn.text, said.urn.operator) == (f"urn:hanbit:{OPERATOR}:authority:root", OPERATOR)
+    for unverified in (b"", world.root_der + b"\0", *world.gateway.chain):
+        with pytest.raises(ProtocolViolation, match="certificate_root"):
+            read_root(unverified)
+
+
+def test_self_signed_authority_is_no_root() -> None:
+    """As a root would be in everything but its name."""
+    key = keys.new_key()
+    content = profile.Content(profile.Urn.read(f"urn:hanbit:{OPERATOR}:authority:gateway"), "", key.public_key(), 1, AT, AT + DAY_S)
+    builder = profile.builder(content, content.urn.text, profile.key_identifier(content.public))
+    der = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    with pytest.raises(ProtocolViolation, match="no root"):
+        read_root(der)
 
 
 @pytest.mark.parametrize("what", ["empty", "authority", "leaf", "altered"])
