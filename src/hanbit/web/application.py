@@ -1,13 +1,17 @@
-"""The customers' site put together: guard, limits, routes."""
+"""The customers' site put together: guard, limits, every address, and the two that say whether the server is up."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.routing import BaseRoute
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
+from hanbit.kernel.errors import Unavailable
 from hanbit.payments.gateway import Gateway
 from hanbit.web import faults
 from hanbit.web.customer.enrolment import EnrolmentFace
@@ -15,13 +19,30 @@ from hanbit.web.customer.routes import CustomerFace
 from hanbit.web.security import Guard, Limits
 
 
-def customer_site(gateway: Gateway, *, test_mode: bool = False, beside: Iterable[BaseRoute] = ()) -> Starlette:
-    """The ASGI application of the customers' site; `beside` are the server's own addresses (health)."""
-    face = CustomerFace(gateway, test_mode=test_mode)
-    site = Starlette(
-        routes=[*face.routes(), *EnrolmentFace(gateway).routes(), *beside],
-        middleware=[Middleware(Guard, origin=face.origin, answer=partial(faults.answer, face.pages)), Middleware(Limits)],
-        exception_handlers={HTTPException: faults.translate},
-    )
+class RequestMetrics(Protocol):
+    """What counts requests; `metrics.Metrics` is it."""
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered request; `route` is the pattern, never the address."""
+        ...
+
+
+def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], bool]) -> Starlette:
+    """The ASGI application of the customers' site."""
+    face = CustomerFace(gateway)
+
+    async def healthz(_: Request) -> Response:
+        """The process answers."""
+        return PlainTextResponse("ok\n")
+
+    async def readyz(_: Request) -> Response:
+        """The book can be read and the background work is alive."""
+        if not is_ready() or gateway.reader.one("SELECT 1 FROM book") is None:
+            raise Unavailable("not ready")
+        return PlainTextResponse("ready\n")
+
+    routes = [*face.routes(), *EnrolmentFace(gateway).routes(), Route("/healthz", healthz), Route("/readyz", readyz)]
+    guard = Middleware(Guard, origin=face.origin, answer=partial(faults.answer, face.pages), routes=routes, observe=metrics.request)
+    site = Starlette(routes=routes, middleware=[guard, Middleware(Limits)], exception_handlers={HTTPException: faults.translate})
     site.router.redirect_slashes = False
     return site

@@ -10,13 +10,14 @@ Sessions: random tokens in a `__Host-` cookie, of which the book keeps only the 
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hanbit.kernel.errors import BadInput, NotAllowed, Refused, TooLarge
@@ -44,6 +45,8 @@ FIXED_HEADERS: Final[Mapping[str, str]] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": _PERMISSIONS,
 }
+
+_log = structlog.get_logger("hanbit.web")
 
 
 class TooSlow(Refused):
@@ -113,11 +116,24 @@ def check_same_origin(method: str, headers: Headers, origin: str) -> None:
 class Guard:
     """Gives each request a reference and a nonce, refuses cross-site writes, answers for every error, sets every header."""
 
-    def __init__(self, app: ASGIApp, *, origin: str, answer: Callable[[Request, Exception], Response]) -> None:
-        """`origin` is the public one: no Host header decides anything. `answer` makes the page or problem of an error."""
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        origin: str,
+        answer: Callable[[Request, Exception], Response],
+        routes: Iterable[BaseRoute] = (),
+        observe: Callable[[str, int, float], None] = lambda _route, _status, _seconds: None,
+    ) -> None:
+        """`origin` is the public one: no Host header decides anything. `answer` makes the page or problem of an error.
+
+        `observe` is told the route's pattern, the status and the seconds of each answer.
+        """
         self._app = app
         self._origin = origin
         self._answer = answer
+        self._patterns = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -127,12 +143,12 @@ class Guard:
         reference, nonce = new_reference(), secrets.token_urlsafe(16)
         scope.setdefault("state", {}).update(reference=reference, nonce=nonce)
         structlog.contextvars.bind_contextvars(reference=reference)
-        started = False
+        started, status = asyncio.get_running_loop().time(), 0
 
         async def send_guarded(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 self._set_headers(MutableHeaders(scope=message), nonce, reference)
             await send(message)
 
@@ -140,13 +156,17 @@ class Guard:
             check_same_origin(scope["method"], Headers(scope=scope), self._origin)
             await self._app(scope, receive, send_guarded)
         except Exception as error:
-            if started:
+            if status:
                 raise
             response = self._answer(Request(scope), error)
             if isinstance(error, (TooLarge, TooSlow)):
                 response.headers["Connection"] = "close"  # what is still on its way is not read
             await response(scope, receive, send_guarded)
         finally:
+            route = self._patterns.get(scope["endpoint"], "none") if "endpoint" in scope else "none"
+            seconds = asyncio.get_running_loop().time() - started
+            self._observe(route, status, seconds)
+            _log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1))
             structlog.contextvars.unbind_contextvars("reference")
 
     def _set_headers(self, headers: MutableHeaders, nonce: str, reference: str) -> None:
