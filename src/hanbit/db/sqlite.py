@@ -6,7 +6,7 @@ interpreter lock is given away once a statement, not once a row.
 
 import json
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy.dialects import sqlite as dialect
@@ -195,14 +195,14 @@ def _parts(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
         start += size
 
 
-@lru_cache(maxsize=None)
+@cache
 def _select(table: str) -> str:
     columns = ", ".join(f"t.{column}" for column in COLUMNS[table])
     on = " AND ".join(f"t.{column} = wanted.value ->> {at}" for at, column in enumerate(KEYS[table]))
     return f"SELECT {columns} FROM json_each(?) wanted JOIN {table} t ON {on}"  # noqa: S608 - names from our own schema
 
 
-@lru_cache(maxsize=None)
+@cache
 def _insert_statement(table: str, rows: int, *, replace: bool, ignore: bool) -> str:
     columns = COLUMNS[table]
     values = ", ".join([f"({', '.join('?' * len(columns))})"] * rows)
@@ -215,7 +215,7 @@ def _insert_statement(table: str, rows: int, *, replace: bool, ignore: bool) -> 
     return sql
 
 
-@lru_cache(maxsize=None)
+@cache
 def _update_accounts(rows: int) -> str:
     values = ", ".join(["(?, ?, ?, ?, ?)"] * rows)
     return (

@@ -3,9 +3,10 @@
 import json
 
 from hanbit.db.reading import Reader
+from hanbit.evidence.check import Stored
 from hanbit.evidence.record import rebuild
 
-_SELECT = "SELECT m.leaf, m.hash, m.typ, m.iss, m.at, h.segment, m.payload, m.signature FROM messages m JOIN headers h ON h.id = m.header "
+_SELECT = "SELECT m.leaf, m.hash, m.typ, m.merchant, m.tid, m.at, h.segment, m.payload, m.signature FROM messages m JOIN headers h ON h.id = m.header "
 
 
 def compact(reader: Reader, message_hash: str) -> str | None:
@@ -32,3 +33,12 @@ def of_payment(reader: Reader, merchant: str, tid: str) -> list[tuple[str, str]]
     """Typ and compact bytes of every message of a payment, oldest first."""
     rows = reader.all(_SELECT + "WHERE m.merchant = ? AND m.tid = ? ORDER BY m.leaf", merchant, tid)
     return [(row["typ"], rebuild(row["segment"], row["payload"], row["signature"])) for row in rows]
+
+
+async def everything(reader: Reader) -> list[Stored]:
+    """Every kept message, oldest first."""
+    rows = await reader.scan(_SELECT + "ORDER BY m.leaf")
+    return [
+        Stored(row["merchant"], row["tid"], row["hash"], rebuild(row["segment"], row["payload"], row["signature"]), row["at"])
+        for row in rows
+    ]

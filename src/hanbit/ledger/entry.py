@@ -34,12 +34,12 @@ class Entry:
     ends: str | None = None
 
     def __post_init__(self) -> None:
-        assert self.kind in ENTRY_KINDS and self.money.amount_minor > 0 and len(self.postings) >= 2, self  # noqa: PLR2004, PT018
+        assert self.kind in ENTRY_KINDS and self.money.amount_minor > 0 and len(self.postings) >= 2, self  # noqa: PLR2004
         assert (self.ends is not None) is (self.kind in (CAPTURE, VOID)), self
         pending = posted = 0
         for leg in self.postings:
-            assert leg.side in ("D", "C") and (leg.pending or leg.posted), leg  # noqa: PT018
+            assert leg.side in ("D", "C") and (leg.pending or leg.posted), leg
             sign = 1 if leg.side == "D" else -1
             pending += sign * leg.pending
             posted += sign * leg.posted
-        assert pending == 0 and posted == 0, self  # noqa: PT018
+        assert pending == 0 and posted == 0, self

@@ -24,7 +24,7 @@ CREATE TABLE orders (
     salt         TEXT NOT NULL CHECK (length(salt) = 43),
     order_hash   TEXT NOT NULL CHECK (length(order_hash) = 43),
     request_key  TEXT,                       -- the shop's idempotency key
-    browser      TEXT,                       -- hash of the shop's own browser session
+    owner        TEXT,                       -- hash of the shop's own session or account
     placed_at    INTEGER NOT NULL,
     pay_by       INTEGER NOT NULL,
     answer_until INTEGER NOT NULL,
@@ -40,7 +40,7 @@ CREATE TABLE orders (
 CREATE UNIQUE INDEX one_order_a_request ON orders (request_key) WHERE request_key IS NOT NULL;
 CREATE INDEX orders_unhandled ON orders (changed_at) WHERE outcome IS NOT NULL AND handled_at IS NULL;
 CREATE INDEX orders_unfinished ON orders (pay_by) WHERE outcome IS NULL;
-CREATE INDEX orders_of_a_browser ON orders (browser, placed_at) WHERE browser IS NOT NULL;
+CREATE INDEX orders_of_an_owner ON orders (owner, placed_at) WHERE owner IS NOT NULL;
 
 -- Headers carry the certificates (some 2 KB) and recur: each is stored once.
 CREATE TABLE headers (id INTEGER PRIMARY KEY, header TEXT NOT NULL UNIQUE) STRICT;
@@ -97,7 +97,7 @@ BEGIN SELECT RAISE(ABORT, 'no such step') WHERE NOT EXISTS (SELECT 1 FROM legal_
 CREATE TRIGGER orders_version BEFORE UPDATE OF state, outcome, payment, replaced_by ON orders WHEN new.version <> old.version + 1
 BEGIN SELECT RAISE(ABORT, 'a step raises the version by one'); END;
 CREATE TRIGGER orders_fixed BEFORE UPDATE OF tid, plain, amount_minor, currency, text, return_url, lines, salt, order_hash,
-    request_key, browser, placed_at, pay_by, answer_until ON orders
+    request_key, owner, placed_at, pay_by, answer_until ON orders
 BEGIN SELECT RAISE(ABORT, 'an order is never edited'); END;
 -- Whatever the code does, one order is never confirmed for two payments.
 CREATE TRIGGER orders_payment_stays BEFORE UPDATE OF payment ON orders WHEN old.payment IS NOT NULL AND old.payment IS NOT new.payment

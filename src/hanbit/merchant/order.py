@@ -51,7 +51,7 @@ class Order:
     salt: str
     order_hash: str
     request_key: str | None
-    browser: str | None
+    owner: str | None
     placed_at: int
     pay_by: int
     answer_until: int
@@ -109,7 +109,7 @@ class NewOrder:
     return_url: str
     refund_by: int | None
     request_key: str | None
-    browser: str | None
+    owner: str | None
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.lines) <= LINES_MAX:
@@ -130,19 +130,19 @@ class NewOrder:
 
     def same_as(self, order: Order) -> bool:
         """True if this would place the very order that stands in the book."""
-        return (self.lines_json, self.total, self.text, self.return_url, browser_hash(self.browser)) == (
+        return (self.lines_json, self.total, self.text, self.return_url, owner_hash(self.owner)) == (
             order.lines_json,
             order.amount,
             order.text,
             order.return_url,
-            order.browser,
+            order.owner,
         )
 
 
-def browser_hash(browser: str | None) -> str | None:
-    """How the book knows one of the shop's browser sessions without holding its secret."""
-    if browser is None:
+def owner_hash(owner: str | None) -> str | None:
+    """How the book knows whose order it is, without holding the secret of a session."""
+    if owner is None:
         return None
-    if not browser:
-        raise BadInput("browser: an empty session would be everybody's")
-    return ids.digest(b"hanbit1 browser\0" + browser.encode())
+    if not owner:
+        raise BadInput("owner: an empty session would be everybody's")
+    return ids.digest(b"hanbit1 owner\0" + owner.encode())

@@ -53,7 +53,7 @@ _HEADERS_CACHED: Final = 1_000
 _ROWS_MAX: Final = 1_000
 
 _COLUMNS: Final = (
-    "tid, version, state, plain, amount_minor, currency, text, return_url, lines, salt, order_hash, request_key, browser, "
+    "tid, version, state, plain, amount_minor, currency, text, return_url, lines, salt, order_hash, request_key, owner, "
     "placed_at, pay_by, answer_until, changed_at, payment, reason, replaced_by, outcome, handled_at"
 )
 
@@ -165,9 +165,9 @@ class OrderBook:
         async with self._turn:
             return self._order("WHERE request_key = ?", key)
 
-    async def orders_of_browser(self, browser: str, limit: int) -> list[Order]:
-        """The newest orders of one of the shop's browser sessions."""
-        return await self._orders("WHERE browser = ? ORDER BY placed_at DESC, rowid DESC LIMIT ?", browser, limit)
+    async def orders_of_owner(self, owner: str, limit: int) -> list[Order]:
+        """The newest orders of an owner (by `owner_hash`)."""
+        return await self._orders("WHERE owner = ? ORDER BY placed_at DESC, rowid DESC LIMIT ?", owner, limit)
 
     async def unhandled(self, limit: int) -> list[Order]:
         """Orders with an outcome that the shop's handler has not taken yet, oldest first."""
@@ -349,7 +349,7 @@ class OrderBook:
 def _order_row(o: Order) -> tuple[object, ...]:
     return (
         *(o.tid, o.version, o.state, int(o.plain), o.amount.amount_minor, o.amount.currency, o.text, o.return_url, o.lines_json, o.salt),
-        *(o.order_hash, o.request_key, o.browser, o.placed_at, o.pay_by, o.answer_until, o.changed_at, o.payment, o.reason),
+        *(o.order_hash, o.request_key, o.owner, o.placed_at, o.pay_by, o.answer_until, o.changed_at, o.payment, o.reason),
         *(o.replaced_by, o.outcome, o.handled_at),
     )
 

@@ -33,7 +33,7 @@ from hanbit.merchant import files
 from hanbit.merchant.changes import AnswerNotice, Conclude, Keep, Place, Reject, Stale, Withdraw
 from hanbit.merchant.handlers import OnConfirm, OnOutcome, OutcomeDesk, ask_shop
 from hanbit.merchant.line_client import LineClient
-from hanbit.merchant.order import Line, NewOrder, Order, browser_hash
+from hanbit.merchant.order import Line, NewOrder, Order, owner_hash
 from hanbit.merchant.order_book import OrderBook
 from hanbit.merchant.states import Event, State
 from hanbit.protocols import signed
@@ -160,18 +160,18 @@ class Shop:
         total: Money,
         text: str,
         return_url: str,
-        browser: str | None = None,
+        owner: str | None = None,
         request_key: str | None = None,
         refund_by: int | None = None,
         language: Literal["ko", "en"] | None = None,
     ) -> Redirect:
         """R2, R3: number the order, sign it, make it durable, and say where the customer goes.
 
-        `text` is what the payment page shows, at most 200 characters; the lines stay in the shop. `browser` is the shop's own browser
-        session, to which the return page is bound. The same `request_key` with the same content gives the same order, with other content
-        it is a Conflict.
+        `text` is what the payment page shows, at most 200 characters; the lines stay in the shop. `owner` is whose order it is in the
+        shop's own terms (its browser session, an account): the return page is bound to it. The same `request_key` with the same content
+        gives the same order, with other content it is a Conflict.
         """
-        new = NewOrder(lines, total, text, return_url, refund_by, request_key, browser)
+        new = NewOrder(lines, total, text, return_url, refund_by, request_key, owner)
         if request_key is not None:
             existing = await self.book.order_by_request_key(request_key)
             if existing is not None:
@@ -194,12 +194,12 @@ class Shop:
         total: Money,
         text: str,
         return_url: str,
-        browser: str | None = None,
+        owner: str | None = None,
         refund_by: int | None = None,
         language: Literal["ko", "en"] | None = None,
     ) -> Redirect:
         """Change an order that is not being paid yet: a signed order is never edited, so another takes its place in the same commit."""
-        place = self._make(NewOrder(lines, total, text, return_url, refund_by, None, browser))
+        place = self._make(NewOrder(lines, total, text, return_url, refund_by, None, owner))
         await self._withdraw(tid, place)
         return self._redirect(place.order, place.message.compact if place.message is not None else None, language)
 
@@ -207,12 +207,23 @@ class Shop:
         """Take back an order that is not being paid yet; a later notice for it is refused. WrongState once it was confirmed."""
         return await self._withdraw(tid, None)
 
+    async def redirect(self, tid: str, *, language: Literal["ko", "en"] | None = None) -> Redirect:
+        """R3 once more for an order that is still open: the same bytes to the same address. WrongState once it was answered."""
+        order = await self.order(tid)
+        if order.state is not State.PLACED:
+            raise WrongState(f"the order is {order.state}")
+        return await self._redirect_stored(order, language)
+
     async def order(self, tid: str) -> Order:
         """The order as the book holds it now; NotFound where there is none."""
         order = await self.book.order(tid) if ids.TID.fullmatch(tid) else None
         if order is None:
             raise NotFound("no such order")
         return order
+
+    async def orders_of(self, owner: str, limit: int = 50) -> list[Order]:
+        """The newest orders of an owner."""
+        return await self.book.orders_of_owner(owner_hash(owner) or "", limit)
 
     async def deliverable(self, tid: str) -> Order:
         """The order if, and only if, its settled message is verified and stored; else WrongState: deliver nothing."""
@@ -404,7 +415,7 @@ class Shop:
             salt=ids.encode_base64url(salt),
             order_hash=order_hash,
             request_key=new.request_key,
-            browser=browser_hash(new.browser),
+            owner=owner_hash(new.owner),
             placed_at=at,
             pay_by=at + PAY_BY_S,
             # In plain form the gateway's own 30 minutes begin only when the customer first sends something sealed.
@@ -426,6 +437,9 @@ class Shop:
     async def _redirect_again(self, order: Order, new: NewOrder, language: str | None) -> Redirect:
         if not new.same_as(order):
             raise Conflict("this request_key was used for another order")
+        return await self._redirect_stored(order, language)
+
+    async def _redirect_stored(self, order: Order, language: str | None) -> Redirect:
         messages = [kept.compact for kept in await self.book.messages(order.tid) if kept.hash == order.order_hash]
         return self._redirect(order, messages[0] if messages else None, language)
 

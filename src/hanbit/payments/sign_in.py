@@ -89,5 +89,13 @@ async def _by_password(gateway: Gateway, plain: dict[str, Any]) -> Customer:
 
 def act(at: int, actor: str, what: str, reason: str, merchant: str | None = None, tid: str | None = None) -> Append:
     """A row of the audit table: who did what, and why or with which result."""
-    row: dict[str, Value] = {"id": ids.new_token(), "at": at, "actor": actor, "act": what, "reason": reason, "merchant": merchant, "tid": tid}
+    row: dict[str, Value] = {
+        "id": ids.new_token(),
+        "at": at,
+        "actor": actor,
+        "act": what,
+        "reason": reason,
+        "merchant": merchant,
+        "tid": tid,
+    }
     return Append("audit", row)

@@ -202,6 +202,15 @@ def peek_chain(unverified: str | bytes) -> tuple[bytes, ...]:
     return _take_apart(unverified)[2].chain
 
 
+def peek_claims(unverified: str | bytes) -> dict[str, Any]:
+    """The claims as somebody wrote them, to choose by whom to have them verified; raises ProtocolViolation if they are no object."""
+    try:
+        claims = msgspec.json.decode(_take_apart(unverified)[3], type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise ProtocolViolation("claims") from error
+    return dict(claims)
+
+
 def split(compact: str) -> tuple[str, str, str]:
     """The header segment, the decoded payload text and the signature segment of a SignedMessage's bytes, for the store."""
     header, payload, signature = compact.split(".")

@@ -1,0 +1,92 @@
+"""`hanbit ledger …`: prove the book from the store alone, print statements."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from hanbit.cli.options import data_option, json_option, show
+from hanbit.db import sqlite_file
+from hanbit.db.sqlite import BOOK_FILE
+from hanbit.ledger.check import CHECKS
+from hanbit.ledger.check import check as check_book
+
+
+@click.group()
+def ledger() -> None:
+    """The book: check it, read statements.
+
+    \b
+    Example:
+      hanbit ledger check --data /srv/hanbit
+    """
+
+
+@ledger.command("check")
+@data_option
+@json_option
+@click.pass_context
+def check(ctx: click.Context, data: Path, as_json: bool) -> None:
+    """Prove the money promises from the store alone; exit status 1 if one is broken. May run beside a serving server.
+
+    \b
+    Example:
+      hanbit ledger check --data /srv/hanbit --json
+    """
+    report = check_book(_open(data))
+    if as_json:
+        result = {"balanced": report.balanced, "entries": report.entries, "accounts": report.accounts, "broken": report.broken}
+        click.echo(json.dumps(result))
+    else:
+        for promise, _ in CHECKS:
+            found = report.broken.get(promise)
+            click.echo(f"{'BROKEN' if found else 'ok    '}  {promise.replace('_', ' ')}{f': {found}' if found else ''}")
+        click.echo(
+            f"{report.entries} entries, {report.accounts} accounts: {'the book is whole' if report.balanced else 'THE BOOK IS BROKEN'}"
+        )
+    ctx.exit(0 if report.balanced else 1)
+
+
+@ledger.command("statement")
+@click.argument("account")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many lines, the newest first.")
+@data_option
+@json_option
+def statement(account: str, limit: int, data: Path, as_json: bool) -> None:
+    """Print the statement of a ledger account: what was posted, with the running balance; amounts in minor units.
+
+    \b
+    Example:
+      hanbit ledger statement merchant:shop:KRW --data /srv/hanbit
+    """
+    connection = _open(data)
+    row = connection.execute("SELECT * FROM ledger_accounts WHERE id = ?", (account,)).fetchone()
+    if row is None:
+        raise click.ClickException(f"no ledger account {account}; see: hanbit account list, or merchant:<id>:<currency>")
+    lines = connection.execute(
+        "SELECT e.number, e.at, e.kind, e.payment, p.side, p.posted, p.balance FROM postings p JOIN entries e ON e.number = p.entry "
+        "WHERE p.account = ? AND p.posted > 0 ORDER BY p.entry DESC LIMIT ?",
+        (account, limit),
+    ).fetchall()
+    found = [
+        {
+            "entry": line["number"],
+            "at": datetime.fromtimestamp(line["at"], UTC).isoformat(),
+            "kind": line["kind"],
+            "payment": line["payment"],
+            "side": line["side"],
+            "amount": line["posted"],
+            "balance": line["balance"],
+        }
+        for line in lines
+    ]
+    held = row["debits_pending"]
+    show({"account": account, "currency": row["currency"], "held": held, "lines": found}, as_json=as_json)
+
+
+def _open(data: Path) -> sqlite_file.Connection:
+    path = data / BOOK_FILE
+    if not path.exists():
+        raise click.ClickException(f"{path} is missing; make a data folder with: hanbit init {data}")
+    return sqlite_file.open_for_reading(path)

@@ -1,0 +1,176 @@
+"""`hanbit merchant …`: the operator registers merchants; a merchant enrols its keys."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hanbit.cli.options import ask_secret, data_option, json_option, run, show
+from hanbit.crypto import certificates
+from hanbit.kernel import ids
+from hanbit.kernel.clock import SystemClock
+from hanbit.merchant import enrolment
+
+
+@click.group()
+def merchant() -> None:
+    """Merchants: the operator registers them (create, list, suspend, resume, enrol-code); the shop enrols its keys (enrol).
+
+    \b
+    Example:
+      hanbit merchant create shop --name "Book Shop" --telephone 02-555-0100 \\
+        --return-url https://shop.example/return --data /srv/hanbit
+    """
+
+
+@merchant.command("create")
+@click.argument("merchant_id")
+@click.option("--name", required=True, help="The payee's name that customers see.")
+@click.option("--telephone", required=True, help="Shown when order and payment do not match.")
+@click.option("--return-url", required=True, help="Where customers return to; its origin is registered exactly.")
+@click.option("--orders", type=click.Choice(["signed", "plain"]), default="signed", show_default=True, help="How its orders come.")
+@click.option("--currency", default="", help="ISO 4217 code; the operator's own by default.")
+@data_option
+@json_option
+def create(
+    merchant_id: str,
+    name: str,
+    telephone: str,
+    return_url: str,
+    orders: str,
+    currency: str,
+    data: Path,
+    as_json: bool,
+) -> None:
+    """Register a merchant; prints the one-time code with which it enrols its keys, and the pin of the operator's root.
+
+    \b
+    Example:
+      hanbit merchant create shop --name "Book Shop" --telephone 02-555-0100 \\
+        --return-url https://shop.example/return --data /srv/hanbit
+    """
+    result = _command(
+        data,
+        "create_merchant",
+        id=merchant_id,
+        name=name,
+        telephone=telephone,
+        return_url=return_url,
+        orders=orders,
+        currency=currency,
+    )
+    show(result | {"pin": _pin(data)}, as_json=as_json)
+
+
+@merchant.command("list")
+@data_option
+@json_option
+def list_merchants(data: Path, as_json: bool) -> None:
+    """List merchants, newest first.
+
+    \b
+    Example:
+      hanbit merchant list --data /srv/hanbit
+    """
+    show(_command(data, "list_parties", what="merchants"), as_json=as_json)
+
+
+@merchant.command("certificates")
+@data_option
+@json_option
+def list_certificates(data: Path, as_json: bool) -> None:
+    """List every certificate that the operator issued, newest first.
+
+    \b
+    Example:
+      hanbit merchant certificates --data /srv/hanbit
+    """
+    show(_command(data, "list_parties", what="certificates"), as_json=as_json)
+
+
+@merchant.command("revoke")
+@click.argument("kid")
+@click.option("--reason", default="", help="Why; kept in the audit.")
+@data_option
+@json_option
+def revoke(kid: str, reason: str, data: Path, as_json: bool) -> None:
+    """Revoke a certificate at once, by its kid (see `hanbit merchant certificates`).
+
+    \b
+    Example:
+      hanbit merchant revoke 3q2-7wA…43 characters --reason "key lost" --data /srv/hanbit
+    """
+    show(_command(data, "revoke", kid=kid, reason=reason), as_json=as_json)
+
+
+@merchant.command("enrol-code")
+@click.argument("merchant_id")
+@data_option
+@json_option
+def enrol_code(merchant_id: str, data: Path, as_json: bool) -> None:
+    """Make a fresh one-time enrolment code for a merchant.
+
+    \b
+    Example:
+      hanbit merchant enrol-code shop --data /srv/hanbit
+    """
+    show(_command(data, "enrol_code", merchant=merchant_id) | {"pin": _pin(data)}, as_json=as_json)
+
+
+@merchant.command("suspend")
+@click.argument("merchant_id")
+@click.option("--reason", required=True, help="Why; kept in the audit.")
+@data_option
+@json_option
+def suspend(merchant_id: str, reason: str, data: Path, as_json: bool) -> None:
+    """Suspend a merchant: no new payment is authorised for it.
+
+    \b
+    Example:
+      hanbit merchant suspend shop --reason "goods not delivered" --data /srv/hanbit
+    """
+    show(_command(data, "set_state", what="merchant", id=merchant_id, state="suspended", reason=reason), as_json=as_json)
+
+
+@merchant.command("resume")
+@click.argument("merchant_id")
+@click.option("--reason", default="", help="Why; kept in the audit.")
+@data_option
+@json_option
+def resume(merchant_id: str, reason: str, data: Path, as_json: bool) -> None:
+    """Make a suspended merchant active again.
+
+    \b
+    Example:
+      hanbit merchant resume shop --data /srv/hanbit
+    """
+    show(_command(data, "set_state", what="merchant", id=merchant_id, state="active", reason=reason), as_json=as_json)
+
+
+@merchant.command("enrol")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--gateway", required=True, help="The payment server's address, from the operator.")
+@click.option("--pin", required=True, help="SHA-256 of the operator's root in base64url, from the operator by another way.")
+@click.option("--code-fd", type=int, default=None, help="Read the one-time code from this file descriptor instead of asking.")
+def enrol(directory: Path, gateway: str, pin: str, code_fd: int | None) -> None:
+    """At the shop: make keys in DIRECTORY, get certificates for them with the one-time code, print the key card.
+
+    \b
+    Example:
+      hanbit merchant enrol ./shop-keys --gateway https://pay.example --pin 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU
+    """
+    code = ask_secret("One-time code", code_fd)
+    card = run(enrolment.enrol(directory, gateway, code, pin=pin, clock=SystemClock()))
+    click.echo(card.text(), nl=False)
+    click.echo(f"Keep {directory} safe; open it with hanbit.merchant.Shop.open({str(directory)!r}).")
+
+
+def _command(data: Path, command: str, **arguments: str) -> dict[str, Any]:
+    # Imported here: the operator's commands need the server's packages, `enrol` must not.
+    from hanbit import control
+
+    return run(control.run(data, command, **arguments))
+
+
+def _pin(data: Path) -> str:
+    return ids.digest(certificates.load_chain_pem(data / "keys" / "root.pem")[0])

@@ -1,0 +1,152 @@
+"""`hanbit customer …` and `hanbit account …`: through the running server when there is one."""
+
+from pathlib import Path
+
+import click
+
+from hanbit import control
+from hanbit.cli.options import ask_secret, data_option, json_option, password_option, run, show
+
+
+@click.group()
+def customer() -> None:
+    """Customers: create, list, suspend, resume, and one-time codes for their wallets.
+
+    \b
+    Example:
+      hanbit customer create hong --name 홍길동 --data /srv/hanbit
+    """
+
+
+@customer.command("create")
+@click.argument("login")
+@click.option("--name", required=True, help="The person's name, as receipts and pages show it.")
+@click.option("--language", type=click.Choice(["ko", "en"]), default="ko", show_default=True, help="Language of messages.")
+@password_option
+@data_option
+@json_option
+def create_customer(login: str, name: str, language: str, password_fd: int | None, data: Path, as_json: bool) -> None:
+    """Create a customer with a log-in password.
+
+    \b
+    Example:
+      hanbit customer create hong --name 홍길동 --data /srv/hanbit
+    """
+    password = ask_secret("Log-in password", password_fd)
+    show(run(control.run(data, "create_customer", login=login, name=name, language=language, password=password)), as_json=as_json)
+
+
+@customer.command("list")
+@data_option
+@json_option
+def list_customers(data: Path, as_json: bool) -> None:
+    """List customers, newest first.
+
+    \b
+    Example:
+      hanbit customer list --data /srv/hanbit
+    """
+    show(run(control.run(data, "list_parties", what="customers")), as_json=as_json)
+
+
+@customer.command("enrol-code")
+@click.argument("login")
+@data_option
+@json_option
+def enrol_code(login: str, data: Path, as_json: bool) -> None:
+    """Make a one-time code with which the customer enrols a wallet (`hanbit wallet enrol`).
+
+    \b
+    Example:
+      hanbit customer enrol-code hong --data /srv/hanbit
+    """
+    show(run(control.run(data, "enrol_code", login=login)), as_json=as_json)
+
+
+@click.group()
+def account() -> None:
+    """Customers' accounts: create, list, fund, suspend, resume.
+
+    \b
+    Example:
+      hanbit account create hong bank 11023456789012 --data /srv/hanbit
+    """
+
+
+@account.command("create")
+@click.argument("login")
+@click.argument("kind", type=click.Choice(["bank", "card", "emoney"]))
+@click.argument("number")
+@click.option("--credit-limit", default="0", help="A card's credit line, in minor units.")
+@click.option("--currency", default="", help="ISO 4217 code; the operator's own by default.")
+@password_option
+@data_option
+@json_option
+def create_account(
+    login: str,
+    kind: str,
+    number: str,
+    credit_limit: str,
+    currency: str,
+    password_fd: int | None,
+    data: Path,
+    as_json: bool,
+) -> None:
+    """Create an account with a password of its own. NUMBER is kept as a keyed hash and a mask, never whole.
+
+    \b
+    Example:
+      hanbit account create hong card 4000001234567899 --credit-limit 1000000 --data /srv/hanbit
+    """
+    password = ask_secret("Account password", password_fd)
+    result = control.run(
+        data, "create_account", login=login, kind=kind, number=number, credit_limit=credit_limit, currency=currency, password=password
+    )
+    show(run(result), as_json=as_json)
+
+
+@account.command("list")
+@data_option
+@json_option
+def list_accounts(data: Path, as_json: bool) -> None:
+    """List accounts with balances and holds, in minor units.
+
+    \b
+    Example:
+      hanbit account list --data /srv/hanbit --json
+    """
+    show(run(control.run(data, "list_parties", what="accounts")), as_json=as_json)
+
+
+@account.command("fund")
+@click.argument("account_id")
+@click.argument("amount")
+@click.option("--id", "entry", default="", help="Your own id of this payment in: the same id again changes nothing more.")
+@data_option
+@json_option
+def fund(account_id: str, amount: str, entry: str, data: Path, as_json: bool) -> None:
+    """Pay AMOUNT (minor units) into an account, from the operator's cash.
+
+    \b
+    Example:
+      hanbit account fund 2hZk0w3bQ1ePmZs9Xx7C4Q 500000 --data /srv/hanbit
+    """
+    show(run(control.run(data, "fund", account=account_id, amount=amount, id=entry)), as_json=as_json)
+
+
+def state_commands(group: click.Group, what: str, argument: str) -> None:
+    for verb, state in (("suspend", "suspended"), ("resume", "active")):
+
+        @click.argument("name", metavar=argument)
+        @click.option("--reason", default="", help="Why; kept in the audit.")
+        @data_option
+        @json_option
+        def set_state(name: str, reason: str, data: Path, as_json: bool, state: str = state) -> None:
+            show(run(control.run(data, "set_state", what=what, id=name, state=state, reason=reason)), as_json=as_json)
+
+        example = f"\n\n\b\nExample:\n  hanbit {what} {verb} {argument} --reason 'asked by telephone' --data /srv/hanbit"
+        group.command(verb, help=f"{verb.capitalize()} a {what}; decided anew for the next payment.{example}")(set_state)
+
+
+state_commands(customer, "customer", "LOGIN")
+state_commands(account, "account", "ACCOUNT")

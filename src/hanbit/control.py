@@ -1,0 +1,100 @@
+"""Commands that write: run here when the folder is free, else sent to the server that holds it, through `DIR/control` (a socket, 0600).
+
+One line of JSON each way: {"command", "arguments"} → {"result"} or {"error", "code", "advice"}.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from hanbit.folder import CONTROL_FILE, close_gateway, hold, open_gateway
+from hanbit.kernel.clock import SystemClock
+from hanbit.kernel.errors import BadInput, Conflict, HanbitError, Refused, Unavailable
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.operations import COMMANDS
+
+LINE_MAX = 1 << 20
+ANSWER_TIMEOUT_S = 30.0
+
+log = logging.getLogger("hanbit.control")
+
+
+class CommandRefused(Refused):
+    """The running server turned the command away."""
+
+    code = "command_refused"
+
+
+async def run(folder: Path, command: str, **arguments: str) -> dict[str, Any]:
+    """Run one command of `operations.COMMANDS` on this data folder, here or in the server that holds it."""
+    try:
+        with hold(folder):
+            gateway = open_gateway(folder, SystemClock())
+            try:
+                return await _call(gateway, command, arguments)
+            finally:
+                await close_gateway(gateway)
+    except Conflict as error:
+        if "is held by process" not in error.detail:
+            raise
+    return await _send(folder, command, arguments)
+
+
+async def _call(gateway: Gateway, command: object, arguments: object) -> dict[str, Any]:
+    function = COMMANDS.get(command) if isinstance(command, str) else None
+    if function is None or not isinstance(arguments, dict) or not all(isinstance(value, str) for value in arguments.values()):
+        raise BadInput("command")
+    known = set(function.__annotations__) - {"gateway", "return"}
+    if not set(arguments) <= known:
+        raise BadInput(f"arguments of {command}: {', '.join(sorted(known))}")
+    return await function(gateway, **arguments)
+
+
+async def _send(folder: Path, command: str, arguments: dict[str, str]) -> dict[str, Any]:
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(folder / CONTROL_FILE), limit=LINE_MAX)
+    except OSError as error:
+        raise Unavailable(f"{folder} is held, but nobody answers at {folder / CONTROL_FILE}: {error}") from error
+    try:
+        writer.write(json.dumps({"command": command, "arguments": arguments}).encode("utf-8") + b"\n")
+        await writer.drain()
+        answer = json.loads(await asyncio.wait_for(reader.readline(), ANSWER_TIMEOUT_S))
+    except (TimeoutError, ValueError, OSError) as error:
+        raise Unavailable("the server did not answer; look whether the command took effect before you repeat it") from error
+    finally:
+        writer.close()
+    if "error" in answer:
+        raise CommandRefused(answer["error"])
+    return dict(answer["result"])
+
+
+async def listen(folder: Path, gateway: Gateway) -> asyncio.Server:
+    """Serve commands on `DIR/control` until the server is closed."""
+    path = folder / CONTROL_FILE
+    path.unlink(missing_ok=True)  # the folder is held by us: whoever left it is gone
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = json.loads(await asyncio.wait_for(reader.readline(), ANSWER_TIMEOUT_S))
+            try:
+                answer: dict[str, Any] = {"result": await _call(gateway, request.get("command"), request.get("arguments"))}
+            except HanbitError as error:
+                answer = {"error": error.detail or error.code, "code": error.code, "advice": error.advice}
+            writer.write(json.dumps(answer).encode("utf-8") + b"\n")
+            await writer.drain()
+        except (ValueError, AttributeError, TimeoutError, OSError) as error:
+            log.warning("control_request_refused", extra={"reason": str(error)})
+        finally:
+            writer.close()
+
+    return await asyncio.start_unix_server(serve, sock=listener, limit=LINE_MAX)

@@ -1,0 +1,1 @@
+"""The demo shop: a small, cheerful web shop on `hanbit.merchant`, in a process, a site and a look of its own."""

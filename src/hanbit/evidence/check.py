@@ -1,0 +1,122 @@
+"""Verifies every stored message and the hash chain of every payment, from the store and the root alone.
+
+For each message: the bytes hash to their name, and the signature verifies under a certificate that the operator issued for that party
+and purpose (dates and revocation as of the moment when it was stored). For each payment, link by link:
+
+    order ← keys ← (consent) ← notice ← confirmation ← settled ← receipt
+                                      ← refusal ← voided          notice ← voided (expired)          order ← closed
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from hanbit.kernel import ids
+from hanbit.kernel.errors import HanbitError, ProtocolViolation
+from hanbit.protocols import line
+from hanbit.protocols.fields import Message
+from hanbit.protocols.redirect import messages as redirect
+from hanbit.protocols.redirect.messages import (
+    Closed,
+    Confirmation,
+    Consent,
+    Keys,
+    Notice,
+    Order,
+    Receipt,
+    Refusal,
+    Settled,
+    Voided,
+)
+from hanbit.protocols.signed import SignedMessage, Trust, peek_claims, peek_typ, verify
+
+KINDS: tuple[type[Message], ...] = (*redirect.MESSAGES, *line.MESSAGES)
+SHOWN_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message as the store returns it."""
+
+    merchant: str
+    tid: str
+    hash: str
+    compact: str
+    at: int
+
+
+@dataclass(slots=True)
+class Report:
+    """What was verified and what was not; `broken` names message or payment and the rule."""
+
+    messages: int = 0
+    payments: int = 0
+    broken: list[str] = field(default_factory=list)
+
+    @property
+    def verified(self) -> bool:
+        """Whether every message verifies and every chain is whole."""
+        return not self.broken
+
+
+def check(stored: Iterable[Stored], trust: Trust, plain_order_hash: Callable[[str, str], str | None]) -> Report:
+    """Check messages in the order in which they were stored; `plain_order_hash` gives the first link of a payment without a signed order."""
+    report = Report()
+    chains: dict[tuple[str, str], list[SignedMessage[Message]]] = {}
+    for item in stored:
+        report.messages += 1
+        try:
+            if ids.digest(item.compact.encode("ascii")) != item.hash:
+                raise ProtocolViolation("hash", "the bytes are not those that were stored")
+            message = _verify(item, trust)
+        except HanbitError as error:
+            report.broken.append(f"message {item.hash}: {error}")
+            continue
+        if item.tid:
+            chains.setdefault((item.merchant, item.tid), []).append(message)
+    for (merchant, tid), chain in chains.items():
+        report.payments += 1
+        try:
+            _check_chain(chain, plain_order_hash(merchant, tid))
+        except ProtocolViolation as error:
+            report.broken.append(f"payment {merchant}/{tid}: {error}")
+    return report
+
+
+def _verify(item: Stored, trust: Trust) -> SignedMessage[Message]:
+    """Verified as of when it was stored: later expiry or revocation does not unsay it."""
+    typ = peek_typ(item.compact)
+    claims = peek_claims(item.compact)
+    sender, audience = claims.get("iss"), claims.get("aud")
+    for kind in KINDS:
+        if typ == kind.TYP and isinstance(sender, str) and sender.split(":")[3:4] == [kind.SENDER]:
+            return verify(item.compact, kind, trust=trust, audience=str(audience), at=item.at)
+    raise ProtocolViolation("typ", typ)
+
+
+def _check_chain(chain: list[SignedMessage[Message]], plain: str | None) -> None:
+    by_hash = {message.hash: message.claims for message in chain}
+    first = next((message.hash for message in chain if isinstance(message.claims, Order)), plain)
+    for message in chain:
+        claims = message.claims
+        if isinstance(claims, Order | redirect.Inquiry | redirect.Status):
+            continue
+        if (
+            isinstance(claims, Keys | Consent | Notice | Closed | Confirmation | Refusal | Settled | Voided | Receipt)
+            and claims.order != first
+        ):
+            raise ProtocolViolation("link", f"{claims.TYP} is for another order")
+        if isinstance(claims, Notice | Closed) and claims.prev != first:
+            raise ProtocolViolation("link", f"{claims.TYP} does not follow the order")
+        if isinstance(claims, Confirmation | Refusal):
+            _follows(claims.TYP, claims.req, by_hash, Notice)
+        if isinstance(claims, Settled):
+            _follows(claims.TYP, claims.prev, by_hash, Confirmation)
+        if isinstance(claims, Voided):
+            _follows(claims.TYP, claims.prev, by_hash, Refusal, Notice)
+        if isinstance(claims, Receipt):
+            _follows(claims.TYP, claims.prev, by_hash, Settled)
+
+
+def _follows(typ: str, previous: str, by_hash: dict[str, Message], *kinds: type[Message]) -> None:
+    if not isinstance(by_hash.get(previous), kinds):
+        raise ProtocolViolation("link", f"{typ} follows nothing that is stored")

@@ -1,0 +1,52 @@
+"""What the server counts for Prometheus: outcomes by reason, latency, the book's queue and batches, the line. No id, tid or amount is a label."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """The counters of one process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self._outcomes = Counter("hanbit_outcomes", "Events by kind and reason", ["kind", "reason"], registry=self._registry)
+        self._requests = Histogram(
+            "hanbit_request_seconds", "Time to answer a request", ["route", "status"], buckets=SECONDS, registry=self._registry
+        )
+        self._batch = Histogram("hanbit_commit_batch_changes", "Changes in one commit", buckets=BATCHES, registry=self._registry)
+        self._commit = Histogram("hanbit_commit_seconds", "Time of one commit", buckets=SECONDS, registry=self._registry)
+        self._waiting = Gauge("hanbit_book_waiting_changes", "Changes that wait for the book", registry=self._registry)
+        self._connections = Gauge("hanbit_line_connections", "Healthy connections of merchants", registry=self._registry)
+        self._round_trip = Gauge("hanbit_line_round_trip_seconds", "Slowest last ping of a merchant", registry=self._registry)
+        self._pending = Gauge("hanbit_line_pending_requests", "Our requests that wait for a merchant", registry=self._registry)
+
+    def outcome(self, kind: str, reason: str) -> None:
+        """Count one event."""
+        self._outcomes.labels(kind, reason).inc()
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered request; `route` is the pattern, never the address."""
+        self._requests.labels(route, str(status)).observe(seconds)
+
+    def committed(self, changes: int, seconds: float) -> None:
+        """Count one commit of the book."""
+        self._batch.observe(changes)
+        self._commit.observe(seconds)
+
+    def watch(
+        self, waiting: Callable[[], int], connections: Callable[[], int], round_trip: Callable[[], float], pending: Callable[[], int]
+    ) -> None:
+        """Where the gauges look when they are read."""
+        self._waiting.set_function(waiting)
+        self._connections.set_function(connections)
+        self._round_trip.set_function(round_trip)
+        self._pending.set_function(pending)
+
+    def text(self) -> bytes:
+        """The page that Prometheus reads."""
+        return generate_latest(self._registry)

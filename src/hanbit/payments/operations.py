@@ -1,0 +1,204 @@
+"""What the operator's staff does: open customers, accounts and merchants, fund, suspend, enrol, revoke. Each act is one Change with its audit row.
+
+`COMMANDS` is the list by which `hanbit` commands reach a running server; every argument is text or a whole number.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from hanbit.db.change import Change, Put, Value
+from hanbit.db.reading import Row
+from hanbit.kernel import ids
+from hanbit.kernel.errors import BadInput, Conflict, NotFound
+from hanbit.kernel.money import CURRENCY_EXPONENTS, parse_money
+from hanbit.ledger import rules
+from hanbit.ledger.chart import operator_account
+from hanbit.parties import accounts, customers, enrolment, merchants
+from hanbit.parties.customers import ledger_account
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.sign_in import act
+
+Result = dict[str, Any]
+ACTOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """A table whose rows can be suspended and made active again."""
+
+    table: str
+    key: str
+
+
+SUSPENDABLE = {"customer": Party("customers", "id"), "account": Party("accounts", "id"), "merchant": Party("merchants", "id")}
+
+
+async def create_customer(gateway: Gateway, *, login: str, name: str, password: str, language: str = "ko") -> Result:
+    """A customer with a log-in password; the login name must be new."""
+    if customers.by_login(gateway.reader, login) is not None:
+        raise Conflict(f"login {login} exists")
+    hashed = await gateway.passwords.hash(password)
+    put = customers.new_customer(login=login, name=name, password_hash=hashed, language=language, at=gateway.clock.now())
+    await _commit(gateway, f"create customer {put.row['id']}", put)
+    return {"customer": put.row["id"], "login": login}
+
+
+async def create_account(
+    gateway: Gateway, *, login: str, kind: str, number: str, password: str, currency: str = "", credit_limit: str = "0"
+) -> Result:
+    """An account of a customer (bank, card or emoney) with its own password; a card may have a credit line."""
+    customer = _customer(gateway, login)
+    put, ledger = accounts.new_account(
+        customer=str(customer["id"]),
+        kind=kind,
+        number=number,
+        currency=currency or gateway.settings.currency,
+        password_hash=await gateway.passwords.hash(password),
+        credit_limit=_limit(credit_limit),
+        pepper=gateway.keyring.pepper,
+        at=gateway.clock.now(),
+    )
+    known = gateway.reader.one("SELECT 1 FROM accounts WHERE number_mac = ?", put.row["number_mac"])
+    if known is not None:
+        raise Conflict("an account with this number exists")
+    await gateway.book.commit(
+        Change(puts=(put,), appends=(ledger, act(gateway.clock.now(), ACTOR, f"create account {put.row['id']}", "ok")))
+    )
+    return {"account": put.row["id"], "masked": put.row["masked"], "kind": kind}
+
+
+async def fund(gateway: Gateway, *, account: str, amount: str, id: str = "") -> Result:  # noqa: A002 - the entry's own name
+    """Pay cash into an account. With the same id and content again nothing more happens; other content under it is refused."""
+    row = gateway.reader.one("SELECT id, currency FROM accounts WHERE id = ?", account)
+    if row is None:
+        raise NotFound(f"account {account}")
+    money = parse_money(amount, row["currency"])
+    entry_id = f"fund:{id or ids.new_token()}"
+    known = gateway.reader.one(
+        "SELECT e.amount, p.account FROM entries e JOIN postings p ON p.entry = e.number AND p.side = 'C' WHERE e.id = ?", entry_id
+    )
+    if known is not None:
+        if (known["amount"], known["account"]) != (money.amount_minor, account):
+            raise Conflict(f"entry {entry_id} has other content")
+        return {"entry": entry_id, "account": account, "amount": money.text}
+    entry = rules.transfer(id=entry_id, debit=operator_account("cash", money.currency), credit=account, money=money)
+    audit = act(gateway.clock.now(), ACTOR, f"fund {account}", entry_id)
+    await gateway.book.commit(Change(entries=(entry,), appends=(audit,)))
+    return {"entry": entry_id, "account": account, "amount": money.text}
+
+
+async def create_merchant(
+    gateway: Gateway,
+    *,
+    id: str,
+    name: str,
+    telephone: str,
+    return_url: str,
+    orders: str = "signed",
+    currency: str = "",
+) -> Result:
+    """A merchant with a one-time enrolment code for its keys."""
+    if merchants.by_id(gateway.reader, id) is not None:
+        raise Conflict(f"merchant {id} exists")
+    at = gateway.clock.now()
+    put, ledger = merchants.new_merchant(
+        merchant_id=id,
+        name=name,
+        telephone=telephone,
+        orders=orders,
+        currency=currency or gateway.settings.currency,
+        return_url=return_url,
+        at=at,
+    )
+    code, enrol = enrolment.new_code(gateway.settings.merchant_urn(id), at)
+    await gateway.book.commit(Change(puts=(put, enrol), appends=(ledger, act(at, ACTOR, f"create merchant {id}", "ok"))))
+    return {"merchant": id, "code": code}
+
+
+async def enrol_code(gateway: Gateway, *, login: str = "", merchant: str = "") -> Result:
+    """A fresh one-time code: for a customer's wallet, or for a merchant's keys."""
+    if login:
+        urn = ids.urn(gateway.settings.operator, "customer", str(_customer(gateway, login)["id"]))
+    elif merchants.by_id(gateway.reader, merchant) is not None:
+        urn = gateway.settings.merchant_urn(merchant)
+    else:
+        raise NotFound(f"merchant {merchant}")
+    code, put = enrolment.new_code(urn, gateway.clock.now())
+    await _commit(gateway, f"enrolment code for {urn}", put)
+    return {"code": code, "for": urn}
+
+
+async def set_state(gateway: Gateway, *, what: str, id: str, state: str, reason: str = "") -> Result:  # noqa: A002
+    """Suspend a customer, account or merchant, or make it active again; takes effect with the next decision under the book lock."""
+    if what not in SUSPENDABLE or state not in ("active", "suspended"):
+        raise BadInput("what: customer, account or merchant; state: active or suspended")
+    party = SUSPENDABLE[what]
+    if what == "customer":
+        id = str(_customer(gateway, id)["id"])  # noqa: A001
+    row = gateway.reader.one(f"SELECT * FROM {party.table} WHERE {party.key} = ?", id)  # noqa: S608 - a name from our own table
+    if row is None:
+        raise NotFound(f"{what} {id}")
+    await _commit(gateway, f"{state} {what} {id}", Put(party.table, _row(row) | {"state": state}, row["version"]), reason or "-")
+    return {what: id, "state": state}
+
+
+async def revoke(gateway: Gateway, *, kid: str, reason: str = "") -> Result:
+    """Revoke a certificate at once: the registry is the immediate switch."""
+    row = gateway.reader.one("SELECT * FROM certificates WHERE kid = ?", kid)
+    if row is None:
+        raise NotFound(f"certificate {kid}")
+    if row["revoked_at"] is None:
+        revoked = _row(row) | {"revoked_at": gateway.clock.now()}
+        await _commit(gateway, f"revoke {kid}", Put("certificates", revoked, row["version"]), reason or "-")
+    return {"kid": kid, "urn": row["urn"], "purpose": row["purpose"]}
+
+
+async def list_parties(gateway: Gateway, *, what: str) -> Result:
+    """Customers, accounts, merchants or certificates, newest first, at most a thousand."""
+    queries = {
+        "customers": "SELECT id, login, name, state FROM customers ORDER BY created_at DESC LIMIT 1000",
+        "accounts": "SELECT a.id, c.login, a.kind, a.masked, a.currency, a.state, l.credits_posted - l.debits_posted AS balance, "
+        "l.debits_pending AS held FROM accounts a JOIN customers c ON c.id = a.customer JOIN ledger_accounts l ON l.id = a.id "
+        "ORDER BY a.created_at DESC LIMIT 1000",
+        "merchants": "SELECT id, name, telephone, state, orders, currency, return_url FROM merchants ORDER BY created_at DESC LIMIT 1000",
+        "certificates": "SELECT kid, urn, purpose, not_after, revoked_at FROM certificates ORDER BY issued_at DESC LIMIT 1000",
+    }
+    if what not in queries:
+        raise BadInput("customers, accounts, merchants or certificates")
+    return {what: [_row(row) for row in await gateway.reader.scan(queries[what])]}
+
+
+async def open_operator_accounts(gateway: Gateway) -> None:
+    """The operator's own ledger accounts in every currency that a book may be kept in."""
+    rows = tuple(
+        ledger_account(operator_account(name, currency), f"operator_{name}", currency, limited=False)
+        for currency in CURRENCY_EXPONENTS
+        for name in ("cash", "equity")
+    )
+    await gateway.book.commit(Change(appends=rows))
+
+
+COMMANDS: dict[str, Callable[..., Awaitable[Result]]] = {
+    command.__name__: command
+    for command in (create_customer, create_account, fund, create_merchant, enrol_code, set_state, revoke, list_parties)
+}
+
+
+def _customer(gateway: Gateway, login: str) -> Row:
+    row = gateway.reader.one("SELECT id FROM customers WHERE login = ?", login)
+    if row is None:
+        raise NotFound(f"customer {login}")
+    return row
+
+
+def _row(row: Row) -> dict[str, Value]:
+    return {name: row[name] for name in row.keys()}  # noqa: SIM118 - a database row
+
+
+def _limit(text: str) -> int:
+    return 0 if text in ("", "0") else parse_money(text, "KRW").amount_minor
+
+
+async def _commit(gateway: Gateway, what: str, put: Put, reason: str = "ok") -> None:
+    await gateway.book.commit(Change(puts=(put,), appends=(act(gateway.clock.now(), ACTOR, what, reason),)))

@@ -1,0 +1,175 @@
+"""`hanbit serve`: the composition root. Settings → store, keys, line, faces, recovery; everything that runs is started and stopped here."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from hanbit import control
+from hanbit.crypto import tls
+from hanbit.crypto.certificates import kid
+from hanbit.folder import KEYS_FOLDER, close_gateway, hold, open_gateway
+from hanbit.kernel.clock import Clock
+from hanbit.kernel.errors import NotAllowed, ProtocolViolation
+from hanbit.line.listener import Line
+from hanbit.line_requests import routes as line_requests
+from hanbit.metrics import CONTENT_TYPE, Metrics
+from hanbit.parties import merchants
+from hanbit.parties.keyring import Keyring
+from hanbit.parties.registry import Registry
+from hanbit.payments import recovery
+from hanbit.payments.gateway import Gateway
+from hanbit.protocols.line import HelloFromMerchant
+from hanbit.protocols.signed import check_usable
+from hanbit.settings import Settings
+from hanbit.web import application
+from hanbit.web.listener import LimitedHttp
+
+BACKLOG = 1024
+KEEP_ALIVE_S = 20
+REQUESTS_AT_ONCE_MAX = 2_000
+GRACE_S = 10
+
+log = logging.getLogger("hanbit.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that is up: where it listens and what it holds."""
+
+    gateway: Gateway
+    line: Line
+    metrics: Metrics
+    pay_port: int
+    line_port: int
+
+
+@asynccontextmanager
+async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
+    """Hold the folder, start everything, and stop it in order: no new requests, then recovery, line, book."""
+    metrics = Metrics()
+    with hold(folder):
+        lines: list[Line] = []
+
+        def make_line(settings: Settings, keys: Keyring, registry: Registry) -> Line:
+            lines.append(Line(signer=keys.signer, trust=registry, clock=clock, root=keys.root, operator=settings.operator))
+            return lines[0]
+
+        gateway = open_gateway(folder, clock, line=make_line, observe=metrics.outcome, observe_batch=metrics.committed)
+        line, settings = lines[0], gateway.settings
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(close_gateway, gateway)
+            await recovery.tick(gateway)
+            await _start_line(folder, gateway, line)
+            stack.push_async_callback(line.stop)
+            background = asyncio.create_task(recovery.run(gateway), name="recovery")
+            stack.push_async_callback(_cancel, background)
+            commands = await control.listen(folder, gateway)
+            stack.callback(commands.close)
+            pages = _listen(settings.listen_host, settings.listen_port)
+            site = application.create(gateway, metrics, is_ready=lambda: not background.done())
+            await stack.enter_async_context(_serving(site, pages))
+            if settings.metrics_port:
+                await stack.enter_async_context(_serving(_metrics_app(metrics), _listen("127.0.0.1", settings.metrics_port)))
+            metrics.watch(
+                waiting=lambda: gateway.book.waiting,
+                connections=lambda: sum(merchant.connections for merchant in line.stats().merchants.values()),
+                round_trip=lambda: max((merchant.round_trip_s or 0.0 for merchant in line.stats().merchants.values()), default=0.0),
+                pending=lambda: sum(merchant.pending for merchant in line.stats().merchants.values()),
+            )
+            pay_port = pages.getsockname()[1]
+            log.info("serving", extra={"pay_port": pay_port, "line_port": line.port, "folder": str(folder)})
+            yield Running(gateway, line, metrics, pay_port, line.port)
+
+
+async def _start_line(folder: Path, gateway: Gateway, line: Line) -> None:
+    keys = folder / KEYS_FOLDER
+    registry, clock, settings = gateway.registry, gateway.clock, gateway.settings
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def admit(urn: str, certificate: bytes) -> str:
+        key = registry.key(kid(certificate), (), clock.now())
+        check_usable(key, clock.now())
+        if key.urn != urn or key.purpose != "line":
+            raise ProtocolViolation("sender", urn)
+        merchant = merchants.by_id(gateway.reader, urn.rpartition(":")[2])
+        if merchant is None or merchant.state != "active":
+            raise NotAllowed("suspended")
+        return merchant.id
+
+    async def on_request(merchant_id: str, _urn: str, unverified_frame: str) -> str | None:
+        return await line_requests.answer(gateway, merchant_id, unverified_frame)
+
+    def on_connected(merchant_id: str, _hello: HelloFromMerchant) -> None:
+        task = asyncio.create_task(recovery.merchant_connected(gateway, merchant_id))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    context = tls.server_context(keys / "line.pem", keys / "line.key", keys / "root.pem")
+    await line.start(settings.line_host, settings.line_port, context, admit=admit, on_request=on_request, on_connected=on_connected)
+
+
+@asynccontextmanager
+async def _serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        lifespan="off",
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        limit_concurrency=REQUESTS_AT_ONCE_MAX,
+        backlog=BACKLOG,
+        http=LimitedHttp,
+        loop="none",
+        ws="none",
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server._serve([listener]))  # noqa: SLF001 - `serve` would take over the process's signals
+    while not server.started:
+        if task.done():
+            task.result()
+            raise OSError("the listener did not start")
+        await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _metrics_app(metrics: Metrics) -> Starlette:
+    async def page(_: object) -> Response:
+        return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    return Starlette(routes=[Route("/metrics", page)])
