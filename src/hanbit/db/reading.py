@@ -38,6 +38,10 @@ class Reader:
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
+    def snapshot(self) -> sqlite_file.Connection:
+        """The connection itself, for a check that reads everything in one transaction."""
+        return self._connection
+
     def close(self) -> None:
         """Close both connections."""
         self._thread.shutdown()

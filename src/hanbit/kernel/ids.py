@@ -16,8 +16,7 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 DIGEST = re.compile(r"[A-Za-z0-9_-]{43}")
 """A SHA-256 in base64url."""
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
-_TO_BASE64 = str.maketrans("-_", "+/")
-_PADDING = ("", "", "==", "=")
+_PADDING = (b"", b"", b"==", b"=")
 _LAST = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 ROLES = ("gateway", "merchant", "customer", "temporary", "authority")
 
@@ -38,7 +37,7 @@ def decode_base64url(text: str) -> bytes:
     # The last character's unused bits must be zero, so that one value has one spelling.
     if not _BASE64URL.fullmatch(text) or spare == 1 or (spare and text[-1] not in _LAST[spare]):
         raise BadInput("not canonical base64url")
-    return base64.b64decode(text.translate(_TO_BASE64) + _PADDING[spare])
+    return base64.urlsafe_b64decode(text.encode("ascii") + _PADDING[spare])
 
 
 def digest(data: bytes) -> str:

@@ -94,7 +94,9 @@ CREATE TABLE rejected (
 
 CREATE TRIGGER orders_step BEFORE UPDATE OF state ON orders WHEN old.state <> new.state
 BEGIN SELECT RAISE(ABORT, 'no such step') WHERE NOT EXISTS (SELECT 1 FROM legal_steps WHERE state = old.state AND next = new.state); END;
-CREATE TRIGGER orders_version BEFORE UPDATE OF state, outcome, payment, replaced_by ON orders WHEN new.version <> old.version + 1
+CREATE TRIGGER orders_version BEFORE UPDATE ON orders WHEN new.version <> old.version + 1
+    AND (new.version, new.state, new.payment, new.reason, new.replaced_by, new.outcome)
+        IS NOT (old.version, old.state, old.payment, old.reason, old.replaced_by, old.outcome)
 BEGIN SELECT RAISE(ABORT, 'a step raises the version by one'); END;
 CREATE TRIGGER orders_fixed BEFORE UPDATE OF tid, plain, amount_minor, currency, text, return_url, lines, salt, order_hash,
     request_key, owner, placed_at, pay_by, answer_until ON orders
@@ -102,7 +104,7 @@ BEGIN SELECT RAISE(ABORT, 'an order is never edited'); END;
 -- Whatever the code does, one order is never confirmed for two payments.
 CREATE TRIGGER orders_payment_stays BEFORE UPDATE OF payment ON orders WHEN old.payment IS NOT NULL AND old.payment IS NOT new.payment
 BEGIN SELECT RAISE(ABORT, 'an order has one payment'); END;
-CREATE TRIGGER orders_outcome_stays BEFORE UPDATE OF outcome ON orders WHEN old.outcome IS NOT NULL
+CREATE TRIGGER orders_outcome_stays BEFORE UPDATE OF outcome ON orders WHEN old.outcome IS NOT NULL AND old.outcome IS NOT new.outcome
 BEGIN SELECT RAISE(ABORT, 'an order ends once'); END;
 CREATE TRIGGER orders_kept BEFORE DELETE ON orders BEGIN SELECT RAISE(ABORT, 'orders are kept'); END;
 """

@@ -359,7 +359,7 @@ def _json(values: Iterable[object]) -> str:
 
 
 def _not_stored(error: Exception) -> Exception:
-    if isinstance(error, sqlite3.Error | OSError):
+    if isinstance(error, sqlite3.Error | OSError) and not isinstance(error, sqlite3.IntegrityError):
         unavailable = Unavailable("the order book could not be written")
         unavailable.__cause__ = error
         return unavailable

@@ -54,6 +54,9 @@ _log = logging.getLogger("hanbit.merchant")
 class LineToGateway(Protocol):
     """What a shop needs of its private line; `merchant.line_client` and the tests' lines have it."""
 
+    connected: asyncio.Event
+    """Set while the line is up."""
+
     async def ask(self, message: str, *, timeout_s: float | None = None) -> str:
         """Send a request and return the unverified answer; Unavailable where none comes."""
         ...

@@ -125,6 +125,8 @@ class Pages:
         self._environment.auto_reload = False
         self._environment.globals.update(asset=assets.address, short_number=short_number, say=_say)
         self._environment.filters.update(amount=_amount, moment=_moment, time_of_day=_time_of_day, embed=embed)
+        for template in self._environment.list_templates(extensions=["html"]):
+            self._environment.get_template(template)  # compiled now: a mistake stops the start, not a payment
 
     def render(self, template: str, visit: Visit, **context: Any) -> str:
         """A whole page."""

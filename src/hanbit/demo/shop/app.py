@@ -31,7 +31,7 @@ from hanbit.merchant.states import State
 TELEPHONE: Final = "02-123-4567"
 METHODS: Final = ("hanbit", "deposit")
 RETURN_PATH: Final = "/hanbit/return"
-_KINDS: Final = {"css": "text/css", "js": "text/javascript", "woff2": "font/woff2"}
+_KINDS: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "woff2": "font/woff2"}
 _FIELDS_MAX: Final = 8
 _SVG: Final = {item: resources.files(__package__).joinpath("pictures", f"{item}.svg").read_text("utf-8") for item in ITEMS}
 
@@ -231,8 +231,8 @@ class ShopPages:
 
     async def healthz(self, _request: Request) -> Response:
         """The shop runs; whether its line is up stands beside it."""
-        connected = getattr(self._shop.line, "connected", None)
-        return JSONResponse({"shop": "up", "line": "up" if connected is not None and connected.is_set() else "down"})
+        line = self._shop.line
+        return JSONResponse({"shop": "up", "line": "up" if line is not None and line.connected.is_set() else "down"})
 
     async def _place(self, item: Item, quantity: int, account: str | None, language: Language, *, replaces: str | None = None) -> Redirect:
         if not 1 <= quantity <= (1 if item.digital else QUANTITY_MAX):

@@ -20,7 +20,7 @@ class Guard:
         self._refuse = refuse
         # A form's answer may redirect to the payment server only: form-action is checked on redirects too.
         policy = (
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; media-src 'self'; "
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
             f"form-action 'self' {gateway_origin}; frame-ancestors 'none'; base-uri 'none'"
         )
         self._headers = [

@@ -17,7 +17,7 @@ from hanbit.crypto import envelopes
 from hanbit.db.change import Change, Stale
 from hanbit.kernel import ids
 from hanbit.kernel.errors import Conflict, NotAllowed, NotSignedIn, ProtocolViolation
-from hanbit.parties import enrolment, passkeys
+from hanbit.parties import enrolment, merchants, passkeys
 from hanbit.payments import factors, redirect_flow
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.redirect_flow import SignedIn
@@ -73,6 +73,8 @@ class EnrolmentFace:
         at, settings, keyring = self.gateway.clock.now(), self.gateway.settings, self.gateway.keyring
         found = enrolment.use_code(self.gateway.reader, form.code, "merchant", at)
         chains, rows = enrolment.issue_for_merchant(keyring, found, form.requests, at)
+        merchant = merchants.by_id(self.gateway.reader, found.urn.rpartition(":")[2])
+        assert merchant is not None, found.urn
         await self._commit(Change(puts=tuple(rows), appends=(act(at, found.urn, "enrol", "merchant"),)))
         return json_response(
             {
@@ -80,6 +82,7 @@ class EnrolmentFace:
                 "merchant": found.urn,
                 "gateway": self.gateway.urn,
                 "line": {"host": settings.line_host, "port": settings.line_port},
+                "orders": merchant.orders,
                 "pay_url": f"{settings.public_url}/pay",
                 "root": encode_der(keyring.root),
                 "chains": {purpose: [encode_der(der) for der in chain] for purpose, chain in chains.items()},

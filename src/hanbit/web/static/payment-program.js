@@ -106,7 +106,7 @@ const sequence = (...parts) => der(0x30, ...parts);
 
 function number(bytes) {
   const start = bytes.findIndex((byte) => byte !== 0);
-  const short = start < 0 ? Uint8Array.of(0) : bytes.subarray(start);
+  const short = start < 0 ? [0] : bytes.slice(start);
   return der(0x02, short[0] & 0x80 ? [0] : [], short);
 }
 
