@@ -11,6 +11,7 @@ import {
   consentChallenge,
   loginChallenge,
   makeCore,
+  must,
   newSession,
   sealLogin,
   sealPay,
@@ -179,9 +180,10 @@ function refuse(problem) {
 
 /** Nothing can be typed any more. */
 function distrust(problem) {
+  if (!(problem instanceof Untrusted)) console.error(problem);
   clearSecrets();
   page.session = null;
-  byId("login").remove();
+  byId("login").replaceChildren();
   byId("stage").replaceChildren();
   complain(say("program.check_failed"), [{ text: say("program.check_failed_text", { rule: problem.rule ?? problem.name ?? "?" }) }]);
 }

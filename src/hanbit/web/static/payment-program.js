@@ -27,7 +27,7 @@ export class Untrusted extends Error {
   }
 }
 
-function must(condition, rule) {
+export function must(condition, rule) {
   if (!condition) throw new Untrusted(rule);
 }
 

@@ -1,0 +1,212 @@
+"""A payment server on a real folder and port, with one shop at the other end of an in-process line; what the face tests stand on."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+import uvicorn
+
+from hanbit.crypto import certificates
+from hanbit.crypto.keys import new_key
+from hanbit.folder import close_gateway, create, hold, open_gateway
+from hanbit.kernel import ids
+from hanbit.kernel.clock import SystemClock
+from hanbit.kernel.errors import Unavailable
+from hanbit.kernel.money import Money
+from hanbit.payments import operations
+from hanbit.payments.gateway import Gateway
+from hanbit.protocols.redirect.merchant import Merchant, Objection, OrderFacts
+from hanbit.protocols.signed import PinnedTrust, Signer, decode_chain, encode_der
+from hanbit.settings import Settings
+from hanbit.wallet.client import LoopbackResolver
+from hanbit.web import application
+from hanbit.web.listener import LimitedHttp
+
+SHOP = "garam"
+LOGIN, PASSWORD, ACCOUNT_PASSWORD = "hong", "correct horse battery", "2580"
+NUMBERS = {"bank": "11012345678890", "card": "4012888888881881", "emoney": "5550001112"}
+BALANCES = {"bank": "1000000", "emoney": "1000"}
+
+
+@dataclass
+class Shop:
+    """The shop's half of the line: its own orders, and how it answers."""
+
+    merchant: Merchant
+    orders: dict[str, OrderFacts] = field(default_factory=dict)
+    objection: Objection | None = None
+    up: bool = True
+    silent: bool = False
+    told: list[str] = field(default_factory=list)
+
+    def order(self, amount: int = 220_000, text: str = "SK휴대폰 IM-1100", **changed: Any) -> dict[str, str]:
+        """R3: a new order as the redirect's query."""
+        tid, at = ids.new_token(), SystemClock().now()
+        money = Money(amount, "KRW")
+        order = self.merchant.make_order(
+            tid=tid,
+            amount=money,
+            oi=ids.digest(secrets.token_bytes(32)),
+            text=text,
+            return_url=f"http://shop.localhost:8500/return?order={tid}",
+            pay_by=at + 1800,
+            refund_by=None,
+            at=at,
+            **changed,
+        )
+        self.orders[tid] = OrderFacts(tid, money, order.hash, at + 3600, barred=None, plain=False)
+        return {"MID": SHOP, "TID": tid, "AMOUNT": money.text, "CUR": "KRW", "ORDER": order.compact}
+
+    async def ask(self, merchant_id: str, message: str) -> str:
+        """R8 in, R9 out."""
+        assert merchant_id == SHOP
+        if self.silent or not self.up:
+            raise Unavailable("no answer")
+        at = SystemClock().now()
+        notice = self.merchant.verify_notice(message, at=at)
+        return self.merchant.answer_notice(notice, self.orders.get(notice.claims.tid), self.objection, at=at).compact
+
+    async def tell(self, merchant_id: str, message: str) -> None:
+        """R11."""
+        assert merchant_id == SHOP
+        self.told.append(message)
+
+    def connected(self, merchant_id: str) -> bool:
+        """Whether the line is up."""
+        return self.up and merchant_id == SHOP
+
+
+@dataclass
+class Site:
+    """The running payment server."""
+
+    gateway: Gateway
+    shop: Shop
+    base: str
+    port: int
+    seen: list[tuple[str, int]]
+
+    def address(self, query: dict[str, str], **more: str) -> str:
+        """R3's address."""
+        return f"{self.base}/pay?{urlencode({**query, **more})}"
+
+
+class _Metrics:
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int]] = []
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        assert seconds >= 0
+        self.seen.append((route, status))
+
+
+class _LateShop:
+    """The line is needed to make the gateway, and the gateway to make the shop's keys."""
+
+    shop: Shop
+
+    async def ask(self, merchant_id: str, message: str) -> str:
+        return await self.shop.ask(merchant_id, message)
+
+    async def tell(self, merchant_id: str, message: str) -> None:
+        await self.shop.tell(merchant_id, message)
+
+    def connected(self, merchant_id: str) -> bool:
+        return self.shop.connected(merchant_id)
+
+
+@asynccontextmanager
+async def running_site(folder: Path, **settings: Any) -> AsyncIterator[Site]:
+    """A fresh operator with one customer (three accounts) and one shop, enrolled over HTTP."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    base = f"http://pay.localhost:{port}"
+    clock, line, metrics = SystemClock(), _LateShop(), _Metrics()
+    data = folder / "data"
+    await create(data, Settings(public_url=base, **settings), clock, root_key=None, root_passphrase=None)
+    with hold(data):
+        gateway = open_gateway(data, clock, line=lambda *_: line)
+        try:
+            await _people(gateway)
+            async with _serving(gateway, metrics, listener):
+                line.shop = Shop(await _enrol_shop(gateway, base))
+                yield Site(gateway, line.shop, base, port, metrics.seen)
+        finally:
+            await close_gateway(gateway)
+
+
+async def _people(gateway: Gateway) -> None:
+    await operations.create_customer(gateway, login=LOGIN, name="홍길동", password=PASSWORD)
+    for kind, number in NUMBERS.items():
+        limit = "500000" if kind == "card" else "0"
+        made = await operations.create_account(
+            gateway, login=LOGIN, kind=kind, number=number, password=ACCOUNT_PASSWORD, credit_limit=limit
+        )
+        if kind in BALANCES:
+            await operations.fund(gateway, account=made["account"], amount=BALANCES[kind])
+
+
+async def _enrol_shop(gateway: Gateway, base: str) -> Merchant:
+    made = await operations.create_merchant(
+        gateway, id=SHOP, name="가람전자", telephone="02-555-0123", return_url="http://shop.localhost:8500/return"
+    )
+    urn = gateway.settings.merchant_urn(SHOP)
+    keys = {purpose: new_key() for purpose in ("merchant-sign", "line")}
+    requests = {purpose: ids.encode_base64url(certificates.certificate_request(key, urn, purpose)) for purpose, key in keys.items()}
+    async with client() as http, http.post(f"{base}/enrol/merchant", json={"code": made["code"], "requests": requests}) as answer:
+        answered = await answer.json()
+        assert answer.status == 200, answered
+    chain = decode_chain(answered["chains"]["merchant-sign"])
+    signer = Signer(urn=urn, purpose="merchant-sign", kid=certificates.kid(chain[0]), chain=chain, key=keys["merchant-sign"])
+    assert answered["root"] == encode_der(gateway.keyring.root)
+    trust = PinnedTrust(gateway.keyring.root, gateway.settings.operator, urn=gateway.urn)
+    return Merchant(signer=signer, gateway=gateway.urn, trust=trust)
+
+
+@asynccontextmanager
+async def _serving(gateway: Gateway, metrics: _Metrics, listener: socket.socket) -> AsyncIterator[None]:
+    app = application.create(gateway, metrics, is_ready=lambda: True)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, lifespan="off", http=LimitedHttp, ws="none", loop="none"
+    )
+    server = uvicorn.Server(config)
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the test runner keeps its own
+    task = asyncio.create_task(server._serve([listener]))
+    while not server.started:
+        await asyncio.sleep(0.01)
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        listener.close()
+
+
+@asynccontextmanager
+async def client(**headers: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """A plain HTTP client that keeps no cookies and follows nothing by itself."""
+    connector = aiohttp.TCPConnector(resolver=LoopbackResolver())
+    async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), headers=headers) as session:
+        yield session
+
+
+def changes(gateway: Gateway) -> str:
+    """A digest of everything that a refused request must not change."""
+    tables = ("payments", "attempts", "entries", "messages", "outbox", "ledger_accounts", "sessions", "devices", "certificates")
+    whole = {
+        table: [{name: row[name] for name in row.keys()} for row in gateway.reader.all(f"SELECT * FROM {table}")]  # noqa: SIM118, S608 - rows
+        for table in tables
+    }
+    return hashlib.sha256(json.dumps(whole, default=repr, sort_keys=True).encode()).hexdigest()
