@@ -209,7 +209,9 @@ class LineClient:
         """Ping until the connection is gone."""
         while not connection.reason:
             try:
-                await asyncio.wait_for(self._gone.wait(), self._limits.ping_s)
+                # Not wait_for: until Python 3.12 it swallows a cancellation that comes together with the event.
+                async with asyncio.timeout(self._limits.ping_s):
+                    await self._gone.wait()
             except TimeoutError:
                 connection.tick()
 

@@ -41,21 +41,27 @@ _UNKNOWN: Final = {"ko": "그런 주문이 없습니다.", "en": "There is no su
 _PAGE: Final = """<!doctype html>
 <html lang="{language}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="refresh" content="{refresh};url={page}"><title>{title}</title>
-<style nonce="{nonce}">body{{font:1.125rem/1.6 system-ui,sans-serif;max-width:34rem;margin:15vh auto;padding:0 1rem}}</style></head>
-<body><main><h1>{title}</h1><p role="status">{text}</p><p><a href="{page}">{link}</a></p></main>
+{style}</head>
+<body><main><section class="sheet"><h1>{title}</h1><p role="status">{text}</p><p><a href="{page}">{link}</a></p></section></main>
 <script nonce="{nonce}">
 const ask = () => fetch({state_js}).then((answer) => answer.json()).then(
   (order) => (order.final ? location.replace({page_js}) : ask()), () => setTimeout(ask, 2000));
 ask();
 </script></body></html>
 """
+_STYLE: Final = (
+    """<style nonce="{nonce}">body{{font:1.125rem/1.6 system-ui,sans-serif;max-width:34rem;margin:15vh auto;padding:0 1rem}}</style>"""
+)
 
 
 class ReturnPage:
     """The ASGI application of both addresses."""
 
-    def __init__(self, shop: Shop, *, owner_of: OwnerOf, page_of: PageOf, language_of: LanguageOf | None = None) -> None:
-        """Without `language_of` the browser's own first wish decides."""
+    def __init__(
+        self, shop: Shop, *, owner_of: OwnerOf, page_of: PageOf, language_of: LanguageOf | None = None, stylesheet: str | None = None
+    ) -> None:
+        """Without `language_of` the browser's own first wish decides; `stylesheet` is an address of the shop's own site."""
+        self._stylesheet = stylesheet
         self._shop = shop
         self._language_of = language_of or _language
         self._owner_of = owner_of
@@ -110,12 +116,18 @@ class ReturnPage:
             text=text,
             link=link,
             nonce=nonce,
+            style=self._style(nonce),
             refresh=int(WAIT_S) * 2,
             page=html.escape(page),
             page_js=_script_text(page),
             state_js=_script_text(f"state?TID={order.tid}"),
         )
         await _answer(send, HTTPStatus.OK, body.encode(), "text/html; charset=utf-8", nonce=nonce)
+
+    def _style(self, nonce: str) -> str:
+        if self._stylesheet is None:
+            return _STYLE.format(nonce=nonce)
+        return f'<link rel="stylesheet" href="{html.escape(self._stylesheet)}">'
 
 
 def _script_text(text: str) -> str:
@@ -130,7 +142,10 @@ def _language(scope: Scope) -> Literal["ko", "en"]:
 
 
 async def _answer(send: Send, status: HTTPStatus, body: bytes, kind: str, *, nonce: str = "", location: str = "") -> None:
-    policy = f"default-src 'none'; connect-src 'self'; frame-ancestors 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'"
+    policy = (
+        "default-src 'none'; base-uri 'none'; connect-src 'self'; font-src 'self'; frame-ancestors 'none'; img-src 'self'; "
+        f"script-src 'nonce-{nonce}'; style-src 'self' 'nonce-{nonce}'"
+    )
     headers = [
         (b"content-type", kind.encode()),
         (b"content-length", str(len(body)).encode()),

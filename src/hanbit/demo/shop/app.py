@@ -53,6 +53,13 @@ class ShopPages:
             loader=jinja2.PackageLoader("hanbit.demo.shop"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
         )
         gateway = urlsplit(shop.registration.pay_url)
+        return_page = ReturnPage(
+            shop,
+            owner_of=sessions.account,
+            page_of=lambda tid: f"/orders/{tid}",
+            language_of=self._language,
+            stylesheet="/static/shop.css",
+        )
         routes = [
             Route("/", self.shelf),
             Route("/login", self.login, methods=["GET", "POST"]),
@@ -70,7 +77,7 @@ class ShopPages:
             Route("/staff/answer", self.staff_answer, methods=["POST"]),
             Route("/static/{name}", self.static),
             Route("/healthz", self.healthz),
-            Mount("/hanbit", ReturnPage(shop, owner_of=self._owner, page_of=lambda tid: f"/orders/{tid}", language_of=self._language)),
+            Mount("/hanbit", return_page),
         ]
         handlers: dict[Any, Callable[[Request, Any], Awaitable[Response]]] = {HanbitError: self._refused, HTTPException: self._no_page}
         app = Starlette(routes=routes, exception_handlers=cast("Any", handlers))
@@ -254,9 +261,6 @@ class ShopPages:
         if order.owner is not None and order.owner != owner_hash(self._sessions.account(request.scope)):
             raise NotFound("no such order")
         return order
-
-    def _owner(self, scope: Any) -> str | None:
-        return self._sessions.account(scope)
 
     def _check_staff(self, request: Request) -> None:
         word, _, token = request.headers.get("authorization", "").partition(" ")
