@@ -162,7 +162,8 @@ class Connection(WSListener):
         """Send one frame whose answer, if any, comes as a frame of its own; waits while the peer reads slowly."""
         if not self._drained.is_set():
             try:
-                await asyncio.wait_for(self._drained.wait(), self._limits.drain_s)
+                async with asyncio.timeout(self._limits.drain_s):
+                    await self._drained.wait()
             except TimeoutError:
                 raise Unavailable("the other end of the line reads too slowly") from None
         self.send(message)
@@ -231,7 +232,8 @@ class Connection(WSListener):
         await asyncio.gather(*self._workers, return_exceptions=True)
         if self._transport is not None:
             try:
-                await asyncio.wait_for(self._ended.wait(), self._limits.close_s)
+                async with asyncio.timeout(self._limits.close_s):
+                    await self._ended.wait()
             except TimeoutError:
                 self.cut("stopped")
 
@@ -300,21 +302,20 @@ class Connection(WSListener):
         typ, answers = read_frame(message)
         if answers and self.matching.answer(answers, message):
             return
+        if len(self._waiting) >= self._limits.waiting or self._waiting_bytes >= self._limits.waiting_bytes:
+            self._refuse(message, typ, BUSY)
+            return
+        self._waiting.append((message, typ))
+        self._waiting_bytes += len(message)
         if self._working < self._limits.handlers:
             self._working += 1
-            worker = self._loop.create_task(self._work(message, typ))
+            worker = self._loop.create_task(self._work())
             self._workers.add(worker)
             worker.add_done_callback(self._workers.discard)
-        elif len(self._waiting) < self._limits.waiting and self._waiting_bytes < self._limits.waiting_bytes:
-            self._waiting.append((message, typ))
-            self._waiting_bytes += len(message)
-        else:
-            self._refuse(message, typ, BUSY)
 
-    async def _work(self, message: str, typ: str) -> None:
-        """Serve this frame, then whatever waits."""
+    async def _work(self) -> None:
+        """Serve what waits, in the order in which it came."""
         try:
-            await self._serve(message, typ)
             while self._waiting:
                 message, typ = self._waiting.popleft()
                 self._waiting_bytes -= len(message)
