@@ -38,8 +38,8 @@ from hanbit.merchant.order_book import OrderBook
 from hanbit.merchant.states import Event, State
 from hanbit.protocols import signed
 from hanbit.protocols.line import RefusedByGateway
-from hanbit.protocols.redirect.merchant import OUTCOMES, Merchant, hash_lines, plain_order_hash
-from hanbit.protocols.redirect.messages import Closed, Confirmation, Notice, Settled, Status
+from hanbit.protocols.redirect.merchant import OUTCOMES, Merchant, hash_lines
+from hanbit.protocols.redirect.messages import Closed, Confirmation, Notice, Settled, Status, plain_order_hash
 
 PAY_BY_S: Final = 30 * 60
 """protocol.md, Deadlines: an order can be begun to be paid for 30 minutes."""

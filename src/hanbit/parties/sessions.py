@@ -9,7 +9,7 @@ from hanbit.kernel import ids
 
 TOKEN_BYTES = 32
 TOKEN_MAX = 64
-TOUCH_EVERY_S = 60
+TOUCH_EVERY_S = 30
 """`seen_at` is written at most so often: a request is not worth a commit each."""
 
 
@@ -38,7 +38,7 @@ def find(reader: Reader, token: str | None, *, at: int, idle_s: int) -> WebSessi
     if not token or len(token) > TOKEN_MAX or not token.isascii():
         return None
     row = reader.one("SELECT * FROM sessions WHERE token_hash = ?", ids.digest(token.encode("ascii")))
-    if row is None or row["ended_at"] is not None or at > row["seen_at"] + idle_s + TOUCH_EVERY_S:
+    if row is None or row["ended_at"] is not None or at > row["seen_at"] + idle_s:
         return None
     return WebSession(**{name: row[name] for name in WebSession.__slots__})
 

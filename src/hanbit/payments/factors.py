@@ -76,6 +76,16 @@ async def guarded(gateway: Gateway, factor: str, check_it: Callable[[], Awaitabl
     raise Unavailable("too many tries at once")
 
 
+async def guarded_nobody(gateway: Gateway, name: str, password: str) -> None:
+    """What `guarded` does, for a name that belongs to nobody: the same waits, the same hash, the same commits, and nothing written.
+
+    Whoever measures must not learn which names exist; whoever guesses names must not fill the book.
+    """
+    gateway.unknown_names.count(name, gateway.clock.now())
+    await gateway.book.commit(Change())
+    await gateway.passwords.verify_nobody(password)
+
+
 def _named_account(gateway: Gateway, instruction: Instruction) -> Account | None:
     if instruction.number is not None:
         return accounts.by_number(gateway.reader, gateway.keyring.pepper, instruction.number)
@@ -84,8 +94,7 @@ def _named_account(gateway: Gateway, instruction: Instruction) -> Account | None
 
 async def _check_password(gateway: Gateway, customer: Customer, account: Account | None, value: str) -> Approval:
     if account is None:
-        gateway.unknown_names.count(f"account:{customer.id}", gateway.clock.now())
-        await gateway.passwords.verify_nobody(value)
+        await guarded_nobody(gateway, f"account:{customer.id}", value)
         raise Declined("wrong_factor")
     stored = account.password
     if not await guarded(gateway, f"account:{account.id}", lambda: gateway.passwords.verify(stored, value)):

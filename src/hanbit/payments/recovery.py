@@ -11,7 +11,7 @@ from hanbit.payments import payment as payments
 from hanbit.payments.close import close
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.payment import Payment
-from hanbit.payments.redirect_flow import ask_again, stored_notice
+from hanbit.payments.redirect_flow import ask_again, note_refused, stored_notice
 from hanbit.payments.states import Event, State
 from hanbit.payments.void import void_expired
 
@@ -70,8 +70,7 @@ async def _move_on(gateway: Gateway, payment: Payment) -> None:
     except Unavailable:
         gateway.observe("answer", "unavailable")
     except ProtocolViolation as error:
-        gateway.observe("answer", "refused")
-        log.warning("merchant_answer_refused", extra={"merchant": payment.merchant, "reason": str(error)})
+        await note_refused(gateway, payment.merchant, error, tid=payment.tid)
 
 
 async def _schedule(gateway: Gateway, payment: Payment, at: int) -> Payment:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from hanbit.db.change import Stale
+from hanbit.db.change import Change, Stale
 from hanbit.evidence import store as evidence
 from hanbit.kernel.errors import Declined, NotSignedIn, ProtocolViolation, Unavailable, WrongState
 from hanbit.parties import customers, sessions
@@ -16,6 +16,7 @@ from hanbit.payments.close import close
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.open_order import Opening, first_step, open_key
 from hanbit.payments.payment import Payment
+from hanbit.payments.sign_in import act
 from hanbit.payments.states import Event, State
 from hanbit.payments.void import void_expired, void_refused
 from hanbit.protocols import sealed
@@ -69,9 +70,11 @@ async def pay(gateway: Gateway, opening: Opening, who: SignedIn, *, unverified_k
         unverified_answer = await gateway.line.ask(payment.merchant, notice.compact)
         # R10, R11, R12
         return await take_answer(gateway, payment.merchant, unverified_answer, payment=payment, notice=notice)
-    except (Unavailable, ProtocolViolation) as error:
-        gateway.observe("answer", error.code if isinstance(error, Unavailable) else "refused")
-        return payments.find(gateway.reader, payment.merchant, payment.tid) or payment
+    except Unavailable as error:
+        gateway.observe("answer", error.code)
+    except ProtocolViolation as error:
+        await note_refused(gateway, payment.merchant, error, tid=payment.tid)
+    return payments.find(gateway.reader, payment.merchant, payment.tid) or payment
 
 
 async def take_answer(
@@ -135,6 +138,13 @@ async def cancel(gateway: Gateway, opening: Opening, *, unverified_key: str) -> 
         await outbox.tell(gateway, closed.merchant, outcome)
         return closed
     raise Unavailable("this payment is being changed at this moment")
+
+
+async def note_refused(gateway: Gateway, merchant_id: str, error: ProtocolViolation, *, tid: str) -> None:
+    """A message of a known party was refused: a row with the broken rule, and a counter; the payment stays as it was."""
+    gateway.observe("answer", "refused")
+    row = act(gateway.clock.now(), gateway.settings.merchant_urn(merchant_id), "answer to a notice", error.rule, merchant_id, tid)
+    await gateway.book.commit(Change(appends=(row,)))
 
 
 def stored_notice(gateway: Gateway, payment: Payment) -> SignedMessage[Notice]:

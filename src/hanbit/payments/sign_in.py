@@ -75,8 +75,8 @@ async def _by_password(gateway: Gateway, plain: dict[str, Any]) -> Customer:
     customer = customers.by_login(gateway.reader, login)
     at = gateway.clock.now()
     if customer is None:
-        gateway.unknown_names.count(f"login:{login}", at)
-        await gateway.passwords.verify_nobody(password)
+        await factors.guarded_nobody(gateway, f"login:{login}", password)
+        await gateway.book.commit(Change())  # in the place of the audit row of a known name
         gateway.observe("login", "failed")
         raise LoginFailed
     stored = customer.password

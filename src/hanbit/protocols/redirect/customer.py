@@ -43,7 +43,7 @@ from hanbit.kernel.errors import BadInput, ProtocolViolation
 from hanbit.kernel.money import Money
 from hanbit.protocols import sealed, signed
 from hanbit.protocols.fields import VERSION
-from hanbit.protocols.redirect.messages import Consent, Keys, Order, Receipt
+from hanbit.protocols.redirect.messages import Consent, Keys, Order, Receipt, plain_order_hash
 from hanbit.protocols.sealed import Auth, Core, SessionKey
 from hanbit.protocols.signed import RegisteredKey, SignedMessage, Signer
 
@@ -77,8 +77,7 @@ class Redirect:
     @property
     def plain_hash(self) -> str:
         """The order hash of the plain form: of the four fields as the browser sent them."""
-        fields = ("hanbit1 plain", self.merchant_id, self.tid, self.money.text, self.money.currency)
-        return ids.digest("\0".join(fields).encode("ascii"))
+        return plain_order_hash(self.merchant_id, self.tid, self.money.text, self.money.currency)
 
 
 class Pin:

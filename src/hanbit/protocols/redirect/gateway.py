@@ -23,6 +23,7 @@ from hanbit.protocols.redirect.messages import (
     Settled,
     Status,
     Voided,
+    plain_order_hash,
 )
 from hanbit.protocols.sealed import Instruction
 from hanbit.protocols.signed import SignedMessage, Signer, Trust, decode_chain, encode_der, head, peek_typ, sign, verify
@@ -97,8 +98,7 @@ def signed_offer(order: SignedMessage[Order], *, merchant: str, merchant_urn: st
 
 def plain_offer(clear: Clear, *, merchant_urn: str, return_url: str) -> Offer:
     """R3 in the document's own form: nothing is signed, the chain begins at the hash of what was received."""
-    parts = ("hanbit1 plain", clear.merchant, clear.tid, clear.money.text, clear.money.currency)
-    order_hash = ids.digest("\0".join(parts).encode("ascii"))
+    order_hash = plain_order_hash(clear.merchant, clear.tid, clear.money.text, clear.money.currency)
     return Offer(clear.merchant, merchant_urn, clear.tid, clear.money, order_hash, None, "", return_url, None)
 
 

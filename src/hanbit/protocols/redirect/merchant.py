@@ -121,11 +121,6 @@ def hash_lines(salt: bytes, lines: bytes) -> str:
     return ids.digest(b"hanbit1 OI-lines\0" + salt + lines)
 
 
-def plain_order_hash(merchant: str, tid: str, amount: str, currency: str) -> str:
-    """The order hash where the redirect carries no signed order: over MID, TID, AMOUNT and CUR exactly as received."""
-    return ids.digest(f"hanbit1 plain\0{merchant}\0{tid}\0{amount}\0{currency}".encode())
-
-
 @dataclass(frozen=True, slots=True)
 class Merchant:
     """A shop's identity for this protocol: its signing key, its one gateway, and whom it trusts."""

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import msgspec
 
+from hanbit.kernel import ids
 from hanbit.protocols.fields import Amount, Code, Currency, Digest, Instant, Message, Text, Tid, Token
 
 
@@ -185,3 +186,8 @@ class Status(Message, frozen=True, kw_only=True):
 MESSAGES: tuple[type[Message], ...] = (
     Order, Keys, Consent, Notice, Confirmation, Refusal, Settled, Voided, Closed, Receipt, Inquiry, Status,
 )  # fmt: skip
+
+
+def plain_order_hash(merchant: str, tid: str, amount: str, currency: str) -> str:
+    """The order hash of a redirect in the document's own form: nothing is signed, the chain begins at what was received in clear."""
+    return ids.digest("\0".join(("hanbit1 plain", merchant, tid, amount, currency)).encode("ascii"))

@@ -92,7 +92,7 @@ function clearSecrets() {
 function compareWithPage({ amount, payee }) {
   for (const element of document.querySelectorAll("[data-shown]")) {
     const text = element.textContent.trim();
-    if (element.dataset.shown === "amount") must(text.replace(/[^0-9]/g, "") === amount, "shown_amount");
+    if (element.dataset.shown === "amount") must(text.replace(/[^0-9]/g, "").replace(/^0+/, "") === amount, "shown_amount");
     else must(text === payee, "shown_payee");
   }
 }
