@@ -58,10 +58,8 @@ def hold(folder: Path) -> Iterator[None]:
 
 async def create(folder: Path, settings: Settings, clock: Clock, *, root_key: Path | None, root_passphrase: bytes | None) -> None:
     """Make a data folder: keys, settings, empty book with the operator's accounts. Conflict if there is something already."""
-    if folder.exists() and any(folder.iterdir()):
-        raise Conflict(f"{folder} is not empty")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     at = clock.now()
+    _make_empty(folder)
     keys = keyring.create(
         folder / KEYS_FOLDER,
         settings,
@@ -78,6 +76,12 @@ async def create(folder: Path, settings: Settings, clock: Clock, *, root_key: Pa
             await operations.open_operator_accounts(gateway)
         finally:
             await close_gateway(gateway)
+
+
+def _make_empty(folder: Path) -> None:
+    if folder.exists() and any(folder.iterdir()):
+        raise Conflict(f"{folder} is not empty")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def open_gateway(

@@ -1,4 +1,4 @@
-"""What the server counts for Prometheus: outcomes by reason, latency, the book's queue and batches, the line. No id, tid or amount is a label."""
+"""What the server counts for Prometheus: outcomes by reason, latency, the book, the line; no id, tid or amount is a label."""
 
 from collections.abc import Callable
 

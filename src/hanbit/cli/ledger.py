@@ -39,7 +39,7 @@ def check(ctx: click.Context, data: Path, as_json: bool) -> None:
         result = {"balanced": report.balanced, "entries": report.entries, "accounts": report.accounts, "broken": report.broken}
         click.echo(json.dumps(result))
     else:
-        for promise, _ in CHECKS:
+        for promise in CHECKS:
             found = report.broken.get(promise)
             click.echo(f"{'BROKEN' if found else 'ok    '}  {promise.replace('_', ' ')}{f': {found}' if found else ''}")
         click.echo(

@@ -29,6 +29,8 @@ class Book:
         self._waiting: deque[tuple[Change, asyncio.Future[None]]] = deque()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="book")
         self._running = False
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._closed = False
         self._store = self._thread.submit(open_store).result()
 
@@ -51,6 +53,7 @@ class Book:
 
     def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
         self._running = True
+        self._idle.clear()
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
         started = self._clock.monotonic()
 
@@ -62,6 +65,7 @@ class Book:
                 self._start_batch(loop)
             else:
                 self._running = False
+                self._idle.set()
 
         def write() -> None:
             answers: list[HanbitError | None] | BaseException
@@ -89,8 +93,7 @@ class Book:
     async def close(self) -> None:
         """Finish what waits, then close the file."""
         self._closed = True
-        while self._running:
-            await asyncio.sleep(0.01)
+        await self._idle.wait()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
         self._thread.shutdown()
 

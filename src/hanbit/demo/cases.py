@@ -148,5 +148,3 @@ async def _pay(world: World, case: str, tid: str, location: str, *, customer: st
         await who.wallet.login(opened, who.login, who.password)
     outcome = await who.wallet.pay(opened, Device(who.enrolment.device), account=who.accounts[kind])
     return Result(case, tid, outcome.state, outcome.reason)
-
-

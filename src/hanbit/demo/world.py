@@ -193,9 +193,7 @@ async def _open_customer(
 
 async def _open_accounts(world: World) -> None:
     for login, kind, number, password, credit_limit, balance in ACCOUNTS:
-        opened = await world.command(
-            "create_account", login=login, kind=kind, number=number, password=password, credit_limit=credit_limit
-        )
+        opened = await world.command("create_account", login=login, kind=kind, number=number, password=password, credit_limit=credit_limit)
         world.customers[login].accounts[kind] = opened["account"]
         if balance != "0":
             await world.command("fund", account=opened["account"], amount=balance)

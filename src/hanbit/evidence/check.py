@@ -59,7 +59,7 @@ class Report:
 
 
 def check(stored: Iterable[Stored], trust: Trust, plain_order_hash: Callable[[str, str], str | None]) -> Report:
-    """Check messages in the order in which they were stored; `plain_order_hash` gives the first link of a payment without a signed order."""
+    """Check messages in the order in which they were stored; `plain_order_hash` gives the first link where no order is signed."""
     report = Report()
     chains: dict[tuple[str, str], list[SignedMessage[Message]]] = {}
     for item in stored:

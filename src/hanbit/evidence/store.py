@@ -6,7 +6,10 @@ from hanbit.db.reading import Reader
 from hanbit.evidence.check import Stored
 from hanbit.evidence.record import rebuild
 
-_SELECT = "SELECT m.leaf, m.hash, m.typ, m.merchant, m.tid, m.at, h.segment, m.payload, m.signature FROM messages m JOIN headers h ON h.id = m.header "
+_SELECT = (
+    "SELECT m.leaf, m.hash, m.typ, m.merchant, m.tid, m.at, h.segment, m.payload, m.signature "
+    "FROM messages m JOIN headers h ON h.id = m.header "
+)
 
 
 def compact(reader: Reader, message_hash: str) -> str | None:

@@ -5,83 +5,150 @@ from typing import Any
 
 from hanbit.db.sqlite_file import Connection
 
-CHECKS: tuple[tuple[str, str], ...] = (
-    (
-        "debits_equal_credits",
-        "SELECT currency, sum(debits_posted) - sum(credits_posted), sum(debits_pending) - sum(credits_pending) FROM ledger_accounts "
-        "GROUP BY currency HAVING sum(debits_posted) <> sum(credits_posted) OR sum(debits_pending) <> sum(credits_pending)",
-    ),
-    (
-        "entries_balance",
-        "SELECT e.number FROM entries e LEFT JOIN postings p ON p.entry = e.number GROUP BY e.number HAVING count(p.leg) < 2 "
-        "OR sum(CASE p.side WHEN 'D' THEN p.pending ELSE -p.pending END) <> 0 "
-        "OR sum(CASE p.side WHEN 'D' THEN p.posted ELSE -p.posted END) <> 0",
-    ),
-    (
-        "one_currency_an_entry",
-        "SELECT e.number FROM entries e JOIN postings p ON p.entry = e.number JOIN ledger_accounts a ON a.id = p.account "
-        "WHERE a.currency <> e.currency",
-    ),
-    ("legs_belong_to_entries", "SELECT p.entry FROM postings p LEFT JOIN entries e ON e.number = p.entry WHERE e.number IS NULL"),
-    ("legs_belong_to_accounts", "SELECT p.entry FROM postings p LEFT JOIN ledger_accounts a ON a.id = p.account WHERE a.id IS NULL"),
-    (
-        "balances_are_the_fold_of_the_entries",
-        "SELECT a.id FROM ledger_accounts a LEFT JOIN (SELECT account, "
-        "sum(CASE side WHEN 'D' THEN pending ELSE 0 END) dp, sum(CASE side WHEN 'C' THEN pending ELSE 0 END) cp, "
-        "sum(CASE side WHEN 'D' THEN posted ELSE 0 END) dt, sum(CASE side WHEN 'C' THEN posted ELSE 0 END) ct "
-        "FROM postings GROUP BY account) f ON f.account = a.id WHERE a.debits_pending <> coalesce(f.dp, 0) "
-        "OR a.credits_pending <> coalesce(f.cp, 0) OR a.debits_posted <> coalesce(f.dt, 0) OR a.credits_posted <> coalesce(f.ct, 0)",
-    ),
-    (
-        "no_limited_account_below_zero",
-        "SELECT id FROM ledger_accounts WHERE limited = 1 AND credits_posted + credit_limit < debits_posted + debits_pending",
-    ),
-    (
-        "limited_kinds_are_limited",
-        "SELECT id FROM ledger_accounts WHERE limited <> (CASE WHEN kind LIKE 'operator%' THEN 0 ELSE 1 END)",
-    ),
-    (
-        "a_hold_ends_once_within_its_amount",
-        "SELECT x.number FROM entries x LEFT JOIN entries h ON h.number = x.ends WHERE x.ends IS NOT NULL "
-        "AND (h.kind IS NULL OR h.kind <> 'hold' OR x.amount > h.amount OR x.payment <> h.payment)",
-    ),
-    (
-        "what_is_held_is_of_open_holds",
-        "SELECT 1 FROM (SELECT coalesce(sum(h.amount), 0) held FROM entries h WHERE h.kind = 'hold' "
-        "AND NOT EXISTS (SELECT 1 FROM entries x WHERE x.ends = h.number)) "
-        "WHERE held <> (SELECT coalesce(sum(debits_pending), 0) FROM ledger_accounts)",
-    ),
-    (
-        "payments_and_entries_agree",
-        "SELECT p.id FROM payments p WHERE "
-        "(p.state = 'captured') <> EXISTS (SELECT 1 FROM entries e WHERE e.payment = p.id AND e.kind = 'capture') "
-        "OR (p.state IN ('refused', 'voided')) <> EXISTS (SELECT 1 FROM entries e WHERE e.payment = p.id AND e.kind = 'void') "
-        "OR (p.state = 'authorized') <> EXISTS (SELECT 1 FROM entries e WHERE e.payment = p.id AND e.kind = 'hold' "
-        "AND NOT EXISTS (SELECT 1 FROM entries x WHERE x.ends = e.number))",
-    ),
-    (
-        "captured_is_what_moved",
-        "SELECT p.id FROM payments p WHERE p.captured <> "
-        "(SELECT coalesce(sum(e.amount), 0) FROM entries e WHERE e.payment = p.id AND e.kind = 'capture')",
-    ),
-    ("refunds_within_captured", "SELECT id FROM payments WHERE refunded > captured OR captured > amount"),
-    (
-        "no_money_moves_without_a_stored_confirmation",
-        "SELECT p.id FROM payments p WHERE p.captured > 0 AND NOT EXISTS "
-        "(SELECT 1 FROM messages m WHERE m.hash = p.answer_hash AND m.typ = 'hanbit-confirmation' AND m.merchant = p.merchant AND m.tid = p.tid)",
-    ),
-    (
-        "every_outcome_is_stored_and_told",
-        "SELECT p.id FROM payments p WHERE p.state IN ('captured', 'refused', 'voided', 'closed') AND NOT EXISTS "
-        "(SELECT 1 FROM messages m JOIN outbox o ON o.hash = m.hash WHERE m.hash = p.outcome_hash AND m.merchant = p.merchant AND m.tid = p.tid)",
-    ),
-    (
-        "numbers_have_no_gap",
-        "SELECT 1 FROM book b WHERE b.next_entry - 1 <> (SELECT count(*) FROM entries) OR b.next_leaf <> (SELECT count(*) FROM messages) "
-        "OR b.next_entry - 1 <> (SELECT coalesce(max(number), 0) FROM entries)",
-    ),
-)
-"""(promise, query that finds what breaks it): every query must find nothing."""
+CHECKS: dict[str, str] = {
+    "debits_equal_credits": """
+        SELECT currency, sum(debits_posted) - sum(credits_posted), sum(debits_pending) - sum(credits_pending)
+        FROM ledger_accounts
+        GROUP BY currency
+        HAVING sum(debits_posted) <> sum(credits_posted)
+        OR sum(debits_pending) <> sum(credits_pending)
+    """,
+    "entries_balance": """
+        SELECT e.number
+        FROM entries e
+        LEFT JOIN postings p ON p.entry = e.number
+        GROUP BY e.number
+        HAVING count(p.leg) < 2
+        OR sum(CASE p.side WHEN 'D' THEN p.pending ELSE -p.pending END) <> 0
+        OR sum(CASE p.side WHEN 'D' THEN p.posted ELSE -p.posted END) <> 0
+    """,
+    "one_currency_an_entry": """
+        SELECT e.number
+        FROM entries e JOIN postings p ON p.entry = e.number JOIN ledger_accounts a ON a.id = p.account
+        WHERE a.currency <> e.currency
+    """,
+    "legs_belong_to_entries": """
+        SELECT p.entry
+        FROM postings p
+        LEFT JOIN entries e ON e.number = p.entry
+        WHERE e.number IS NULL
+    """,
+    "legs_belong_to_accounts": """
+        SELECT p.entry
+        FROM postings p
+        LEFT JOIN ledger_accounts a ON a.id = p.account
+        WHERE a.id IS NULL
+    """,
+    "balances_are_the_fold_of_the_entries": """
+        SELECT a.id
+        FROM ledger_accounts a
+        LEFT JOIN (SELECT account, sum(CASE side WHEN 'D' THEN pending ELSE 0 END) dp, sum(CASE side WHEN 'C' THEN pending ELSE
+        0 END) cp, sum(CASE side WHEN 'D' THEN posted ELSE 0 END) dt, sum(CASE side WHEN 'C' THEN posted ELSE 0 END) ct
+        FROM postings
+        GROUP BY account) f ON f.account = a.id
+        WHERE a.debits_pending <> coalesce(f.dp, 0)
+        OR a.credits_pending <> coalesce(f.cp, 0)
+        OR a.debits_posted <> coalesce(f.dt, 0)
+        OR a.credits_posted <> coalesce(f.ct, 0)
+    """,
+    "no_limited_account_below_zero": """
+        SELECT id
+        FROM ledger_accounts
+        WHERE limited = 1
+        AND credits_posted + credit_limit < debits_posted + debits_pending
+    """,
+    "limited_kinds_are_limited": """
+        SELECT id
+        FROM ledger_accounts
+        WHERE limited <> (CASE WHEN kind LIKE 'operator%' THEN 0 ELSE 1 END)
+    """,
+    "a_hold_ends_once_within_its_amount": """
+        SELECT x.number
+        FROM entries x
+        LEFT JOIN entries h ON h.number = x.ends
+        WHERE x.ends IS NOT NULL
+        AND (h.kind IS NULL
+        OR h.kind <> 'hold'
+        OR x.amount > h.amount
+        OR x.payment <> h.payment)
+    """,
+    "what_is_held_is_of_open_holds": """
+        SELECT 1
+        FROM (SELECT coalesce(sum(h.amount), 0) held
+        FROM entries h
+        WHERE h.kind = 'hold'
+        AND NOT EXISTS (SELECT 1
+        FROM entries x
+        WHERE x.ends = h.number))
+        WHERE held <> (SELECT coalesce(sum(debits_pending), 0)
+        FROM ledger_accounts)
+    """,
+    "payments_and_entries_agree": """
+        SELECT p.id
+        FROM payments p
+        WHERE (p.state = 'captured') <> EXISTS (SELECT 1
+        FROM entries e
+        WHERE e.payment = p.id
+        AND e.kind = 'capture')
+        OR (p.state IN ('refused', 'voided')) <> EXISTS (SELECT 1
+        FROM entries e
+        WHERE e.payment = p.id
+        AND e.kind = 'void')
+        OR (p.state = 'authorized') <> EXISTS (SELECT 1
+        FROM entries e
+        WHERE e.payment = p.id
+        AND e.kind = 'hold'
+        AND NOT EXISTS (SELECT 1
+        FROM entries x
+        WHERE x.ends = e.number))
+    """,
+    "captured_is_what_moved": """
+        SELECT p.id
+        FROM payments p
+        WHERE p.captured <> (SELECT coalesce(sum(e.amount), 0)
+        FROM entries e
+        WHERE e.payment = p.id
+        AND e.kind = 'capture')
+    """,
+    "refunds_within_captured": """
+        SELECT id
+        FROM payments
+        WHERE refunded > captured
+        OR captured > amount
+    """,
+    "no_money_moves_without_a_stored_confirmation": """
+        SELECT p.id
+        FROM payments p
+        WHERE p.captured > 0
+        AND NOT EXISTS (SELECT 1
+        FROM messages m
+        WHERE m.hash = p.answer_hash
+        AND m.typ = 'hanbit-confirmation'
+        AND m.merchant = p.merchant
+        AND m.tid = p.tid)
+    """,
+    "every_outcome_is_stored_and_told": """
+        SELECT p.id
+        FROM payments p
+        WHERE p.state IN ('captured', 'refused', 'voided', 'closed')
+        AND NOT EXISTS (SELECT 1
+        FROM messages m JOIN outbox o ON o.hash = m.hash
+        WHERE m.hash = p.outcome_hash
+        AND m.merchant = p.merchant
+        AND m.tid = p.tid)
+    """,
+    "numbers_have_no_gap": """
+        SELECT 1
+        FROM book b
+        WHERE b.next_entry - 1 <> (SELECT count(*)
+        FROM entries)
+        OR b.next_leaf <> (SELECT count(*)
+        FROM messages)
+        OR b.next_entry - 1 <> (SELECT coalesce(max(number), 0)
+        FROM entries)
+    """,
+}
+"""Promise → query that finds what breaks it: every query must find nothing."""
 SHOWN_MAX = 10
 
 
@@ -104,7 +171,7 @@ def check(connection: Connection) -> Report:
     connection.execute("BEGIN")
     try:
         broken: dict[str, list[Any]] = {}
-        for promise, query in CHECKS:
+        for promise, query in CHECKS.items():
             found = [list(row) for row in connection.execute(f"{query} LIMIT {SHOWN_MAX}")]
             if found:
                 broken[promise] = found

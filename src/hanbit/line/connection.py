@@ -11,9 +11,9 @@ wait for one another's answers for ever, so what is beyond the limits is answere
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from picows.picows import WSCloseHandshake
@@ -387,6 +387,32 @@ def quiet_logger() -> logging.Logger:
     logger = logging.getLogger("hanbit.line.socket")
     logger.setLevel(logging.CRITICAL)
     return logger
+
+
+class HangUps:
+    """A loop's exception handler that says nothing of peers who hang up in the middle of a TLS handshake.
+
+    The TLS library under picows reports each of them to the loop as an error (the exception's class stands where the exception belongs,
+    so that even asyncio's own report fails): every scan of the port would write a traceback. All else goes to the handler that was there.
+    """
+
+    def __init__(self, before: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None) -> None:
+        self._before = before
+
+    @classmethod
+    def ignore(cls, loop: asyncio.AbstractEventLoop) -> None:
+        """Put it in front of the loop's handler, once."""
+        before = loop.get_exception_handler()
+        if not isinstance(before, cls):
+            loop.set_exception_handler(cls(before))
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if context.get("exception") is ConnectionResetError:
+            return
+        if self._before is None:
+            loop.default_exception_handler(context)
+        else:
+            self._before(loop, context)
 
 
 def _give_up(slot: "asyncio.Future[str]") -> None:

@@ -14,7 +14,7 @@ from picows import WSCloseCode, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeRe
 from hanbit.crypto import tls
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
-from hanbit.line.connection import PATH, Connection, Limits, quiet_logger
+from hanbit.line.connection import PATH, Connection, HangUps, Limits, quiet_logger
 from hanbit.protocols.line import HelloFromGateway, HelloFromMerchant, RefusedByGateway, make_hello, read_hello
 from hanbit.protocols.signed import Signer, Trust, head, sign
 
@@ -95,6 +95,8 @@ class Line:
         self._on_request = on_request
         self._on_connected = on_connected
         self._checkpoint = checkpoint or _no_checkpoint
+        loop = asyncio.get_running_loop()
+        HangUps.ignore(loop)
         self._server = await ws_create_server(
             self._accept,
             host,
@@ -107,7 +109,7 @@ class Line:
             enable_auto_pong=False,
             logger_name=quiet_logger(),
         )
-        self._ticker = asyncio.get_running_loop().call_later(self._limits.ping_s, self._tick)
+        self._ticker = loop.call_later(self._limits.ping_s, self._tick)
 
     @property
     def port(self) -> int:

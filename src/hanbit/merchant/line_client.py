@@ -11,7 +11,7 @@ from picows import WSCloseCode, WSError, ws_connect
 from hanbit.crypto import tls
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import ProtocolViolation, Unavailable
-from hanbit.line.connection import PATH, Connection, Limits, quiet_logger
+from hanbit.line.connection import PATH, Connection, HangUps, Limits, quiet_logger
 from hanbit.protocols.line import HelloFromGateway, HelloFromMerchant, RefusedByMerchant, make_hello, read_hello
 from hanbit.protocols.signed import Signer, Trust, head, sign
 
@@ -69,7 +69,9 @@ class LineClient:
     async def start(self) -> None:
         """Begin to dial; `connected` tells when the line is up."""
         if self._dialler is None:
-            self._dialler = asyncio.get_running_loop().create_task(self._keep_connected())
+            loop = asyncio.get_running_loop()
+            HangUps.ignore(loop)
+            self._dialler = loop.create_task(self._keep_connected())
 
     async def stop(self) -> None:
         """Hang up, let handlers at work end, dial no more."""

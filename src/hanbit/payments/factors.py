@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -68,10 +69,8 @@ async def guarded(gateway: Gateway, factor: str, check_it: Callable[[], Awaitabl
             continue  # another try came between: count again from its result
         if not await check_it():
             return False
-        try:
+        with suppress(Stale):  # a later try has counted itself; it will clear what it counted
             await gateway.book.commit(Change(puts=(throttle.cleared(tries),)))
-        except Stale:
-            pass  # a later try has counted itself; it will clear what it counted
         return True
     raise Unavailable("too many tries at once")
 

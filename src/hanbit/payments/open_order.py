@@ -105,26 +105,33 @@ def _offer(gateway: Gateway, clear: Clear, order: str, at: int) -> tuple[Merchan
     merchant = _merchant(gateway, clear.merchant)
     if merchant.currency != clear.money.currency:
         raise NotFound("no such shop")
-    urn = gateway.settings.merchant_urn(merchant.id)
     try:
-        if merchant.orders == "signed":
-            signed = gateway.openings.get(order, Order)
-            if signed is None:
-                signed = role.verify_order(order, trust=gateway.registry, gateway=gateway.urn, at=at)
-                gateway.openings.keep(signed)
-            else:
-                check_usable(gateway.registry.key(signed.kid, (), at), at)
-            offer = role.signed_offer(signed, merchant=merchant.id, merchant_urn=urn, at=at)
-            role.compare(clear, offer)
-            if not merchant.allows_return(offer.return_url):
-                raise ProtocolViolation("return_url", "not a registered return address")
-        elif order:
-            raise ProtocolViolation("order", "this shop is registered for plain orders")
-        else:
-            offer = role.plain_offer(clear, merchant_urn=urn, return_url=merchant.return_url)
+        offer = (
+            _signed_offer(gateway, merchant, order, at) if merchant.orders == "signed" else _plain_offer(gateway, merchant, clear, order)
+        )
+        role.compare(clear, offer)
     except ProtocolViolation as error:
         raise NotOpened(merchant, error.rule, error.detail) from error
     return merchant, offer
+
+
+def _signed_offer(gateway: Gateway, merchant: Merchant, order: str, at: int) -> Offer:
+    signed = gateway.openings.get(order, Order)
+    if signed is None:
+        signed = role.verify_order(order, trust=gateway.registry, gateway=gateway.urn, at=at)
+        gateway.openings.keep(signed)
+    else:
+        check_usable(gateway.registry.key(signed.kid, (), at), at)
+    offer = role.signed_offer(signed, merchant=merchant.id, merchant_urn=gateway.settings.merchant_urn(merchant.id), at=at)
+    if not merchant.allows_return(offer.return_url):
+        raise ProtocolViolation("return_url", "not a registered return address")
+    return offer
+
+
+def _plain_offer(gateway: Gateway, merchant: Merchant, clear: Clear, order: str) -> Offer:
+    if order:
+        raise ProtocolViolation("order", "this shop is registered for plain orders")
+    return role.plain_offer(clear, merchant_urn=gateway.settings.merchant_urn(merchant.id), return_url=merchant.return_url)
 
 
 def _merchant(gateway: Gateway, merchant_id: str) -> Merchant:

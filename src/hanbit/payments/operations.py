@@ -1,4 +1,4 @@
-"""What the operator's staff does: open customers, accounts and merchants, fund, suspend, enrol, revoke. Each act is one Change with its audit row.
+"""What the operator's staff does: open customers, accounts and merchants, fund, suspend, enrol, revoke; each act one Change with its audit.
 
 `COMMANDS` is the list by which `hanbit` commands reach a running server; every argument is text or a whole number.
 """
@@ -91,7 +91,7 @@ async def fund(gateway: Gateway, *, account: str, amount: str, id: str = "") -> 
 async def create_merchant(
     gateway: Gateway,
     *,
-    id: str,
+    id: str,  # noqa: A002 - the registry's own name
     name: str,
     telephone: str,
     return_url: str,
@@ -129,7 +129,7 @@ async def enrol_code(gateway: Gateway, *, login: str = "", merchant: str = "") -
     return {"code": code, "for": urn}
 
 
-async def set_state(gateway: Gateway, *, what: str, id: str, state: str, reason: str = "") -> Result:  # noqa: A002
+async def set_state(gateway: Gateway, *, what: str, id: str, state: str, reason: str = "") -> Result:  # noqa: A002 - the registry's own name
     """Suspend a customer, account or merchant, or make it active again; takes effect with the next decision under the book lock."""
     if what not in SUSPENDABLE or state not in ("active", "suspended"):
         raise BadInput("what: customer, account or merchant; state: active or suspended")

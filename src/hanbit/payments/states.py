@@ -1,6 +1,6 @@
-"""THE TABLE: (state, event) → state, journal rule, evidence. A payment changes only by a row of this page; diagrams and pages are drawn from it.
+"""THE TABLE: (state, event) → state, journal rule, evidence; a payment changes only by a row of this page.
 
-A missing row is the error: `step` refuses it and nothing changes.
+Diagrams and pages are drawn from it. A missing row is the error: `step` refuses it and nothing changes.
 """
 
 from dataclasses import dataclass

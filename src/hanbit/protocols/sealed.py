@@ -143,9 +143,8 @@ def open_pay(unverified: str, session: SessionKey) -> Instruction:
         raise ProtocolViolation("sealed")
     if (payload.number is None) != (not core.account.startswith("typed:")):
         raise ProtocolViolation("sealed")
-    if payload.number is not None:
-        if payload.number_salt is None or core.account != typed_account(payload.number, _secret(payload.number_salt)):
-            raise ProtocolViolation("sealed")
+    if payload.number is not None and core.account != typed_account(payload.number, _secret(payload.number_salt or "")):
+        raise ProtocolViolation("sealed")
     return Instruction(
         core=core,
         core_text=payload.core,

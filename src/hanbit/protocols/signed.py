@@ -146,7 +146,8 @@ def sign(claims: T, signer: Signer) -> SignedMessage[T]:
     """Sign the claims once; the returned bytes are stored before they are sent."""
     if signer.purpose != claims.PURPOSE or signer.urn != claims.iss:
         raise AssertionError(f"{signer.urn} ({signer.purpose}) cannot sign {claims.TYP} of {claims.iss}")
-    signed = f"{_header_segment(signer.kid, claims.TYP, () if claims.BARE else signer.chain)}.{ids.encode_base64url(msgspec.json.encode(claims))}"
+    header = _header_segment(signer.kid, claims.TYP, () if claims.BARE else signer.chain)
+    signed = f"{header}.{ids.encode_base64url(msgspec.json.encode(claims))}"
     signature = signatures.sign(signer.key, signed.encode("ascii"))
     compact = f"{signed}.{ids.encode_base64url(signature)}"
     return SignedMessage(compact=compact, hash=ids.digest(compact.encode("ascii")), kid=signer.kid, claims=claims)

@@ -56,6 +56,10 @@ class Assets:
         assert name in self._files, name
         return f"/static/{self.version}/{name}"
 
+    def read(self, name: str) -> Asset:
+        """The file itself."""
+        return self._files[name]
+
     async def serve(self, request: Request) -> Response:
         """`GET /static/{version}/{name:path}`; a page of an older version gets the present file, but is told not to keep it."""
         asset = self._files.get(request.path_params["name"])

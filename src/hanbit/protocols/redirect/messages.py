@@ -190,4 +190,4 @@ MESSAGES: tuple[type[Message], ...] = (
 
 def plain_order_hash(merchant: str, tid: str, amount: str, currency: str) -> str:
     """The order hash of a redirect in the document's own form: nothing is signed, the chain begins at what was received in clear."""
-    return ids.digest("\0".join(("hanbit1 plain", merchant, tid, amount, currency)).encode("ascii"))
+    return ids.digest(f"hanbit1 plain\0{merchant}\0{tid}\0{amount}\0{currency}".encode("ascii"))
