@@ -110,7 +110,7 @@ class Parties:
     def head(self, **changes: Any) -> dict[str, Any]:
         return {**signed.head(self.gateway, SHOP, self.clock.now()), **changes}
 
-    def notice(self, order: Order, **changes: Any) -> SignedMessage[Notice]:
+    def notice(self, order: Order, /, **changes: Any) -> SignedMessage[Notice]:
         """R8 for this order; any claim may be changed before it is signed."""
         claims = self.head(
             payment=ids.new_token(),
@@ -123,13 +123,13 @@ class Parties:
         claims |= changes
         return signed.sign(Notice(**{"prev": claims["order"], **claims}), self.gateway)
 
-    def settled(self, confirmation: Confirmation | Refusal, prev: str, **changes: Any) -> SignedMessage[Settled]:
-        return signed.sign(Settled(**{**self._continues(confirmation, prev), **changes}), self.gateway)
+    def settled(self, answered: Confirmation | Refusal | Notice, prev: str, /, **changes: Any) -> SignedMessage[Settled]:
+        return signed.sign(Settled(**{**self._continues(answered, prev), **changes}), self.gateway)
 
-    def voided(self, answered: Confirmation | Refusal | Notice, prev: str, **changes: Any) -> SignedMessage[Voided]:
+    def voided(self, answered: Confirmation | Refusal | Notice, prev: str, /, **changes: Any) -> SignedMessage[Voided]:
         return signed.sign(Voided(**{**self._continues(answered, prev), "reason": "refused", **changes}), self.gateway)
 
-    def closed(self, order: Order, **changes: Any) -> SignedMessage[Closed]:
+    def closed(self, order: Order, /, **changes: Any) -> SignedMessage[Closed]:
         claims = self.head(tid=order.tid, order=order.order_hash, prev=order.order_hash, outcome="expired")
         return signed.sign(Closed(**{**claims, **changes}), self.gateway)
 

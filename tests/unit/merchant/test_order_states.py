@@ -1,0 +1,48 @@
+"""The table of an order's life, every pair, against a copy written by hand."""
+
+import re
+
+import pytest
+
+from hanbit.kernel.errors import WrongState
+from hanbit.merchant.book_schema import SCHEMA
+from hanbit.merchant.states import FINAL, TRANSITIONS, Event, State, step
+
+LEGAL = {
+    ("placed", "notice_confirmed"): "confirmed",
+    ("placed", "notice_refused"): "refused",
+    ("placed", "withdrawn"): "withdrawn",
+    ("placed", "voided"): "voided",
+    ("placed", "closed"): "closed",
+    ("withdrawn", "notice_refused"): "withdrawn",
+    ("withdrawn", "voided"): "voided",
+    ("withdrawn", "closed"): "closed",
+    ("confirmed", "settled"): "settled",
+    ("confirmed", "voided"): "voided",
+    ("refused", "voided"): "voided",
+}
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("event", Event)
+def test_an_order_moves_only_as_the_table_says(state: State, event: Event) -> None:
+    following = LEGAL.get((state, event))
+    if following is None:
+        with pytest.raises(WrongState):
+            step(state, event)
+    else:
+        assert step(state, event) == following
+
+
+def test_goods_are_released_or_delivered_only_at_the_end() -> None:
+    assert {State.SETTLED, State.VOIDED, State.CLOSED} == FINAL
+
+
+def test_only_a_confirmed_order_can_be_settled() -> None:
+    assert [state for state, events in TRANSITIONS.items() if Event.SETTLED in events] == [State.CONFIRMED]
+
+
+def test_the_schema_names_the_same_states() -> None:
+    listed = re.search(r"CHECK \(state IN\s+\(([^)]*)\)", SCHEMA)
+    assert listed is not None
+    assert {name.strip(" '") for name in listed.group(1).split(",")} == set(State)
