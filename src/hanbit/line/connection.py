@@ -11,9 +11,9 @@ wait for one another's answers for ever, so what is beyond the limits is answere
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from picows.picows import WSCloseHandshake
@@ -21,6 +21,7 @@ from picows.picows import WSCloseHandshake
 from hanbit.kernel import fail_points
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, TooLarge, Unavailable
+from hanbit.line.quiet import hush
 from hanbit.protocols.line import FRAME_MAX, Matching, RefusedByGateway, frame_hash, read_frame
 
 PATH = "/line"
@@ -106,6 +107,8 @@ class Connection(WSListener):
         self.missed = 0
         self.is_open = False
         self.opened_at = 0.0
+        self.unserved = 0
+        """The peer's frames that wait to be served or are being served."""
         self.matching = Matching(limits.pending)
         self._owner = owner
         self._limits = limits
@@ -128,6 +131,11 @@ class Connection(WSListener):
         self._workers: set[asyncio.Task[None]] = set()
 
     # What the owner does with it
+
+    @staticmethod
+    def prepare() -> logging.Logger:
+        """To be called before listening or dialling; returns the logger for the socket library."""
+        return hush(asyncio.get_running_loop())
 
     def open(self) -> None:
         """The peer's hello was good: from now on frames go both ways."""
@@ -218,11 +226,6 @@ class Connection(WSListener):
         """Bytes that the socket has not taken yet."""
         return 0 if self._transport is None else int(self._transport.underlying_transport.get_write_buffer_size())
 
-    @property
-    def waiting(self) -> int:
-        """The peer's frames that wait to be served or are being served."""
-        return len(self._waiting) + self._working
-
     async def finish(self) -> None:
         """After `close`: let the handlers at work end and the socket go; what is not done within `close_s` is cut short."""
         if self._workers:
@@ -302,9 +305,10 @@ class Connection(WSListener):
         typ, answers = read_frame(message)
         if answers and self.matching.answer(answers, message):
             return
-        if len(self._waiting) >= self._limits.waiting or self._waiting_bytes >= self._limits.waiting_bytes:
+        if self.unserved >= self._limits.handlers + self._limits.waiting or self._waiting_bytes >= self._limits.waiting_bytes:
             self._refuse(message, typ, BUSY)
             return
+        self.unserved += 1
         self._waiting.append((message, typ))
         self._waiting_bytes += len(message)
         if self._working < self._limits.handlers:
@@ -319,7 +323,10 @@ class Connection(WSListener):
             while self._waiting:
                 message, typ = self._waiting.popleft()
                 self._waiting_bytes -= len(message)
-                await self._serve(message, typ)
+                try:
+                    await self._serve(message, typ)
+                finally:
+                    self.unserved -= 1
         finally:
             # Here, not when the loop hears of the task's end: a frame that came in between would wait for a worker that has gone.
             self._working -= 1
@@ -370,6 +377,7 @@ class Connection(WSListener):
         self.reason = reason
         self.is_open = False
         self._cancel_hello_timer()
+        self.unserved -= len(self._waiting)
         self._waiting.clear()
         self._waiting_bytes = 0
         self.matching.fail(Unavailable("the line went down before the answer came"))
@@ -380,39 +388,6 @@ class Connection(WSListener):
         if self._hello_timer is not None:
             self._hello_timer.cancel()
             self._hello_timer = None
-
-
-def quiet_logger() -> logging.Logger:
-    """For the socket library, which writes a line for everything that anybody sends: each end counts and logs by itself."""
-    logger = logging.getLogger("hanbit.line.socket")
-    logger.setLevel(logging.CRITICAL)
-    return logger
-
-
-class HangUps:
-    """A loop's exception handler that says nothing of peers who hang up in the middle of a TLS handshake.
-
-    The TLS library under picows reports each of them to the loop as an error (the exception's class stands where the exception belongs,
-    so that even asyncio's own report fails): every scan of the port would write a traceback. All else goes to the handler that was there.
-    """
-
-    def __init__(self, before: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None) -> None:
-        self._before = before
-
-    @classmethod
-    def ignore(cls, loop: asyncio.AbstractEventLoop) -> None:
-        """Put it in front of the loop's handler, once."""
-        before = loop.get_exception_handler()
-        if not isinstance(before, cls):
-            loop.set_exception_handler(cls(before))
-
-    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        if context.get("exception") is ConnectionResetError:
-            return
-        if self._before is None:
-            loop.default_exception_handler(context)
-        else:
-            self._before(loop, context)
 
 
 def _give_up(slot: "asyncio.Future[str]") -> None:

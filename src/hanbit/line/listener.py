@@ -14,7 +14,7 @@ from picows import WSCloseCode, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeRe
 from hanbit.crypto import tls
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
-from hanbit.line.connection import PATH, Connection, HangUps, Limits, quiet_logger
+from hanbit.line.connection import PATH, Connection, Limits
 from hanbit.protocols.line import HelloFromGateway, HelloFromMerchant, RefusedByGateway, make_hello, read_hello
 from hanbit.protocols.signed import Signer, Trust, head, sign
 
@@ -35,7 +35,7 @@ class MerchantStats:
     connections: int
     pending: int
     """Our requests that wait for an answer."""
-    waiting: int
+    unserved: int
     """The merchant's frames that wait to be served or are being served."""
     queue_bytes: int
     round_trip_s: float | None
@@ -96,7 +96,6 @@ class Line:
         self._on_connected = on_connected
         self._checkpoint = checkpoint or _no_checkpoint
         loop = asyncio.get_running_loop()
-        HangUps.ignore(loop)
         self._server = await ws_create_server(
             self._accept,
             host,
@@ -107,7 +106,7 @@ class Line:
             websocket_handshake_timeout=self._limits.handshake_s,
             max_frame_size=self._limits.frame_bytes,
             enable_auto_pong=False,
-            logger_name=quiet_logger(),
+            logger_name=Connection.prepare(),
         )
         self._ticker = loop.call_later(self._limits.ping_s, self._tick)
 
@@ -171,7 +170,7 @@ class Line:
             merchant_id: MerchantStats(
                 connections=len(connections),
                 pending=sum(len(connection.matching) for connection in connections),
-                waiting=sum(connection.waiting for connection in connections),
+                unserved=sum(connection.unserved for connection in connections),
                 queue_bytes=sum(connection.queue_bytes for connection in connections),
                 round_trip_s=connections[0].round_trip_s,
                 offset_s=connections[0].offset_s,

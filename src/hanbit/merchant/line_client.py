@@ -11,7 +11,7 @@ from picows import WSCloseCode, WSError, ws_connect
 from hanbit.crypto import tls
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import ProtocolViolation, Unavailable
-from hanbit.line.connection import PATH, Connection, HangUps, Limits, quiet_logger
+from hanbit.line.connection import PATH, Connection, Limits
 from hanbit.protocols.line import HelloFromGateway, HelloFromMerchant, RefusedByMerchant, make_hello, read_hello
 from hanbit.protocols.signed import Signer, Trust, head, sign
 
@@ -69,9 +69,7 @@ class LineClient:
     async def start(self) -> None:
         """Begin to dial; `connected` tells when the line is up."""
         if self._dialler is None:
-            loop = asyncio.get_running_loop()
-            HangUps.ignore(loop)
-            self._dialler = loop.create_task(self._keep_connected())
+            self._dialler = asyncio.get_running_loop().create_task(self._keep_connected())
 
     async def stop(self) -> None:
         """Hang up, let handlers at work end, dial no more."""
@@ -192,7 +190,7 @@ class LineClient:
                     max_frame_size=self._limits.frame_bytes,
                     max_redirects=0,
                     enable_auto_pong=False,
-                    logger_name=quiet_logger(),
+                    logger_name=Connection.prepare(),
                 )
         except BaseException as error:
             connection.cut("abandoned")  # the library may still complete an upgrade for which we no longer wait

@@ -379,7 +379,7 @@ async def test_stopping_waits_for_the_handlers_at_work_and_cuts_short_what_takes
         world.answer = handler
         async with world.connected() as client:
             await client.tell(request())
-            await until(lambda: world.line.stats().merchants["shop"].waiting == 1)
+            await until(lambda: world.line.stats().merchants["shop"].unserved == 1)
             await world.line.stop()
         assert done == ["slow"]
         await world.start()
