@@ -182,7 +182,7 @@ async def _serving(gateway: Gateway, metrics: _Metrics, listener: socket.socket)
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the test runner keeps its own
     task = asyncio.create_task(server._serve([listener]))
-    while not server.started:
+    while not server.started:  # noqa: ASYNC110 - uvicorn tells it by an attribute only
         await asyncio.sleep(0.01)
     try:
         yield
