@@ -161,8 +161,10 @@ class Line:
 
     def drop(self, merchant_id: str, reason: str) -> None:
         """Hang up on a merchant that was just suspended or whose certificate was revoked."""
-        for connection in tuple(self._merchants.get(merchant_id, ())):
-            connection.close(WSCloseCode.POLICY_VIOLATION, reason)
+        # Also those that were admitted and have not said hello yet.
+        for connection in tuple(self._all):
+            if connection.merchant_id == merchant_id:
+                connection.close(WSCloseCode.POLICY_VIOLATION, reason)
 
     def stats(self) -> LineStats:
         """Figures for the metrics."""

@@ -350,6 +350,15 @@ async def test_a_suspended_merchant_is_hung_up_on_at_once_and_not_let_in_again(w
         await asyncio.wait_for(client.connected.wait(), 2)
 
 
+async def test_a_merchant_suspended_between_its_certificate_and_its_hello_does_not_get_in(world: World) -> None:
+    async with world.raw() as peer:
+        await asyncio.sleep(0.02)
+        world.line.drop("shop", "suspended")
+        peer.send(world.hello())
+        assert await peer.end() == (1008, "suspended")
+    assert world.hellos == []
+
+
 async def test_a_merchant_suspended_elsewhere_is_noticed_at_the_next_review(world: World) -> None:
     async with world.connected():
         world.suspended.add("shop")
