@@ -1,0 +1,199 @@
+"""Writes the generated parts of docs/: message tables, examples and diagrams, drawn from the code's own tables.
+
+    .venv/bin/python tools/make_docs.py            write
+    .venv/bin/python tools/make_docs.py examples   make new examples first: one payment of each kind, by the real roles
+
+A generated part stands between `<!-- begin: name -->` and `<!-- end: name -->`; the rest of a page is written by hand.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hanbit.crypto import certificates, keys
+from hanbit.crypto.certificates import Authority
+from hanbit.kernel import ids
+from hanbit.kernel.money import Money
+from hanbit.payments.states import FINAL, TABLE, State
+from hanbit.protocols import line
+from hanbit.protocols.fields import Message
+from hanbit.protocols.redirect import gateway as gateway_role
+from hanbit.protocols.redirect import messages as redirect
+from hanbit.protocols.redirect.gateway import SealKey
+from hanbit.protocols.signed import Signer, encode_der, head, peek_claims, peek_typ, sign
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "docs/protocol/examples/redirect.json"
+EXAMPLE_AT = 1_790_000_000
+STEPS = {
+    "hanbit-order": "R3",
+    "hanbit-keys": "R4",
+    "hanbit-consent": "R7",
+    "hanbit-notice": "R8",
+    "hanbit-confirmation": "R9",
+    "hanbit-refusal": "R9",
+    "hanbit-settled": "R11",
+    "hanbit-voided": "R11",
+    "hanbit-closed": "R11",
+    "hanbit-receipt": "R12",
+    "hanbit-inquiry": "RQ",
+    "hanbit-status": "RQ",
+}
+COMMON = frozenset(Message.__struct_fields__)
+
+
+def message_table(kinds: tuple[type[Message], ...]) -> str:
+    """One row a message: typ, who signs, with which key, what it says."""
+    rows = ["| step | typ | signed by | with | claims besides v, iss, aud, jti, iat |", "| --- | --- | --- | --- | --- |"]
+    for kind in kinds:
+        claims = " ".join(
+            f"{field.encode_name}{'?' if field.default is not msgspec.NODEFAULT else ''}"
+            for field in msgspec.structs.fields(kind)
+            if field.encode_name not in COMMON
+        )
+        rows.append(f"| {STEPS.get(kind.TYP, 'line')} | `{kind.TYP}` | {kind.SENDER} | `{kind.PURPOSE}` | {claims} |")
+    return "\n".join(rows)
+
+
+def examples() -> str:
+    """Each message of the example file: what it is, its claims, its bytes."""
+    stored = json.loads(EXAMPLES.read_text("utf-8"))
+    parts = []
+    for item in stored["messages"]:
+        kind = next(kind for kind in redirect.MESSAGES if kind.TYP == peek_typ(item["compact"]))
+        claims = json.dumps(peek_claims(item["compact"]), indent=2, ensure_ascii=False)
+        parts.append(
+            f"### {STEPS[kind.TYP]} `{kind.TYP}`\n\n{(kind.__doc__ or '').strip()}\n\n```json\n{claims}\n```\n\n"
+            f"<details><summary>the bytes ({len(item['compact'])})</summary>\n\n```\n{item['compact']}\n```\n\n</details>"
+        )
+    return "\n\n".join(parts)
+
+
+def state_diagram() -> str:
+    """The life of a payment, from `payments/states.py`."""
+    lines = ["```mermaid", "stateDiagram-v2", "    [*] --> new"]
+    for state, rows in TABLE.items():
+        for event, row in rows.items():
+            rule = f" ({row.rule})" if row.rule else ""
+            lines.append(f"    {state} --> {row.to}: {event}{rule}")
+    lines += [f"    {state} --> [*]" for state in State if state in FINAL]
+    return "\n".join([*lines, "```"])
+
+
+def state_table() -> str:
+    """The same as a table, with what proves each step."""
+    rows = ["| in state | event | next state | journal rule | messages stored with it |", "| --- | --- | --- | --- | --- |"]
+    for state, transitions in TABLE.items():
+        rows.extend(
+            f"| {state} | {event} | **{row.to}** | {row.rule or '–'} | {', '.join(row.evidence)} |" for event, row in transitions.items()
+        )
+    return "\n".join(rows)
+
+
+def generated() -> dict[Path, dict[str, str]]:
+    """Page → name of each generated part → its text."""
+    return {
+        ROOT / "docs/protocol/redirect.md": {
+            "messages": message_table(redirect.MESSAGES),
+            "line-messages": message_table(line.MESSAGES),
+            "examples": examples(),
+        },
+        ROOT / "docs/ARCHITECTURE.md": {"states": state_diagram(), "state-table": state_table()},
+    }
+
+
+def fill(text: str, parts: dict[str, str]) -> str:
+    """The page with its generated parts as they must be now."""
+    for name, content in parts.items():
+        pattern = re.compile(rf"(<!-- begin: {name} -->\n).*?(<!-- end: {name} -->)", re.DOTALL)
+        text, count = pattern.subn(lambda found, content=content: f"{found[1]}{content}\n{found[2]}", text)
+        if count != 1:
+            raise SystemExit(f"the page has no part {name!r}")
+    return text
+
+
+def make_examples() -> None:
+    """One payment that is paid and the other ends, signed by a throw-away operator and shop; the private keys are not kept."""
+    at, operator = EXAMPLE_AT, "example"
+    root_key = keys.new_key()
+    root = certificates.make_root(operator, root_key, at - 100)
+    top = Authority.of_root(root_key, root)
+
+    def authority(name: str, depth: int) -> Authority:
+        key = keys.new_key()
+        return Authority.below_root(key, [certificates.make_authority(top, operator, name, key.public_key(), depth, at - 100)])
+
+    gateways, merchants = authority("gateway", 0), authority("merchant", 1)
+    gateway_urn, merchant_urn = ids.urn(operator, "gateway"), ids.urn(operator, "merchant", "shop")
+    customer_urn, any_customer = ids.urn(operator, "customer", "2hZk0w3bQ1ePmZs9Xx7C4Q"), ids.urn(operator, "customer")
+
+    def signer(issuer: Authority, urn: str, purpose: str) -> Signer:
+        key = keys.new_key()
+        leaf = certificates.make_leaf(issuer, urn=urn, purpose=purpose, public=key.public_key(), at=at, lifetime_s=86_400)
+        return Signer(urn=urn, purpose=purpose, kid=certificates.kid(leaf), chain=(leaf, *issuer.chain), key=key)
+
+    gateway, shop = signer(gateways, gateway_urn, "gateway-sign"), signer(merchants, merchant_urn, "merchant-sign")
+    device, seal = signer(gateways, customer_urn, "customer-sign"), signer(gateways, gateway_urn, "gateway-seal")
+    tid, payment = ids.new_token(), ids.new_token()
+    figures: dict[str, Any] = {"tid": tid, "amount": "220000", "currency": "KRW"}
+    order = sign(
+        redirect.Order(
+            **head(shop, gateway_urn, at),
+            **figures,
+            oi=ids.digest(b"salted lines"),
+            text="휴대폰 IM-1100",
+            return_url="https://shop.example/return",
+            pay_by=at + 1800,
+        ),
+        shop,
+    )
+    offer = gateway_role.signed_offer(order, merchant="shop", merchant_urn=merchant_urn, at=at)
+    opened = gateway_role.make_keys(
+        offer,
+        signer=gateway,
+        seal=SealKey(seal.kid, seal.chain[0], seal.key),
+        server_key=b"k" * 32,
+        customer=any_customer,
+        payee="무지개 상점",
+        at=at,
+    )
+    consent = sign(redirect.Consent(**head(device, gateway_urn, at), core=ids.digest(b"core"), order=order.hash), device)
+    notice = gateway_role.make_notice(offer, signer=gateway, payment=payment, at=at)
+    answer = {**figures, "payment": payment, "order": order.hash, "req": notice.hash}
+    confirmation = sign(redirect.Confirmation(**head(shop, gateway_urn, at), **answer), shop)
+    words = redirect.Words(ko="방금 다 팔렸습니다.", en="It has just sold out.")
+    refusal = sign(redirect.Refusal(**head(shop, gateway_urn, at), **answer, reason="shop_refused", message=words), shop)
+    settled = gateway_role.make_settled(confirmation, signer=gateway, at=at)
+    receipt = gateway_role.make_receipt(settled, signer=gateway, customer=any_customer, payee="무지개 상점", at=at)
+    voided = gateway_role.make_voided(notice, signer=gateway, prev=refusal.hash, reason="refused", at=at)
+    closed = gateway_role.make_closed(
+        signer=gateway, merchant_urn=merchant_urn, tid=tid, order_hash=order.hash, outcome="cancelled_by_customer", at=at
+    )
+    inquiry = sign(redirect.Inquiry(**head(shop, gateway_urn, at), tid=tid, exp=at + 120), shop)
+    status = gateway_role.make_status(inquiry, signer=gateway, state="settled", outcome=settled.compact, at=at)
+    made = (order, opened, consent, notice, confirmation, refusal, settled, voided, closed, receipt, inquiry, status)
+    assert Money(220_000, "KRW").text == figures["amount"]
+    stored = {
+        "at": at,
+        "operator": operator,
+        "root": encode_der(root),
+        "merchant_chain": [encode_der(der) for der in shop.chain],
+        "messages": [{"typ": message.claims.TYP, "compact": message.compact} for message in made],
+    }
+    EXAMPLES.write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
+
+
+def main() -> None:
+    """Write the pages."""
+    if sys.argv[1:] == ["examples"]:
+        make_examples()
+    for page, parts in generated().items():
+        page.write_text(fill(page.read_text("utf-8"), parts), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
