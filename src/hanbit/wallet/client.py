@@ -6,6 +6,7 @@ Names under `.localhost` are the loopback address (RFC 6761), because many resol
 import re
 import socket
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -124,6 +125,18 @@ class LoopbackResolver(AbstractResolver):
         await self._system.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back for one request, unverified; `cookie` is the session cookie's value where the server set one."""
+
+    status: int
+    content_type: str
+    content: bytes
+    retry_after: str = ""
+    location: str = ""
+    cookie: str | None = None
+
+
 class Http:
     """One pool of connections; any number of `GatewayClient`s, each with its own session, share it."""
 
@@ -161,6 +174,27 @@ class Http:
             )
         return self._session
 
+    async def exchange(self, origin: Origin, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        """Send one request and read its whole answer; Unavailable where none comes. Nothing is followed."""
+        try:
+            async with self.session.request(
+                method, URL(f"{origin}{target}", encoded=True), data=body, headers=headers, allow_redirects=False
+            ) as answer:
+                content = await _read(answer)
+        except TimeoutError as error:
+            raise Unavailable(f"{origin} has not answered in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unavailable(f"{origin} cannot be reached") from error
+        cookie = answer.cookies.get(COOKIE)
+        return Answer(
+            status=answer.status,
+            content_type=answer.content_type,
+            content=content,
+            retry_after=answer.headers.get("Retry-After", ""),
+            location=answer.headers.get("Location", ""),
+            cookie=None if cookie is None else cookie.value,
+        )
+
 
 class GatewayClient:
     """One customer's conversation with one payment server."""
@@ -168,7 +202,6 @@ class GatewayClient:
     def __init__(self, http: Http, origin: Origin) -> None:
         self.origin = origin
         self._http = http
-        self._base = str(origin)
         self._cookie = ""
 
     @property
@@ -194,25 +227,16 @@ class GatewayClient:
             headers["Content-Type"] = content_type
         if self._cookie:
             headers["Cookie"] = f"{COOKIE}={self._cookie}"
-        try:
-            async with self._http.session.request(
-                method, URL(self._base + target, encoded=True), data=body, headers=headers, allow_redirects=False
-            ) as answer:
-                content = await _read(answer)
-        except TimeoutError as error:
-            raise Unavailable(f"{self.origin} has not answered in time") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unavailable(f"{self.origin} cannot be reached") from error
+        answer = await self._http.exchange(self.origin, method, target, headers, body)
         if answer.status >= _ERROR:
-            raise _refusal(answer.status, answer.headers.get("Retry-After", ""), content)
+            raise _refusal(answer.status, answer.retry_after, answer.content)
         if answer.status in _SEE_OTHER:
-            raise self._moved(answer.headers.get("Location", ""))
+            raise self._moved(answer.location)
         if answer.content_type != accept:
             raise ProtocolViolation("answer", f"{accept} was expected from {self.origin}")
-        cookie = answer.cookies.get(COOKIE)
-        if cookie is not None:
-            self._keep(cookie.value)
-        return content
+        if answer.cookie is not None:
+            self._keep(answer.cookie)
+        return answer.content
 
     def _keep(self, unverified_cookie: str) -> None:
         """An empty value ends the session, as at a logout."""
