@@ -1,10 +1,11 @@
 """`hanbit ledger check`: proves the money promises from the store alone, whatever wrote it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from hanbit.db.sqlite_file import Connection
-
+Connection = Any
+"""A DB-API connection that reads the store; the check knows its tables and nothing else of it."""
 CHECKS: dict[str, str] = {
     "debits_equal_credits": """
         SELECT currency, sum(debits_posted) - sum(credits_posted), sum(debits_pending) - sum(credits_pending)
@@ -166,8 +167,8 @@ class Report:
         return not self.broken
 
 
-def check(connection: Connection) -> Report:
-    """Run every check on one snapshot of the store."""
+def check(connection: Connection, say: Callable[[str], None] = lambda _promise: None) -> Report:
+    """Run every check on one snapshot of the store; `say` hears of each before it begins, because a large book takes its time."""
     connection.execute("BEGIN")
     try:
         broken: dict[str, list[Any]] = {}
