@@ -1,9 +1,10 @@
 """Commands that write: run here when the folder is free, else sent to the server that holds it, through `DIR/control` (a socket, 0600).
 
-One line of JSON each way: {"command", "arguments"} → {"result"} or {"error", "code", "advice"}.
+One line of JSON each way: {"command", "arguments"} → {"result"} or {"error", "code"}.
 """
 
 import asyncio
+import inspect
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ from typing import Any
 
 from hanbit.folder import CONTROL_FILE, close_gateway, hold, open_gateway
 from hanbit.kernel.clock import SystemClock
-from hanbit.kernel.errors import BadInput, Conflict, HanbitError, Refused, Unavailable
+from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, Refused, TooLarge, Unavailable
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.operations import COMMANDS
 
@@ -27,6 +28,10 @@ class CommandRefused(Refused):
     """The running server turned the command away."""
 
     code = "command_refused"
+
+
+KINDS: dict[str, type[HanbitError]] = {kind.code: kind for kind in (BadInput, Conflict, NotFound, TooLarge, Unavailable)}
+"""A refusal is of the same kind, whether this process or the server that holds the folder has decided it."""
 
 
 async def run(folder: Path, command: str, **arguments: str) -> dict[str, Any]:
@@ -48,8 +53,9 @@ async def _call(gateway: Gateway, command: object, arguments: object) -> dict[st
     function = COMMANDS.get(command) if isinstance(command, str) else None
     if function is None or not isinstance(arguments, dict) or not all(isinstance(value, str) for value in arguments.values()):
         raise BadInput("command")
-    known = set(function.__annotations__) - {"gateway", "return"}
-    if not set(arguments) <= known:
+    known = {name: item.default for name, item in inspect.signature(function).parameters.items() if item.kind is item.KEYWORD_ONLY}
+    needed = {name for name, default in known.items() if default is inspect.Parameter.empty}
+    if not needed <= set(arguments) <= set(known):
         raise BadInput(f"arguments of {command}: {', '.join(sorted(known))}")
     return await function(gateway, **arguments)
 
@@ -68,7 +74,7 @@ async def _send(folder: Path, command: str, arguments: dict[str, str]) -> dict[s
     finally:
         writer.close()
     if "error" in answer:
-        raise CommandRefused(answer["error"])
+        raise KINDS.get(str(answer.get("code")), CommandRefused)(str(answer["error"]))
     return dict(answer["result"])
 
 
@@ -85,16 +91,34 @@ async def listen(folder: Path, gateway: Gateway) -> asyncio.Server:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            request = json.loads(await asyncio.wait_for(reader.readline(), ANSWER_TIMEOUT_S))
-            try:
-                answer: dict[str, Any] = {"result": await _call(gateway, request.get("command"), request.get("arguments"))}
-            except HanbitError as error:
-                answer = {"error": error.detail or error.code, "code": error.code, "advice": error.advice}
-            writer.write(json.dumps(answer).encode("utf-8") + b"\n")
-            await writer.drain()
-        except (ValueError, AttributeError, TimeoutError, OSError) as error:
+            line = await asyncio.wait_for(reader.readline(), ANSWER_TIMEOUT_S)
+            if line:
+                writer.write(json.dumps(await _answer(gateway, line)).encode("utf-8") + b"\n")
+                await writer.drain()
+        except (ValueError, OSError) as error:  # a line without end, or whoever asked is silent or gone
             log.warning("control_request_refused", extra={"reason": str(error)})
         finally:
             writer.close()
 
     return await asyncio.start_unix_server(serve, sock=listener, limit=LINE_MAX)
+
+
+async def _answer(gateway: Gateway, unverified_line: bytes) -> dict[str, Any]:
+    try:
+        request = _read(unverified_line)
+        return {"result": await _call(gateway, request.get("command"), request.get("arguments"))}
+    except HanbitError as error:
+        return {"error": error.detail or error.code, "code": error.code}
+    except Exception:
+        log.exception("control_command_failed")
+        return {"error": "the server could not run this command; its log says why", "code": Unavailable.code}
+
+
+def _read(unverified: bytes) -> dict[str, Any]:
+    try:
+        request = json.loads(unverified)
+    except (ValueError, RecursionError) as error:
+        raise BadInput("one line of JSON") from error
+    if not isinstance(request, dict):
+        raise BadInput("one JSON object")
+    return request

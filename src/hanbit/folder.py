@@ -41,7 +41,9 @@ class NoLine:
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process alone; Conflict names the process that has it."""
+    """Hold the folder for this process alone; Conflict names the process that has it, BadInput says that this is no data folder."""
+    if not (folder / FILE).is_file():
+        raise BadInput(f"{folder} is no data folder: {FILE} is missing (make one with: hanbit init {folder})")
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:

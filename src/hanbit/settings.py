@@ -1,14 +1,31 @@
 """Every setting of the payment server: its type, its default and why; read from `hanbit.toml` in the data folder."""
 
+import re
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput
+from hanbit.kernel.money import AMOUNT_MAX, CURRENCY_EXPONENTS
 
 FILE = "hanbit.toml"
+FILE_MAX = 64 * 1024
+NAME_MAX = 60
+TELEPHONE = re.compile(r"\+?[0-9][0-9 -]{2,20}")
+RANGES: dict[str, tuple[float, float]] = {
+    "listen_port": (0, 65_535),
+    "line_port": (0, 65_535),
+    "metrics_port": (0, 65_535),
+    "password_workers": (1, 64),
+    "password_waiting_max": (0, 10_000),
+    "notice_wait_s": (0.01, 60),
+    "unsigned_limit_minor": (0, AMOUNT_MAX),
+    "session_idle_s": (30, 3_600),
+}
+"""The least and the most of every figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +68,20 @@ class Settings:
         ids.check(ids.PARTY_ID, self.operator, "operator: 1 to 32 of a-z, 0-9 and inner hyphens")
         if "redirect" not in self.checkouts or not set(self.checkouts) <= {"redirect"}:
             raise BadInput('checkouts: ["redirect"]')
+        for name, text in (("name_ko", self.name_ko), ("name_en", self.name_en)):
+            if not 1 <= len(text.strip()) <= NAME_MAX or not text.isprintable():
+                raise BadInput(f"{name}: 1 to {NAME_MAX} printable characters")
+        if not TELEPHONE.fullmatch(self.telephone):
+            raise BadInput("telephone: digits, spaces and hyphens")
+        if self.currency not in CURRENCY_EXPONENTS:
+            raise BadInput(f"currency: one of {', '.join(CURRENCY_EXPONENTS)}")
+        for name, host in (("listen_host", self.listen_host), ("line_host", self.line_host)):
+            if not host or not host.isascii() or not host.isprintable() or " " in host:
+                raise BadInput(f"{name}: an address of this machine, such as 127.0.0.1")
+        for name, (least, most) in RANGES.items():
+            if not least <= getattr(self, name) <= most:
+                raise BadInput(f"{name}: {least} to {most}")
+        _check_public_url(self.public_url)
 
     @property
     def gateway_urn(self) -> str:
@@ -71,10 +102,12 @@ def load(folder: Path) -> Settings:
     """Read the folder's `hanbit.toml`; an unknown name or wrong type is BadInput that says which."""
     path = folder / FILE
     try:
+        if path.stat().st_size > FILE_MAX:
+            raise BadInput(f"{path} is larger than {FILE_MAX} bytes")
         found: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise BadInput(f"{folder} is no data folder: {FILE} is missing (make one with: hanbit init {folder})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, or an integer of 5,000 digits
         raise BadInput(f"{path}: {error}") from error
     defaults = Settings()
     known = {item.name for item in fields(Settings)}
@@ -84,7 +117,12 @@ def load(folder: Path) -> Settings:
         expected = type(getattr(defaults, name))
         if type(value) is not expected and not (expected is float and type(value) is int):
             raise BadInput(f"{path}: {name} must be {expected.__name__}")
-    return Settings(**found)
+        if expected is list and not all(isinstance(entry, str) for entry in value):
+            raise BadInput(f"{path}: {name} must be a list of texts")
+    try:
+        return Settings(**found)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error.detail}") from error
 
 
 def dump(settings: Settings) -> str:
@@ -100,3 +138,17 @@ def dump(settings: Settings) -> str:
             text = str(value)
         lines.append(f"{item.name} = {text}")
     return "\n".join(lines) + "\n"
+
+
+def _check_public_url(url: str) -> None:
+    """https, or http under .localhost; nothing but scheme, host and port, because addresses are made by adding to it."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise BadInput("public_url: no address") from error
+    host = parts.hostname or ""
+    local = host in {"localhost", "127.0.0.1", "::1"} or host.endswith(".localhost")
+    bare = url == f"{parts.scheme}://{parts.netloc}" and "@" not in parts.netloc and url.isascii() and url.isprintable() and " " not in url
+    if not bare or not host or host.endswith(".") or parts.scheme not in ({"https", "http"} if local else {"https"}):
+        raise BadInput("public_url: https://HOST or https://HOST:PORT and nothing after it (http only under .localhost)")

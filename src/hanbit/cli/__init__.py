@@ -1,6 +1,9 @@
 """The `hanbit` command: one file for each group of commands; a command without its extra says which to install."""
 
 import importlib
+import os
+import sys
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -8,51 +11,94 @@ import click
 from hanbit import __version__
 from hanbit.kernel.errors import HanbitError
 
+TRACEBACK_VARIABLE = "HANBIT_TRACEBACK"
+"""Set to 1, an error that is a bug of ours shows where it came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a command is, and its line in the list; the module is imported only when the command is used."""
+
+    module: str
+    short_help: str
+    server: bool = True
+    """Whether it needs the server's packages."""
+
+
 COMMANDS = {
-    "demo": ("hanbit.cli.demo", "demo"),
-    "init": ("hanbit.cli.serve", "init"),
-    "serve": ("hanbit.cli.serve", "serve"),
-    "doctor": ("hanbit.cli.doctor", "doctor"),
-    "customer": ("hanbit.cli.parties", "customer"),
-    "account": ("hanbit.cli.parties", "account"),
-    "merchant": ("hanbit.cli.merchant", "merchant"),
-    "wallet": ("hanbit.cli.wallet", "wallet"),
-    "ledger": ("hanbit.cli.ledger", "ledger"),
-    "bench": ("hanbit.cli.bench", "bench"),
+    "demo": Place("hanbit.cli.demo", "See everything at work on this machine."),
+    "init": Place("hanbit.cli.serve", "Make an operator's data folder."),
+    "serve": Place("hanbit.cli.serve", "Run the payment server."),
+    "doctor": Place("hanbit.cli.doctor", "Find what is wrong and say what to do."),
+    "customer": Place("hanbit.cli.parties", "Customers: create, list, suspend, resume, enrol-code."),
+    "account": Place("hanbit.cli.parties", "Accounts: create, list, fund, suspend, resume."),
+    "merchant": Place("hanbit.cli.merchant", "Merchants: register them, enrol their keys.", server=False),
+    "wallet": Place("hanbit.cli.wallet", "The installed payment program.", server=False),
+    "ledger": Place("hanbit.cli.ledger", "Prove the book, read statements."),
+    "bench": Place("hanbit.cli.bench", "Measure complete payments."),
 }
-"""Command → module and name; a module is imported only when its command is used, so that a shop needs no part of the server."""
-SERVER_ONLY = frozenset({"demo", "init", "serve", "doctor", "customer", "account", "ledger", "bench"})
+"""In the order in which one meets them. A shop's install has no part of the server, so the list imports nothing."""
+ADVICE = {
+    "not_found": "See what there is with: hanbit customer list, hanbit account list, hanbit merchant list",
+    "command_refused": "Nothing has changed.",
+    "conflict": "Nothing has changed. Use another name or id, or look at what is there.",
+}
+"""What somebody at a terminal should do, where the error's own advice speaks to a visitor of the pages."""
 
 
 class Commands(click.Group):
     """Loads each command when it is asked for and turns our errors into one short line with an advice."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run; never under `python -O`, because the asserts are part of the checks."""
+        if not __debug__:
+            sys.stderr.write(
+                "Error: hanbit does not run under python -O: its asserts are part of the checks.\nRun it without -O and PYTHONOPTIMIZE.\n"
+            )
+            sys.exit(2)
+        return super().main(*arguments, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command, in the order in which one meets them."""
         del ctx
         return list(COMMANDS)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list, without importing what it names."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.short_help) for name, place in COMMANDS.items()])
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command's module; without its extra the command says what to install."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
-        module, name = COMMANDS[cmd_name]
         try:
-            command: click.Command = getattr(importlib.import_module(module), name)
+            command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name].module), cmd_name)
         except ModuleNotFoundError as error:
-            if (error.name or "").startswith("hanbit"):
-                raise
-            extra = "hanbit[server]" if cmd_name in SERVER_ONLY else "hanbit"
-            raise click.ClickException(f"{error.name} is not installed. Run: pip install '{extra}'") from error
+            raise _missing(cmd_name, error) from error
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run; a HanbitError ends the command with its text and advice, never with a traceback."""
+        """Run; every error ends the command with its text and an advice, never with a traceback."""
         try:
             return super().invoke(ctx)
         except HanbitError as error:
-            raise click.ClickException(f"{error.detail or error.code}\n{error.advice}") from error
+            raise _told(ctx, error) from error
+        except ModuleNotFoundError as error:
+            raise _missing(ctx.invoked_subcommand or "", error) from error
+        except BrokenPipeError:
+            raise  # whoever read us has gone; click ends quietly
+        except OSError as error:
+            raise click.ClickException(f"{error.filename or 'this machine'}: {error.strerror or error}\n{_advice_for(error)}") from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if os.environ.get(TRACEBACK_VARIABLE):
+                raise
+            where = f"Set {TRACEBACK_VARIABLE}=1 to see where it came from, and report it; `hanbit doctor` may know more."
+            raise click.ClickException(f"{type(error).__name__}: {error}\n{where}") from error
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -66,3 +112,25 @@ def main() -> None:
       hanbit init /srv/hanbit        make an operator's data folder
       hanbit serve --data /srv/hanbit
     """
+
+
+def _missing(command: str, error: ModuleNotFoundError) -> Exception:
+    if (error.name or "").startswith("hanbit"):
+        return error
+    extra = "hanbit[server]" if command in COMMANDS and COMMANDS[command].server else "hanbit"
+    return click.ClickException(f"{error.name} is not installed.\nRun: pip install '{extra}'")
+
+
+def _told(ctx: click.Context, error: HanbitError) -> click.ClickException:
+    advice = ADVICE.get(error.code, error.advice)
+    if error.code == "bad_input":
+        advice = f"See: hanbit {ctx.invoked_subcommand} --help"
+    return click.ClickException(f"{error.detail or error.code}\n{advice}")
+
+
+def _advice_for(error: OSError) -> str:
+    if isinstance(error, PermissionError):
+        return "Run this as the user who owns the file, or correct its owner: hanbit doctor --data DIR"
+    if isinstance(error, FileNotFoundError):
+        return "Check the path; a data folder is made with: hanbit init DIR"
+    return "Look whether the disk is full or the port is taken: hanbit doctor --data DIR"

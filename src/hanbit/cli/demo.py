@@ -21,7 +21,7 @@ SHOP_LOGINS = (("minji", "rainbow"), ("junho", "umbrella"))
 @click.command()
 @click.option("--once", is_flag=True, help="Play every case by the installed payment program on free ports, then stop.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: print one JSON object and nothing else on standard output.")
-def demo(once: bool, as_json: bool) -> None:  # noqa: FBT001 - click's flags
+def demo(once: bool, as_json: bool) -> None:
     """Run payment server, demo shops and sample customers in a fresh folder, make one purchase to prove that they work, and stay up.
 
     \b

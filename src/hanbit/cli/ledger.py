@@ -3,14 +3,11 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
 from hanbit.cli.options import data_option, json_option, show
-from hanbit.db import sqlite_file
-from hanbit.db.sqlite import BOOK_FILE
-from hanbit.ledger.check import CHECKS
-from hanbit.ledger.check import check as check_book
 
 
 @click.group()
@@ -34,7 +31,13 @@ def check(ctx: click.Context, data: Path, as_json: bool) -> None:
     Example:
       hanbit ledger check --data /srv/hanbit --json
     """
-    report = check_book(_open(data))
+    from rich.console import Console
+
+    from hanbit.ledger.check import CHECKS
+    from hanbit.ledger.check import check as check_book
+
+    with Console(stderr=True).status("opening the book") as status:
+        report = check_book(_open(data), lambda promise: status.update(f"checking: {promise.replace('_', ' ')}"))
     if as_json:
         result = {"balanced": report.balanced, "entries": report.entries, "accounts": report.accounts, "broken": report.broken}
         click.echo(json.dumps(result))
@@ -63,7 +66,7 @@ def statement(account: str, limit: int, data: Path, as_json: bool) -> None:
     connection = _open(data)
     row = connection.execute("SELECT * FROM ledger_accounts WHERE id = ?", (account,)).fetchone()
     if row is None:
-        raise click.ClickException(f"no ledger account {account}; see: hanbit account list, or merchant:<id>:<currency>")
+        raise click.ClickException(f"no ledger account {account}\nSee: hanbit account list; a merchant's is merchant:<id>:<currency>")
     lines = connection.execute(
         "SELECT e.number, e.at, e.kind, e.payment, p.side, p.posted, p.balance FROM postings p JOIN entries e ON e.number = p.entry "
         "WHERE p.account = ? AND p.posted > 0 ORDER BY p.entry DESC LIMIT ?",
@@ -85,8 +88,18 @@ def statement(account: str, limit: int, data: Path, as_json: bool) -> None:
     show({"account": account, "currency": row["currency"], "held": held, "lines": found}, as_json=as_json)
 
 
-def _open(data: Path) -> sqlite_file.Connection:
+def _open(data: Path) -> Any:
+    from hanbit.db import sqlite_file
+    from hanbit.db.sqlite import BOOK_FILE
+
     path = data / BOOK_FILE
     if not path.exists():
-        raise click.ClickException(f"{path} is missing; make a data folder with: hanbit init {data}")
-    return sqlite_file.open_for_reading(path)
+        raise click.ClickException(f"{path} is missing\nMake a data folder with: hanbit init {data}")
+    connection = sqlite_file.open_for_reading(path)
+    try:
+        connection.execute("SELECT schema_version FROM book").fetchone()
+    except sqlite_file.DatabaseError as error:
+        raise click.ClickException(
+            f"{path} cannot be read as a book: {error}\nRestore it from a backup; hanbit doctor --data {data}"
+        ) from error
+    return connection

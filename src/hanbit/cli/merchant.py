@@ -1,15 +1,10 @@
 """`hanbit merchant …`: the operator registers merchants; a merchant enrols its keys."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from hanbit.cli.options import ask_secret, data_option, json_option, run, show
-from hanbit.crypto import certificates
-from hanbit.kernel import ids
-from hanbit.kernel.clock import SystemClock
-from hanbit.merchant import enrolment
+from hanbit.cli.options import ask_secret, data_option, json_option, operate, run, show
 
 
 @click.group()
@@ -49,7 +44,7 @@ def create(
       hanbit merchant create shop --name "Book Shop" --telephone 02-555-0100 \\
         --return-url https://shop.example/return --data /srv/hanbit
     """
-    result = _command(
+    result = operate(
         data,
         "create_merchant",
         id=merchant_id,
@@ -72,7 +67,7 @@ def list_merchants(data: Path, as_json: bool) -> None:
     Example:
       hanbit merchant list --data /srv/hanbit
     """
-    show(_command(data, "list_parties", what="merchants"), as_json=as_json)
+    show(operate(data, "list_parties", what="merchants"), as_json=as_json)
 
 
 @merchant.command("certificates")
@@ -85,7 +80,7 @@ def list_certificates(data: Path, as_json: bool) -> None:
     Example:
       hanbit merchant certificates --data /srv/hanbit
     """
-    show(_command(data, "list_parties", what="certificates"), as_json=as_json)
+    show(operate(data, "list_parties", what="certificates"), as_json=as_json)
 
 
 @merchant.command("revoke")
@@ -100,7 +95,7 @@ def revoke(kid: str, reason: str, data: Path, as_json: bool) -> None:
     Example:
       hanbit merchant revoke 3q2-7wA…43 characters --reason "key lost" --data /srv/hanbit
     """
-    show(_command(data, "revoke", kid=kid, reason=reason), as_json=as_json)
+    show(operate(data, "revoke", kid=kid, reason=reason), as_json=as_json)
 
 
 @merchant.command("enrol-code")
@@ -114,7 +109,7 @@ def enrol_code(merchant_id: str, data: Path, as_json: bool) -> None:
     Example:
       hanbit merchant enrol-code shop --data /srv/hanbit
     """
-    show(_command(data, "enrol_code", merchant=merchant_id) | {"pin": _pin(data)}, as_json=as_json)
+    show(operate(data, "enrol_code", merchant=merchant_id) | {"pin": _pin(data)}, as_json=as_json)
 
 
 @merchant.command("suspend")
@@ -129,7 +124,7 @@ def suspend(merchant_id: str, reason: str, data: Path, as_json: bool) -> None:
     Example:
       hanbit merchant suspend shop --reason "goods not delivered" --data /srv/hanbit
     """
-    show(_command(data, "set_state", what="merchant", id=merchant_id, state="suspended", reason=reason), as_json=as_json)
+    show(operate(data, "set_state", what="merchant", id=merchant_id, state="suspended", reason=reason), as_json=as_json)
 
 
 @merchant.command("resume")
@@ -144,14 +139,16 @@ def resume(merchant_id: str, reason: str, data: Path, as_json: bool) -> None:
     Example:
       hanbit merchant resume shop --data /srv/hanbit
     """
-    show(_command(data, "set_state", what="merchant", id=merchant_id, state="active", reason=reason), as_json=as_json)
+    show(operate(data, "set_state", what="merchant", id=merchant_id, state="active", reason=reason), as_json=as_json)
 
 
 @merchant.command("enrol")
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--gateway", required=True, help="The payment server's address, from the operator.")
 @click.option("--pin", required=True, help="SHA-256 of the operator's root in base64url, from the operator by another way.")
-@click.option("--code-fd", type=int, default=None, help="Read the one-time code from this file descriptor instead of asking.")
+@click.option(
+    "--code-fd", type=click.IntRange(min=0), default=None, help="Read the one-time code from this file descriptor instead of asking."
+)
 def enrol(directory: Path, gateway: str, pin: str, code_fd: int | None) -> None:
     """At the shop: make keys in DIRECTORY, get certificates for them with the one-time code, print the key card.
 
@@ -159,18 +156,17 @@ def enrol(directory: Path, gateway: str, pin: str, code_fd: int | None) -> None:
     Example:
       hanbit merchant enrol ./shop-keys --gateway https://pay.example --pin 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU
     """
-    code = ask_secret("One-time code", code_fd)
+    from hanbit.kernel.clock import SystemClock
+    from hanbit.merchant import enrolment
+
+    code = ask_secret("One-time code", code_fd, option="--code-fd")
     card = run(enrolment.enrol(directory, gateway, code, pin=pin, clock=SystemClock()))
     click.echo(card.text(), nl=False)
     click.echo(f"Keep {directory} safe; open it with hanbit.merchant.Shop.open({str(directory)!r}).")
 
 
-def _command(data: Path, command: str, **arguments: str) -> dict[str, Any]:
-    # Imported here: the operator's commands need the server's packages, `enrol` must not.
-    from hanbit import control
-
-    return run(control.run(data, command, **arguments))
-
-
 def _pin(data: Path) -> str:
+    from hanbit.crypto import certificates
+    from hanbit.kernel import ids
+
     return ids.digest(certificates.load_chain_pem(data / "keys" / "root.pem")[0])

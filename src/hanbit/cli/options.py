@@ -5,6 +5,7 @@ import getpass
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,8 @@ from typing import Any, TypeVar
 import click
 
 T = TypeVar("T")
+SECRET_MAX = 1024
+"""Bytes of a secret that is read from a descriptor."""
 
 data_option = click.option(
     "--data",
@@ -21,11 +24,25 @@ data_option = click.option(
     help="The operator's data folder (or set HANBIT_DATA).",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+password_option = click.option(
+    "--password-fd",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Read the password from this file descriptor, one line, instead of asking (0 is standard input).",
+)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end on a fresh loop."""
     return asyncio.run(work)
+
+
+def operate(data: Path, command: str, **arguments: str) -> dict[str, Any]:
+    """One of the operator's commands, here or in the server that holds the folder."""
+    # Imported here: it brings the whole server with it, which neither --help nor a shop needs.
+    from hanbit import control
+
+    return run(control.run(data, command, **arguments))
 
 
 def show(result: dict[str, Any], *, as_json: bool) -> None:
@@ -40,29 +57,43 @@ def show(result: dict[str, Any], *, as_json: bool) -> None:
             click.echo(f"{name}: {value}")
 
 
-def ask_secret(prompt: str, descriptor: int | None) -> str:
+def ask_secret(prompt: str, descriptor: int | None, *, option: str = "--password-fd") -> str:
     """A secret from a hidden prompt, or the next line of a file descriptor; never from the command line, where others can read it."""
     if descriptor is not None:
-        line = bytearray()
-        while (byte := os.read(descriptor, 1)) not in (b"", b"\n"):
-            line += byte
-        return line.decode("utf-8", "replace").rstrip("\r")
+        return _read_line(descriptor, option)
     if not sys.stdin.isatty():
-        raise click.UsageError(f"{prompt}: no terminal to ask on; pass --password-fd 0 and write it to standard input")
+        raise click.UsageError(f"{prompt}: no terminal to ask on; pass {option} 0 and write it to standard input")
     return getpass.getpass(f"{prompt}: ")
 
 
-password_option = click.option(
-    "--password-fd", type=int, default=None, help="Read the password from this file descriptor instead of asking (0 is standard input)."
-)
+def _read_line(descriptor: int, option: str) -> str:
+    """Byte by byte, so that what follows stays for whoever reads this descriptor next."""
+    line = bytearray()
+    try:
+        while (byte := os.read(descriptor, 1)) not in {b"", b"\n"}:
+            line += byte
+            if len(line) > SECRET_MAX:
+                raise click.UsageError(f"{option}: at most {SECRET_MAX} bytes and then a line end")
+        text = line.decode("utf-8").removesuffix("\r")
+    except OSError as error:
+        raise click.UsageError(f"{option} {descriptor}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{option}: not UTF-8") from error
+    if not text:
+        raise click.UsageError(f"{option}: nothing was written to file descriptor {descriptor}")
+    return text
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
     if not rows:
         click.echo("(none)")
         return
-    columns = list(rows[0])
-    widths = {name: max(len(name), *(len(str(row[name])) for row in rows)) for name in columns}
-    click.echo("  ".join(name.ljust(widths[name]) for name in columns))
-    for row in rows:
-        click.echo("  ".join(str("" if row[name] is None else row[name]).ljust(widths[name]) for name in columns))
+    cells = [list(rows[0]), *(["" if value is None else str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        click.echo("  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal: a Hangul syllable takes two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in {"W", "F"} else 1 for letter in text)

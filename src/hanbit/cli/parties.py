@@ -4,8 +4,7 @@ from pathlib import Path
 
 import click
 
-from hanbit import control
-from hanbit.cli.options import ask_secret, data_option, json_option, password_option, run, show
+from hanbit.cli.options import ask_secret, data_option, json_option, operate, password_option, show
 
 
 @click.group()
@@ -33,7 +32,7 @@ def create_customer(login: str, name: str, language: str, password_fd: int | Non
       hanbit customer create hong --name 홍길동 --data /srv/hanbit
     """
     password = ask_secret("Log-in password", password_fd)
-    show(run(control.run(data, "create_customer", login=login, name=name, language=language, password=password)), as_json=as_json)
+    show(operate(data, "create_customer", login=login, name=name, language=language, password=password), as_json=as_json)
 
 
 @customer.command("list")
@@ -46,7 +45,7 @@ def list_customers(data: Path, as_json: bool) -> None:
     Example:
       hanbit customer list --data /srv/hanbit
     """
-    show(run(control.run(data, "list_parties", what="customers")), as_json=as_json)
+    show(operate(data, "list_parties", what="customers"), as_json=as_json)
 
 
 @customer.command("enrol-code")
@@ -60,7 +59,7 @@ def enrol_code(login: str, data: Path, as_json: bool) -> None:
     Example:
       hanbit customer enrol-code hong --data /srv/hanbit
     """
-    show(run(control.run(data, "enrol_code", login=login)), as_json=as_json)
+    show(operate(data, "enrol_code", login=login), as_json=as_json)
 
 
 @click.group()
@@ -69,40 +68,48 @@ def account() -> None:
 
     \b
     Example:
-      hanbit account create hong bank 11023456789012 --data /srv/hanbit
+      hanbit account create hong bank --data /srv/hanbit
     """
 
 
 @account.command("create")
 @click.argument("login")
 @click.argument("kind", type=click.Choice(["bank", "card", "emoney"]))
-@click.argument("number")
 @click.option("--credit-limit", default="0", help="A card's credit line, in minor units.")
 @click.option("--currency", default="", help="ISO 4217 code; the operator's own by default.")
+@click.option(
+    "--number-fd",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Read the account or card number from this file descriptor, one line, instead of asking; the password may be its next line.",
+)
 @password_option
 @data_option
 @json_option
 def create_account(
     login: str,
     kind: str,
-    number: str,
     credit_limit: str,
     currency: str,
+    number_fd: int | None,
     password_fd: int | None,
     data: Path,
     as_json: bool,
 ) -> None:
-    """Create an account with a password of its own. NUMBER is kept as a keyed hash and a mask, never whole.
+    """Create an account with a password of its own; number and password are asked for.
+
+    The number is no argument, because other users of this machine can read those. It is kept as a keyed hash and a mask, never whole.
 
     \b
     Example:
-      hanbit account create hong card 4000001234567899 --credit-limit 1000000 --data /srv/hanbit
+      hanbit account create hong card --credit-limit 1000000 --data /srv/hanbit
     """
+    number = ask_secret("Account or card number", number_fd, option="--number-fd").replace(" ", "").replace("-", "")
     password = ask_secret("Account password", password_fd)
-    result = control.run(
+    result = operate(
         data, "create_account", login=login, kind=kind, number=number, credit_limit=credit_limit, currency=currency, password=password
     )
-    show(run(result), as_json=as_json)
+    show(result, as_json=as_json)
 
 
 @account.command("list")
@@ -115,7 +122,7 @@ def list_accounts(data: Path, as_json: bool) -> None:
     Example:
       hanbit account list --data /srv/hanbit --json
     """
-    show(run(control.run(data, "list_parties", what="accounts")), as_json=as_json)
+    show(operate(data, "list_parties", what="accounts"), as_json=as_json)
 
 
 @account.command("fund")
@@ -131,10 +138,11 @@ def fund(account_id: str, amount: str, entry: str, data: Path, as_json: bool) ->
     Example:
       hanbit account fund 2hZk0w3bQ1ePmZs9Xx7C4Q 500000 --data /srv/hanbit
     """
-    show(run(control.run(data, "fund", account=account_id, amount=amount, id=entry)), as_json=as_json)
+    show(operate(data, "fund", account=account_id, amount=amount, id=entry), as_json=as_json)
 
 
 def state_commands(group: click.Group, what: str, argument: str) -> None:
+    """Give a group its `suspend` and `resume`."""
     for verb, state in (("suspend", "suspended"), ("resume", "active")):
 
         @click.argument("name", metavar=argument)
@@ -142,7 +150,7 @@ def state_commands(group: click.Group, what: str, argument: str) -> None:
         @data_option
         @json_option
         def set_state(name: str, reason: str, data: Path, as_json: bool, state: str = state) -> None:
-            show(run(control.run(data, "set_state", what=what, id=name, state=state, reason=reason)), as_json=as_json)
+            show(operate(data, "set_state", what=what, id=name, state=state, reason=reason), as_json=as_json)
 
         example = f"\n\n\b\nExample:\n  hanbit {what} {verb} {argument} --reason 'asked by telephone' --data /srv/hanbit"
         group.command(verb, help=f"{verb.capitalize()} a {what}; decided anew for the next payment.{example}")(set_state)

@@ -1,16 +1,18 @@
 """`hanbit init` and `hanbit serve`: make an operator's data folder, run the payment server on it."""
 
 import asyncio
+import ctypes
+import resource
 import signal
+import sys
 from pathlib import Path
 
 import click
-import uvloop
 
-from hanbit import folder, logs, server
 from hanbit.cli.options import ask_secret, data_option, run
-from hanbit.kernel.clock import SystemClock
-from hanbit.settings import FILE, Settings
+
+PR_SET_DUMPABLE = 4
+"""prctl(2): a process that is not dumpable leaves no core and cannot be read by another process of the same user."""
 
 
 @click.command()
@@ -26,10 +28,10 @@ from hanbit.settings import FILE, Settings
     "--root-key",
     type=click.Path(path_type=Path, dir_okay=False),
     default=None,
-    help="Write the root's private key here, encrypted; keep it apart, the server runs without it. Without this option it stays, unencrypted, "
-    "in DIRECTORY/keys: good for a trial only.",
+    help="Write the root's private key here, encrypted; keep it apart, the server runs without it. "
+    "Without this option it stays, unencrypted, in DIRECTORY/keys: good for a trial only.",
 )
-@click.option("--passphrase-fd", type=int, default=None, help="Read the root key's passphrase from this file descriptor.")
+@click.option("--passphrase-fd", type=click.IntRange(min=0), default=None, help="Read the root key's passphrase from this file descriptor.")
 def init(
     directory: Path,
     operator: str,
@@ -48,9 +50,13 @@ def init(
     Example:
       hanbit init /srv/hanbit --operator mybank --root-key /media/usb/mybank-root.key
     """
+    from hanbit import folder
+    from hanbit.kernel.clock import SystemClock
+    from hanbit.settings import FILE, Settings
+
     passphrase = None
     if root_key is not None:
-        passphrase = ask_secret("Passphrase for the root key", passphrase_fd).encode("utf-8")
+        passphrase = ask_secret("Passphrase for the root key", passphrase_fd, option="--passphrase-fd").encode("utf-8")
         if len(passphrase) < 8:  # noqa: PLR2004 - said in the message
             raise click.UsageError("the passphrase of the root key needs at least 8 characters")
     listen_host, listen_port = _address(listen, "--listen")
@@ -84,11 +90,34 @@ def serve(data: Path) -> None:
     Example:
       hanbit serve --data /srv/hanbit
     """
+    import uvloop
+
+    from hanbit import logs
+
+    no_core_dumps()
+    many_files()
     logs.configure()
     uvloop.run(_serve(data))
 
 
+def no_core_dumps() -> None:
+    """Keys, passwords and session keys pass through this memory: it must never be written to a file."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        # A core_pattern that pipes to a program ignores the limit; this it does not.
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def many_files() -> None:
+    """As many open files as the machine allows: each visitor and each merchant is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 async def _serve(data: Path) -> None:
+    from hanbit import server
+    from hanbit.kernel.clock import SystemClock
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

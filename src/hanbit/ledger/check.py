@@ -173,6 +173,7 @@ def check(connection: Connection, say: Callable[[str], None] = lambda _promise: 
     try:
         broken: dict[str, list[Any]] = {}
         for promise, query in CHECKS.items():
+            say(promise)
             found = [list(row) for row in connection.execute(f"{query} LIMIT {SHOWN_MAX}")]
             if found:
                 broken[promise] = found

@@ -2,11 +2,11 @@
 
 import argparse
 import asyncio
-import logging
 from pathlib import Path
 
 import uvicorn
 
+from hanbit import logs
 from hanbit.demo.shop.app import ShopPages
 from hanbit.demo.shop.session import Sessions
 from hanbit.demo.shop.staff import Staff
@@ -45,7 +45,7 @@ def main() -> None:
     host, _, port = arguments.listen.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) <= 65535:  # noqa: PLR2004 - TCP ports
         parser.error("--listen HOST:PORT")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logs.configure()
     try:
         asyncio.run(serve(arguments.data, host, int(port), arguments.public_url or f"http://shop.localhost:{port}"))
     except HanbitError as error:
