@@ -99,7 +99,11 @@ class OrderBook:
         self._path = path
         self._acknowledge = acknowledge
         self._lock_file = _take_lock(path)
-        self._connection = _connect(path)
+        try:
+            self._connection = _connect(path)
+        except BaseException:
+            self._lock_file.close()
+            raise
         self._headers: dict[str, int] = {}
         self._rejected_count: int = self._connection.execute("SELECT count(*) FROM rejected").fetchone()[0]
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="hanbit-order-book")

@@ -89,7 +89,7 @@ class ReturnPage:
 
     async def _own_order(self, scope: Scope) -> Order:
         query = scope["query_string"]
-        tids = parse_qs(query.decode("ascii", "replace"), max_num_fields=4).get("TID", []) if len(query) <= _QUERY_MAX else []
+        tids = parse_qs(query.decode("ascii", "replace")).get("TID", []) if len(query) <= _QUERY_MAX else []
         if len(tids) != 1:
             raise NotFound
         order = await self._shop.order(tids[0])

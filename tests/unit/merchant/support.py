@@ -1,6 +1,7 @@
 """A gateway and a shop in memory for the merchant's tests: real keys, certificates and files, no network."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +12,13 @@ from cryptography import x509
 from hanbit.crypto import certificates, keys
 from hanbit.kernel import ids
 from hanbit.kernel.clock import ManualClock
+from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
 from hanbit.merchant import files
 from hanbit.merchant.handlers import OnConfirm, OnOutcome
 from hanbit.merchant.order import Line, Order
 from hanbit.merchant.shop import Redirect, Shop
 from hanbit.protocols import signed
-from hanbit.protocols.fields import Message
 from hanbit.protocols.line import Acknowledgement
 from hanbit.protocols.redirect.merchant import Merchant
 from hanbit.protocols.redirect.messages import Closed, Confirmation, Inquiry, Notice, Refusal, Settled, Status, Voided
@@ -181,19 +182,74 @@ def kinds(messages: list[Any]) -> list[str]:
     return [message.typ.removeprefix("hanbit-") for message in messages]
 
 
-__all__ = [
-    "DAY_S",
-    "GATEWAY",
-    "NOW",
-    "OPERATOR",
-    "PHONE",
-    "RETURN_URL",
-    "SHOP",
-    "Message",
-    "Operator",
-    "Parties",
-    "confirmed",
-    "kinds",
-    "place",
-    "serial",
-]
+class GatewayLine:
+    """The line of a shop to a gateway that answers inquiries as a test likes."""
+
+    def __init__(self, parties: Parties) -> None:
+        self.connected = asyncio.Event()
+        self.connected.set()
+        self.asked: list[SignedMessage[Inquiry]] = []
+        self.told: list[str] = []
+        self.answer: Callable[[SignedMessage[Inquiry]], str | None] = lambda _: None
+        self._parties = parties
+
+    async def ask(self, message: str, *, timeout_s: float | None = None) -> str:
+        inquiry = signed.verify(
+            message, Inquiry, trust=self._parties.gateways_trust, audience=GATEWAY, at=self._parties.clock.now(), sender=SHOP
+        )
+        self.asked.append(inquiry)
+        answer = self.answer(inquiry)
+        if answer is None:
+            raise Unavailable("the line is down")
+        return answer
+
+    async def tell(self, message: str) -> None:
+        self.told.append(message)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What an ASGI application answered."""
+
+    status: int
+    headers: dict[str, str]
+    cookies: list[str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+async def call(app: Any, target: str, *, method: str = "GET", body: bytes = b"", **headers: str) -> Answered:
+    """One HTTP request to an ASGI application, without a server; header names with _ for -."""
+    path, _, query = target.partition("?")
+    given = {"host": "shop.localhost", **({"content-length": str(len(body))} if method == "POST" else {})}
+    given |= {name.replace("_", "-"): value for name, value in headers.items()}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query.encode(),
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in given.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("shop.localhost", 80),
+    }
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    start = sent[0]
+    pairs = [(name.decode().lower(), value.decode("latin-1")) for name, value in start["headers"]]
+    cookies = [value for name, value in pairs if name == "set-cookie"]
+    return Answered(start["status"], dict(pairs), cookies, b"".join(message.get("body", b"") for message in sent[1:]))

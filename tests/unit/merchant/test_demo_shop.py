@@ -1,0 +1,307 @@
+"""The demo shop's pages: its login, Figure 6, orders of one's own, a download only after settled, and foreign or bad requests."""
+
+from collections.abc import AsyncIterator
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import msgspec
+import pytest
+
+from hanbit.demo.shop.app import ShopPages
+from hanbit.demo.shop.catalogue import ITEMS
+from hanbit.demo.shop.session import COOKIE, Sessions
+from hanbit.demo.shop.staff import Staff
+from hanbit.demo.shop.words import WORDS
+from hanbit.merchant.shop import Shop
+from hanbit.merchant.states import State
+from tests.unit.merchant.support import Answered, GatewayLine, Parties, call
+
+ORIGIN = "http://shop.localhost:8402"
+FORM = "application/x-www-form-urlencoded"
+
+
+class Visitor:
+    """A browser: cookies, the origin of its writes, a language."""
+
+    def __init__(self, app: Any, language: str = "en") -> None:
+        self.app = app
+        self.cookies: dict[str, str] = {}
+        self.language = language
+
+    async def get(self, target: str, **headers: str) -> Answered:
+        return await self._call(target, "GET", b"", headers)
+
+    async def post(self, target: str, fields: dict[str, str], **headers: str) -> Answered:
+        headers = {"origin": ORIGIN, "sec_fetch_site": "same-origin", "content_type": FORM, **headers}
+        return await self._call(target, "POST", urlencode(fields).encode(), headers)
+
+    async def log_in(self, account: str = "minji", password: str = "rainbow") -> Answered:
+        return await self.post("/login?next=/orders", {"id": account, "password": password})
+
+    async def order(self, item: str = "phone", quantity: str = "1", method: str = "hanbit") -> Answered:
+        return await self.post("/orders", {"item": item, "quantity": quantity, "method": method})
+
+    async def _call(self, target: str, method: str, body: bytes, headers: dict[str, str]) -> Answered:
+        cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+        given = {"accept_language": self.language, **({"cookie": cookies} if cookies else {}), **headers}
+        answer = await call(self.app, target, method=method, body=body, **given)
+        for header in answer.cookies:
+            for name, morsel in SimpleCookie(header).items():
+                self.cookies[name] = morsel.value
+        return answer
+
+
+@pytest.fixture
+def parties() -> Parties:
+    return Parties()
+
+
+@pytest.fixture
+def staff(tmp_path: Path) -> Staff:
+    return Staff(tmp_path)
+
+
+@pytest.fixture
+async def shop(parties: Parties, tmp_path: Path, staff: Staff) -> AsyncIterator[Shop]:
+    async with parties.open_shop(tmp_path, on_confirm=staff.on_confirm, on_outcome=staff.on_outcome) as opened:
+        opened.line = GatewayLine(parties)
+        yield opened
+
+
+@pytest.fixture
+def app(parties: Parties, shop: Shop, staff: Staff, tmp_path: Path) -> Any:
+    return ShopPages(shop, Sessions(tmp_path, parties.clock), staff, public_url=ORIGIN).app
+
+
+@pytest.fixture
+async def minji(app: Any) -> Visitor:
+    visitor = Visitor(app)
+    await visitor.log_in()
+    return visitor
+
+
+def tid_of(answer: Answered) -> str:
+    assert answer.status == 303, answer.text
+    return parse_qs(urlsplit(answer.headers["location"]).query)["TID"][0]
+
+
+async def test_order_screen_has_what_figure_6_has(minji: Visitor) -> None:
+    minji.language = "ko"
+    page = (await minji.get("/items/phone")).text
+    for word in (
+        "구입상품",
+        "휴대폰 IM-1100",
+        "수량",
+        "가격",
+        "220,000원",
+        "지불방법",
+        "한빛전자지불 / Hanbit",
+        "무통장입금",
+        "확인",
+        "취소",
+    ):
+        assert word in page
+
+
+async def test_ordering_makes_the_order_durable_and_redirects_with_tid_and_amount(shop: Shop, minji: Visitor) -> None:
+    answer = await minji.order(quantity="2")
+    address = urlsplit(answer.headers["location"])
+    fields = parse_qs(address.query)
+    assert (address.netloc, fields["AMOUNT"], fields["CUR"]) == ("pay.localhost:8400", ["440000"], ["KRW"])
+    assert (await shop.order(fields["TID"][0])).lines[0].quantity == 2
+
+
+async def test_the_other_payment_method_is_not_ours(shop: Shop, minji: Visitor) -> None:
+    assert (await minji.order(method="deposit")).headers["location"] == "/deposit"
+    assert (await minji.get("/deposit")).status == 200
+    assert await shop.book.unfinished(5) == []
+
+
+async def test_the_song_can_be_downloaded_only_after_settled(parties: Parties, shop: Shop, minji: Visitor) -> None:
+    tid = tid_of(await minji.order("song"))
+    assert (await minji.get(f"/orders/{tid}/download")).status == 403
+    confirmation = parties.read_confirmation(await shop.receive(parties.notice(await shop.order(tid)).compact))
+    refused = await minji.get(f"/orders/{tid}/download")
+    assert (refused.status, refused.headers["content-type"]) == (403, "text/html; charset=utf-8")
+    assert "signed confirmation" in refused.text
+    await shop.receive(parties.settled(confirmation.claims, confirmation.hash).compact)
+    song = await minji.get(f"/orders/{tid}/download")
+    assert (song.status, song.headers["content-type"], song.body[:4]) == (200, "audio/wav", b"RIFF")
+
+
+async def test_a_real_thing_is_not_downloaded(minji: Visitor) -> None:
+    assert (await minji.get(f"/orders/{tid_of(await minji.order())}/download")).status == 404
+
+
+async def test_an_order_is_seen_by_its_own_customer_only(app: Any, minji: Visitor) -> None:
+    tid = tid_of(await minji.order())
+    assert (await minji.get(f"/orders/{tid}")).status == 200
+    junho = Visitor(app)
+    await junho.log_in("junho", "umbrella")
+    foreign = await junho.get(f"/orders/{tid}")
+    unknown = await junho.get(f"/orders/{'A' * 22}")
+    assert foreign.status == unknown.status == 404
+    assert foreign.text.replace(tid, "") == unknown.text.replace("A" * 22, "")
+    assert (await junho.get(f"/orders/{tid}", accept="application/json")).status == 404
+    assert (await junho.get(f"/orders/{tid}/pay")).status == 404
+    assert tid not in (await junho.get("/orders")).text
+    assert tid in (await minji.get("/orders")).text
+
+
+async def test_pages_of_a_customer_ask_a_visitor_to_log_in_and_come_back(app: Any) -> None:
+    visitor = Visitor(app)
+    for page in ("/orders", "/items/phone", f"/orders/{'A' * 22}"):
+        answer = await visitor.get(page)
+        assert (answer.status, answer.headers["location"]) == (303, f"/login?next={page}")
+    assert (await visitor.order()).headers["location"] == "/login"
+
+
+async def test_login_gives_a_new_strict_cookie_each_time_and_one_answer_for_everything_wrong(app: Any) -> None:
+    visitor = Visitor(app)
+    first = await visitor.log_in()
+    assert first.headers["location"] == "/orders"
+    cookie = SimpleCookie(first.cookies[0])[COOKIE]
+    assert cookie["secure"]
+    assert cookie["httponly"]
+    assert (cookie["path"], cookie["samesite"].lower(), cookie["domain"]) == ("/", "lax", "")
+    assert (await visitor.log_in()).cookies != first.cookies
+    wrong = [await Visitor(app).log_in(*pair) for pair in (("minji", "wrong"), ("nobody", "rainbow"), ("", ""), ("minji", ""))]
+    assert {(answer.status, answer.text) for answer in wrong} == {(401, wrong[0].text)}
+    assert not any(answer.cookies for answer in wrong)
+
+
+@pytest.mark.parametrize("change", ["altered", "empty", "expired", "cut"])
+async def test_a_cookie_that_the_shop_did_not_make_is_nobodys(parties: Parties, minji: Visitor, change: str) -> None:
+    value = minji.cookies[COOKIE]
+    if change == "expired":
+        parties.clock.advance(13 * 3600)
+    minji.cookies[COOKIE] = {"altered": value.replace("minji", "junho"), "empty": "", "cut": value[:-1], "expired": value}[change]
+    assert (await minji.get("/orders")).status == 303
+
+
+async def test_next_never_leads_to_another_site(app: Any) -> None:
+    for target in ("https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"):
+        visitor = Visitor(app)
+        answer = await visitor.post("/login?" + urlencode({"next": target}), {"id": "minji", "password": "rainbow"})
+        assert answer.headers["location"] == "/"
+        assert (await visitor.get("/language/en?" + urlencode({"next": target}))).headers["location"] == "/"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://pay.localhost:8400", "sec_fetch_site": "cross-site"},
+        {"origin": "null"},
+        {"origin": ORIGIN, "sec_fetch_site": "same-site"},
+        {"sec_fetch_site": "none"},
+    ],
+)
+async def test_a_write_from_another_site_is_refused(app: Any, shop: Shop, minji: Visitor, headers: dict[str, str]) -> None:
+    cookies = "; ".join(f"{name}={value}" for name, value in minji.cookies.items())
+    body = b"item=phone&quantity=1&method=hanbit"
+    answer = await call(app, "/orders", method="POST", body=body, cookie=cookies, content_type=FORM, **headers)
+    assert answer.status == 403
+    assert await shop.book.unfinished(5) == []
+
+
+async def test_a_write_that_hides_its_origin_may_not_carry_a_cookie(app: Any, minji: Visitor) -> None:
+    cookies = "; ".join(f"{name}={value}" for name, value in minji.cookies.items())
+    body = b"item=phone&quantity=1&method=hanbit"
+    assert (await call(app, "/orders", method="POST", body=body, cookie=cookies, content_type=FORM)).status == 403
+
+
+@pytest.mark.parametrize("quantity", ["0", "10", "-1", "1.5", "", "\uff11", "1e0", "9999999999", "x"])
+async def test_a_bad_quantity_places_nothing(shop: Shop, minji: Visitor, quantity: str) -> None:
+    assert (await minji.order(quantity=quantity)).status == 400
+    assert await shop.book.unfinished(5) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"item=phone&quantity=1&method=gold", FORM, 400),
+        (b"item=car&quantity=1&method=hanbit", FORM, 400),
+        (b"item=phone&item=song&quantity=1&method=hanbit", FORM, 400),
+        (b"\xff\xfe", FORM, 400),
+        (b"&".join(b"a%d=1" % number for number in range(40)), FORM, 400),
+        (b"x" * 20_000, FORM, 413),
+        (b"<xml/>", "application/xml", 415),
+        (b"{", "application/json", 400),
+        (b'{"item":"phone","quantity":"1"}', "application/json", 400),
+        (b'{"item":"phone","quantity":0}', "application/json", 400),
+        (b'{"item":"phone","quantity":1,"price":1}', "application/json", 400),
+        (b"[" * 10_000, "application/json", 400),
+    ],
+)
+async def test_bad_bodies_get_a_clear_answer_and_place_nothing(shop: Shop, minji: Visitor, body: bytes, kind: str, status: int) -> None:
+    answer = await minji._call("/orders", "POST", body, {"origin": ORIGIN, "content_type": kind})
+    assert answer.status == status
+    assert await shop.book.unfinished(5) == []
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/items/car", "/static/..%2fapp.py", "/static/app.py", "/language/fr", "/items/../etc"])
+async def test_unknown_addresses_are_not_found(minji: Visitor, path: str) -> None:
+    assert (await minji.get(path)).status == 404
+
+
+async def test_the_json_that_the_demo_speaks(parties: Parties, shop: Shop, app: Any, staff: Staff) -> None:
+    made = await call(app, "/orders", method="POST", body=b'{"item":"phone","quantity":1}', content_type="application/json")
+    answer = msgspec.json.decode(made.body)
+    assert made.status == 201
+    assert answer["location"].startswith("http://pay.localhost:8400/pay?MID=shop&TID=")
+    seen = await call(app, f"/orders/{answer['tid']}", accept="application/json")
+    assert msgspec.json.decode(seen.body)["state"] == "placed"
+    # staff: only with the token of the shop's folder
+    target = f"/staff/orders/{answer['tid']}/change"
+    body = b'{"item":"phone","quantity":2}'
+    for token in ("", "x", staff.token[:-1]):
+        refused = await call(app, target, method="POST", body=body, authorization=f"Bearer {token}", content_type="application/json")
+        assert refused.status == 403
+    changed = await call(app, target, method="POST", body=body, authorization=f"Bearer {staff.token}", content_type="application/json")
+    assert msgspec.json.decode(changed.body)["replaces"] == answer["tid"]
+    refusal = parties.read_refusal(await shop.receive(parties.notice(await shop.order(answer["tid"])).compact))
+    assert refusal.claims.reason == "order_changed"
+    withdrawn = await call(
+        app, f"/staff/orders/{msgspec.json.decode(changed.body)['tid']}/withdraw", method="POST", authorization=f"Bearer {staff.token}"
+    )
+    assert msgspec.json.decode(withdrawn.body)["state"] == "withdrawn"
+
+
+async def test_staff_can_make_the_shop_say_no(parties: Parties, shop: Shop, app: Any, staff: Staff, minji: Visitor) -> None:
+    answer = await call(app, "/staff/answer", method="POST", body=b"no", authorization=f"Bearer {staff.token}")
+    assert msgspec.json.decode(answer.body) == {"answer": "no"}
+    tid = tid_of(await minji.order())
+    refusal = parties.read_refusal(await shop.receive(parties.notice(await shop.order(tid)).compact))
+    assert refusal.claims.message.en == "Sorry, it has just sold out."
+    assert (await shop.order(tid)).state is State.REFUSED
+    assert "We did not accept this payment" in (await minji.get(f"/orders/{tid}")).text
+    assert (await call(app, "/staff/answer", method="POST", body=b"maybe", authorization=f"Bearer {staff.token}")).status == 400
+
+
+async def test_every_page_has_a_strict_policy_and_its_language(minji: Visitor) -> None:
+    tid = tid_of(await minji.order())
+    for language in ("ko", "en"):
+        await minji.get(f"/language/{language}")
+        for page in ("/", "/login", "/items/phone", "/orders", f"/orders/{tid}", "/deposit", "/nothing"):
+            answer = await minji.get(page)
+            assert f'<html lang="{language}">' in answer.text
+            policy = answer.headers["content-security-policy"]
+            assert "default-src 'none'" in policy
+            assert "unsafe" not in policy
+            assert "frame-ancestors 'none'" in policy
+            assert answer.headers["x-content-type-options"] == "nosniff"
+            assert " style=" not in answer.text
+
+
+def test_every_word_and_item_is_in_both_languages() -> None:
+    assert all(korean and english for korean, english in WORDS.values())
+    assert all(item.name("ko") and item.name("en") and item.note("ko") and item.note("en") for item in ITEMS.values())
+
+
+async def test_health_says_whether_the_line_is_up(shop: Shop, app: Any) -> None:
+    assert msgspec.json.decode((await call(app, "/healthz")).body) == {"shop": "up", "line": "up"}
+    assert isinstance(shop.line, GatewayLine)
+    shop.line.connected.clear()
+    assert msgspec.json.decode((await call(app, "/healthz")).body) == {"shop": "up", "line": "down"}
