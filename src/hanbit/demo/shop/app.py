@@ -2,11 +2,12 @@
 
 import hmac
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from http import HTTPStatus
 from importlib import resources
 from typing import Any, Final, cast
 from urllib.parse import parse_qs, quote, urlsplit
+from zoneinfo import ZoneInfo
 
 import jinja2
 import msgspec
@@ -28,7 +29,8 @@ from hanbit.merchant.return_page import ReturnPage
 from hanbit.merchant.shop import Redirect, Shop
 from hanbit.merchant.states import State
 
-TELEPHONE: Final = "02-123-4567"
+TIMEZONE: Final = ZoneInfo("Asia/Seoul")
+TELEPHONE: Final = "02-555-0100"
 METHODS: Final = ("hanbit", "deposit")
 RETURN_PATH: Final = "/hanbit/return"
 _KINDS: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "woff2": "font/woff2"}
@@ -351,4 +353,4 @@ def _to_login(request: Request) -> Response:
 
 
 def _local_time(at: int) -> str:
-    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+    return datetime.fromtimestamp(at, TIMEZONE).strftime("%Y-%m-%d %H:%M")

@@ -7,7 +7,7 @@ from hanbit.kernel.money import Money
 Language = Literal["ko", "en"]
 
 WORDS: Final[dict[str, tuple[str, str]]] = {
-    "shop": ("무지개상점", "Rainbow Shop"),
+    "shop": ("무지개 상점", "Rainbow Shop"),
     "motto": ("작은 기쁨을 팝니다", "We sell small joys"),
     "demo": ("시험용 상점입니다. 진짜 물건도 진짜 돈도 없습니다.", "A demonstration shop: no real goods, no real money."),
     "skip": ("본문으로", "Skip to content"),
