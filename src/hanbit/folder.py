@@ -12,6 +12,7 @@ from hanbit.db.change import Change
 from hanbit.db.commit import Book
 from hanbit.db.reading import Reader
 from hanbit.db.sqlite import BOOK_FILE, SqliteStore
+from hanbit.db.sqlite_file import DatabaseError
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import BadInput, Conflict, Unavailable
 from hanbit.parties import keyring
@@ -99,8 +100,11 @@ def open_gateway(
     if not (folder / BOOK_FILE).exists():
         raise BadInput(f"{folder / BOOK_FILE} is missing")
     keys = keyring.load(folder / KEYS_FOLDER, settings)
-    book = Book(lambda: SqliteStore(folder / BOOK_FILE), clock, observe=observe_batch)
-    reader = Reader(folder / BOOK_FILE)
+    try:
+        book = Book(lambda: SqliteStore(folder / BOOK_FILE), clock, observe=observe_batch)
+        reader = Reader(folder / BOOK_FILE)
+    except DatabaseError as error:
+        raise BadInput(f"{folder / BOOK_FILE} cannot be read as a book: {error}") from error
     registry = Registry(reader, keys.root, settings.operator)
     return Gateway(
         settings=settings,

@@ -27,6 +27,7 @@ __all__ = [
     "CertificateRequest",
     "VerifiedCertificate",
     "certificate_request",
+    "check_own",
     "dump_chain_pem",
     "kid",
     "load_chain_pem",
@@ -147,6 +148,21 @@ def load_chain_pem(path: Path) -> tuple[bytes, ...]:
         raise BadInput(f"certificate file {path}: {error.strerror}") from error
     except UNREADABLE as error:
         raise BadInput(f"certificate file {path}: no PEM certificates") from error
+
+
+def check_own(leaf: bytes, key: EllipticCurvePrivateKey, urn: str) -> None:
+    """BadInput unless this certificate is of this key and this party: one's own files may have been mixed up."""
+    try:
+        certificate = x509.load_der_x509_certificate(leaf)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        named = names.get_values_for_type(x509.UniformResourceIdentifier)
+        of_key = certificate.public_key() == key.public_key()
+    except (*UNREADABLE, x509.ExtensionNotFound) as error:
+        raise BadInput("a certificate of no party") from error
+    if not of_key:
+        raise BadInput("the certificate is of another key")
+    if named != [urn]:
+        raise BadInput(f"the certificate is of {', '.join(named)}, not of {urn}")
 
 
 def _authority(operator: str, name: str, public: EllipticCurvePublicKey, at: int) -> profile.Content:

@@ -122,8 +122,11 @@ def load(folder: Path, settings: Settings) -> Keyring:
     server_key, pepper = (folder / "server.key").read_bytes(), (folder / "pepper").read_bytes()
     if len(server_key) < 32 or len(pepper) < 32:  # noqa: PLR2004 - the 32 bytes that `create` wrote
         raise BadInput("server.key or pepper is cut short")
+    Signer.load(folder / "line.pem", folder / "line.key", urn=settings.gateway_urn, purpose="line")  # the line opens them itself, later
     seals = {}
     for path in folder.glob("seal-*.key"):
+        if not path.stem.removeprefix("seal-").isdecimal():
+            raise BadInput(f"{path}: not the name of a sealing key; move it elsewhere")
         leaf = certificates.load_chain_pem(path.with_suffix(".pem"))[0]
         kid = certificates.kid(leaf)
         seals[kid] = (int(path.stem.removeprefix("seal-")), SealKey(kid, leaf, keys.load_key(path)))

@@ -15,6 +15,8 @@ from hanbit.parties.customers import ledger_account
 
 NAME_MAX = 60
 TELEPHONE = re.compile(r"\+?[0-9][0-9 -]{4,20}")
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|[0-9a-f:]*:[0-9a-f:.]*")
+"""A name without a dot at its end (another origin to browsers, the same place to the network), or an IPv6 address."""
 URL_MAX = 500
 ORIGINS_MAX = 10
 
@@ -58,7 +60,7 @@ def origin_of(url: str) -> str | None:
         return None
     host = parts.hostname or ""
     local = host == "localhost" or host.endswith(".localhost")
-    if not host or parts.username is not None or parts.password is not None or parts.fragment or "#" in url:
+    if not _HOST.fullmatch(host) or parts.username is not None or parts.password is not None or parts.fragment or "#" in url:
         return None
     if parts.scheme != "https" and not (parts.scheme == "http" and local):
         return None

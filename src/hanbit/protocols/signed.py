@@ -79,9 +79,13 @@ class Signer:
 
     @classmethod
     def load(cls, chain_path: Path, key_path: Path, *, urn: str, purpose: str) -> "Signer":
-        """Read a chain (PEM, leaf first, without the root) and its key."""
-        chain = certificates.load_chain_pem(chain_path)
-        return cls(urn=urn, purpose=purpose, kid=certificates.kid(chain[0]), chain=chain, key=keys.load_key(key_path))
+        """Read a chain (PEM, leaf first, without the root) and its key; BadInput if they do not belong together or to this party."""
+        chain, key = certificates.load_chain_pem(chain_path), keys.load_key(key_path)
+        try:
+            certificates.check_own(chain[0], key, urn)
+        except BadInput as error:
+            raise BadInput(f"{chain_path}, {key_path}: {error.detail}") from error
+        return cls(urn=urn, purpose=purpose, kid=certificates.kid(chain[0]), chain=chain, key=key)
 
 
 @dataclass(frozen=True, slots=True)

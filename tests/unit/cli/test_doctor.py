@@ -1,0 +1,215 @@
+"""`hanbit doctor`: one test for each thing that it must find; it says what to do, and changes nothing."""
+
+import contextlib
+import hashlib
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hanbit import settings
+from hanbit.cli import doctor
+from hanbit.cli.doctor import Finding
+from hanbit.kernel.clock import SystemClock
+from tests.unit.cli.world import copy_of, installed, run, told
+
+DAY_S = 24 * 3600
+
+
+def find(data: Path, *, after_s: int = 0) -> list[Finding]:
+    """What it finds, so many seconds from now."""
+    return list(doctor.examine(data, SystemClock().now() + after_s))
+
+
+def wrong(data: Path, *, after_s: int = 0) -> list[Finding]:
+    """What it calls wrong; each with an advice."""
+    found = [finding for finding in find(data, after_s=after_s) if finding.state == "wrong"]
+    assert all(finding.advice for finding in found), found
+    return found
+
+
+def set_line(data: Path, name: str, value: str) -> None:
+    """Change one setting by hand, as an operator would."""
+    path = data / "hanbit.toml"
+    lines = [f"{name} = {value}" if line.startswith(f"{name} =") else line for line in path.read_text("utf-8").splitlines()]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+def edit_book(data: Path, *statements: str) -> None:
+    """Somebody goes at the book with an editor of his own."""
+    with contextlib.closing(sqlite3.connect(data / "book.sqlite")) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+def fingerprint(data: Path) -> dict[str, str]:
+    """Every file of a folder with its content and mode."""
+    return {
+        str(path.relative_to(data)): f"{path.stat().st_mode:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+        for path in sorted(data.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_healthy_folder_is_called_so_and_left_as_it_is(pristine: Path, tmp_path: Path) -> None:
+    data = copy_of(pristine, tmp_path / "data")
+    before = fingerprint(data)
+    result = run("doctor", "--data", data)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith("Nothing is wrong.\n")
+    assert "root key: it lies in the folder, unencrypted" in result.stdout
+    assert fingerprint(data) == before
+
+
+def test_the_installed_command_prints_one_json_object(pristine: Path, tmp_path: Path) -> None:
+    data = copy_of(pristine, tmp_path / "data")
+    assert json.loads(installed("doctor", "--data", data, "--json").stdout)["healthy"] is True
+    (data / "keys/pepper").chmod(0o644)
+    result = installed("doctor", "--data", data, "--json")
+    report = json.loads(result.stdout)
+    assert (result.returncode, report["healthy"]) == (1, False)
+    assert {"what": "permissions", "state": "wrong"}.items() <= report["findings"][0].items()
+    assert report["findings"][0]["advice"] == f"chmod 600 {data / 'keys/pepper'}"
+
+
+def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    assert [finding.what for finding in wrong(tmp_path / "nowhere")] == ["folder"]
+    assert [finding.what for finding in wrong(tmp_path)][-1] == "settings"
+
+
+SPOILED: dict[str, tuple[Callable[[Path], object], str, str]] = {
+    "folder open to others": (lambda data: data.chmod(0o755), "permissions", "open to other users"),
+    "key open to others": (lambda data: (data / "keys/line.key").chmod(0o640), "permissions", "line.key is open"),
+    "key missing": (lambda data: (data / "keys/gateway-sign.key").unlink(), "keys", "gateway-sign.key is missing"),
+    "key is garbage": (lambda data: (data / "keys/line.key").write_bytes(b"\x00\xff" * 99), "certificates", ""),
+    "signing key is garbage": (lambda data: (data / "keys/gateway-sign.key").write_bytes(b"\x00\xff"), "keys", "not a PEM key"),
+    "signing key is huge": (lambda data: (data / "keys/gateway-sign.key").write_bytes(b"a" * (1 << 20)), "keys", "too large"),
+    "key is another's": (
+        lambda data: (data / "keys/gateway-sign.key").write_bytes((data / "keys/line.key").read_bytes()),
+        "keys",
+        "",
+    ),
+    "pepper cut short": (lambda data: (data / "keys/pepper").write_bytes(b"salt"), "keys", "cut short"),
+    "certificate is garbage": (lambda data: (data / "keys/line.pem").write_bytes(b"\xff"), "certificates", "line.pem"),
+    "root is empty": (lambda data: (data / "keys/root.pem").write_bytes(b""), "keys", "root.pem"),
+    "seal key of another name": (lambda data: (data / "keys/seal-now.key").write_bytes(b"x"), "keys", "seal-now"),
+    "settings no TOML": (lambda data: (data / "hanbit.toml").write_bytes(b"operator ="), "settings", "hanbit.toml"),
+    "settings no UTF-8": (lambda data: (data / "hanbit.toml").write_bytes(b'operator = "\xff"'), "settings", "hanbit.toml"),
+    "settings huge": (lambda data: (data / "hanbit.toml").write_bytes(b"#" * (1 << 20)), "settings", "larger than"),
+    "settings deep": (lambda data: (data / "hanbit.toml").write_bytes(b"a = " + b"[" * 5000), "settings", "hanbit.toml"),
+    "settings long number": (lambda data: set_line(data, "listen_port", "9" * 5000), "settings", "hanbit.toml"),
+    "settings twice": (lambda data: (data / "hanbit.toml").write_text('operator = "a"\noperator = "b"\n'), "settings", "hanbit.toml"),
+    "unknown setting": (lambda data: (data / "hanbit.toml").write_text("debug = true\n"), "settings", "unknown setting 'debug'"),
+    "wrong type": (lambda data: set_line(data, "listen_port", '"8400"'), "settings", "listen_port must be int"),
+    "a flag for a number": (lambda data: set_line(data, "listen_port", "true"), "settings", "listen_port must be int"),
+    "list of numbers": (lambda data: set_line(data, "checkouts", "[1]"), "settings", "checkouts must be a list of texts"),
+    "unknown checkout": (lambda data: set_line(data, "checkouts", '["redirect", "card"]'), "settings", "checkouts"),
+    "plain http": (lambda data: set_line(data, "public_url", '"http://bank.example"'), "settings", "public_url"),
+    "no workers": (lambda data: set_line(data, "password_workers", "0"), "settings", "password_workers: 1 to 64"),
+    "negative limit": (lambda data: set_line(data, "unsigned_limit_minor", "-1"), "settings", "unsigned_limit_minor"),
+    "not a number": (lambda data: set_line(data, "notice_wait_s", "nan"), "settings", "notice_wait_s"),
+    "other operator": (lambda data: set_line(data, "operator", '"other"'), "keys", ""),
+    "book missing": (lambda data: (data / "book.sqlite").unlink(), "book", "is missing"),
+    "book is garbage": (lambda data: (data / "book.sqlite").write_bytes(b"no book" * 999), "book", "cannot be read"),
+    "book is empty": (lambda data: (data / "book.sqlite").write_bytes(b""), "book", "cannot be read"),
+    "book of another schema": (lambda data: edit_book(data, "UPDATE book SET schema_version = 99"), "book", "not a book of schema"),
+    "book out of balance": (
+        lambda data: edit_book(data, "UPDATE ledger_accounts SET debits_posted = 5 WHERE id = 'operator:cash:KRW'"),
+        "book",
+        "debits_equal_credits",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SPOILED)
+def test_what_is_spoiled_is_named_with_an_advice(case: str, pristine: Path, tmp_path: Path) -> None:
+    """And a server does not start on most of it: see the next test."""
+    spoil, what, text = SPOILED[case]
+    data = copy_of(pristine, tmp_path / "data")
+    spoil(data)
+    found = wrong(data)
+    assert any(finding.what in {what, "keys"} and text in finding.found for finding in found), found
+
+
+@pytest.mark.parametrize("case", [case for case in SPOILED if case not in {"folder open to others", "book out of balance"}])
+def test_no_command_runs_on_what_is_spoiled_nor_shows_a_traceback(case: str, pristine: Path, tmp_path: Path) -> None:
+    data = copy_of(pristine, tmp_path / "data")
+    SPOILED[case][0](data)
+    lines = told(run("customer", "list", "--data", data))
+    assert not lines[0].startswith("Error: AssertionError")
+    assert "HANBIT_TRACEBACK" not in lines[-1], lines
+
+
+def test_certificates_that_end_are_told_before_and_after(pristine: Path) -> None:
+    soon = [finding for finding in find(pristine, after_s=70 * DAY_S) if finding.what == "certificates"]
+    assert {finding.state for finding in soon} == {"warning"}
+    assert any("gateway-sign ends in 1" in finding.found for finding in soon)
+    ended = [finding.found for finding in wrong(pristine, after_s=100 * DAY_S) if finding.what == "certificates"]
+    assert ended == ["gateway-sign has ended 10 days ago", "line has ended 10 days ago"]
+
+
+def test_an_old_seal_key_is_the_servers_fault_only_while_it_runs(pristine: Path, served: Path) -> None:
+    states = {
+        data: [finding.state for finding in find(data, after_s=2 * DAY_S) if finding.what == "seal key"] for data in (pristine, served)
+    }
+    assert states == {pristine: ["warning"], served: ["wrong"]}
+
+
+def test_a_clock_behind_the_book_is_wrong(pristine: Path) -> None:
+    found = [finding for finding in wrong(pristine, after_s=-3600) if finding.what == "clock"]
+    assert "s behind the book's last commit" in found[0].found
+
+
+def test_a_taken_port_is_named_with_its_setting(pristine: Path, tmp_path: Path) -> None:
+    data = copy_of(pristine, tmp_path / "data")
+    with socket.create_server(("127.0.0.1", settings.load(data).line_port)):
+        found = wrong(data)
+    assert [finding.what for finding in found] == ["ports"]
+    assert "change line_port" in found[0].advice
+
+
+def test_a_running_server_is_found_ready_and_without_merchants(served: Path) -> None:
+    found = {finding.what: finding for finding in find(served)}
+    holder = (served / "lock").read_text().strip()
+    assert found["server"].state == "ok"
+    assert found["server"].found.startswith(f"process {holder} is ready at 127.0.0.1:")
+    assert (found["line"].state, found["line"].found) == ("warning", "no merchant is connected")
+    assert run("doctor", "--data", served).exit_code == 0
+
+
+def test_a_server_that_hangs_is_found(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stopped process holds the folder and its port takes connections; nobody answers."""
+    data = copy_of(pristine, tmp_path / "data")
+    monkeypatch.setattr(doctor, "ANSWER_WITHIN_S", 0.2)
+    code = "import time; from hanbit.folder import hold; from pathlib import Path\n"
+    code += f"with hold(Path({str(data)!r})): print('held', flush=True); time.sleep(60)"
+    with (
+        socket.create_server(("127.0.0.1", settings.load(data).listen_port)),
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process,
+    ):
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        found = wrong(data)
+        process.send_signal(signal.SIGKILL)
+    assert [finding.what for finding in found] == ["server"]
+    assert f"process {process.pid} holds the folder but does not answer" in found[0].found
+
+
+def test_payments_and_outcomes_that_should_have_ended_are_told(pristine: Path, tmp_path: Path) -> None:
+    data = copy_of(pristine, tmp_path / "data")
+    edit_book(data, "INSERT INTO outbox VALUES ('h', 1, 'shop', 't', 1, 3, 1000, NULL)")
+    found = [finding for finding in find(data) if finding.what == "outbox"]
+    assert [finding.state for finding in found] == ["warning"]
+    assert found[0].found.startswith("shop has not acknowledged")
+
+
+def test_little_room_on_the_disk_is_told(pristine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for free, state in ((1 << 20, "wrong"), (1 << 30, "warning"), (1 << 40, "ok")):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: type("Usage", (), {"free": free}))
+        assert [finding.state for finding in find(pristine) if finding.what == "disk"] == [state]
