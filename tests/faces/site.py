@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import aiohttp
 import uvicorn
+from starlette.applications import Starlette
 
 from hanbit.crypto import certificates
 from hanbit.crypto.keys import new_key
@@ -95,6 +96,7 @@ class Site:
     base: str
     port: int
     seen: list[tuple[str, int]]
+    app: Starlette
 
     def address(self, query: dict[str, str], **more: str) -> str:
         """R3's address."""
@@ -138,9 +140,9 @@ async def running_site(folder: Path, **settings: Any) -> AsyncIterator[Site]:
         gateway = open_gateway(data, clock, line=lambda *_: line)
         try:
             await _people(gateway)
-            async with _serving(gateway, metrics, listener):
+            async with _serving(gateway, metrics, listener) as app:
                 line.shop = Shop(await _enrol_shop(gateway, base))
-                yield Site(gateway, line.shop, base, port, metrics.seen)
+                yield Site(gateway, line.shop, base, port, metrics.seen, app)
         finally:
             await close_gateway(gateway)
 
@@ -174,7 +176,7 @@ async def _enrol_shop(gateway: Gateway, base: str) -> Merchant:
 
 
 @asynccontextmanager
-async def _serving(gateway: Gateway, metrics: _Metrics, listener: socket.socket) -> AsyncIterator[None]:
+async def _serving(gateway: Gateway, metrics: _Metrics, listener: socket.socket) -> AsyncIterator[Starlette]:
     app = application.create(gateway, metrics, is_ready=lambda: True)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, lifespan="off", http=LimitedHttp, ws="none", loop="none"
@@ -185,7 +187,7 @@ async def _serving(gateway: Gateway, metrics: _Metrics, listener: socket.socket)
     while not server.started:  # noqa: ASYNC110 - uvicorn tells it by an attribute only
         await asyncio.sleep(0.01)
     try:
-        yield
+        yield app
     finally:
         server.should_exit = True
         server.force_exit = True
