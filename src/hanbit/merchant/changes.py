@@ -5,8 +5,10 @@ as Stale: the caller reads again, computes again and signs again. Nothing that w
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from msgspec.structs import replace
 
 from hanbit.kernel.errors import Conflict, HanbitError, NotFound, ProtocolViolation, WrongState
 from hanbit.merchant.order import Order
@@ -119,8 +121,7 @@ class Loaded:
     """of the journal"""
 
 
-@dataclass(frozen=True, slots=True)
-class JournalRow:
+class JournalRow(NamedTuple):
     """A message, a step of an order, or the message that made a step."""
 
     number: int
@@ -298,7 +299,7 @@ class Batch:
     def _move(
         self, order: Order, event: Event, following: State, message: AnySigned | None, at: int, *, sent: bool = False, **columns: object
     ) -> int:
-        moved = replace(order, state=following, version=order.version + 1, changed_at=at, **columns)  # type: ignore[arg-type]
+        moved = replace(order, state=following, version=order.version + 1, changed_at=at, **columns)
         self._put(moved)
         return self._write(at, order.tid, message, sent=sent, version=moved.version, event=event, state=following)
 

@@ -17,6 +17,7 @@ from hanbit.protocols.redirect.messages import Words
 CONFIRM_WITHIN_S: Final = 3.0
 """The customer's page waits 4 s for the shop."""
 HANDLE_WITHIN_S: Final = 60.0
+STOP_WITHIN_S: Final = 5.0
 HANDLERS_MAX: Final = 64
 """Outcomes that are handed over at once."""
 RETRY_FIRST_S: Final = 1.0
@@ -93,12 +94,16 @@ class OutcomeDesk:
         self._bell.set()
 
     async def stop(self) -> None:
-        """Let handlers at work end."""
+        """Let handlers at work end; one that takes longer is called again after the next start."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        if self._in_hand:
-            await asyncio.wait(self._in_hand.values(), timeout=HANDLE_WITHIN_S)
+        at_work = list(self._in_hand.values())
+        if at_work:
+            await asyncio.wait(at_work, timeout=STOP_WITHIN_S)
+        for handler in at_work:
+            handler.cancel()
+        await asyncio.gather(*at_work, return_exceptions=True)
 
     async def _run(self) -> None:
         while True:

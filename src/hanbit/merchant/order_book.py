@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 import msgspec
 
@@ -56,6 +56,19 @@ _COLUMNS: Final = (
     "tid, version, state, plain, amount_minor, currency, text, return_url, lines, salt, order_hash, request_key, owner, "
     "placed_at, pay_by, answer_until, changed_at, payment, reason, replaced_by, outcome, handled_at"
 )
+_ORDER_COLUMNS: Final = ", ".join(f"o.{column}" for column in _COLUMNS.split(", "))
+# One statement for all that a message from the gateway needs: each has its own price.
+_KNOWN: Final = f"""
+SELECT h.header, a.payload, a.signature, n.payload, n.hash, s.hash, notices.confirmed, {_ORDER_COLUMNS}
+FROM (SELECT ? AS request, ? AS asked_payment, ? AS asked_tid) q
+LEFT JOIN answers ON answers.request = q.request
+LEFT JOIN journal a ON a.number = answers.answer
+LEFT JOIN headers h ON h.id = a.header
+LEFT JOIN notices ON notices.payment = q.asked_payment
+LEFT JOIN journal n ON n.number = notices.notice
+LEFT JOIN journal s ON s.number = notices.answer
+LEFT JOIN orders o ON o.tid = q.asked_tid
+"""  # noqa: S608 - our own column list
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +155,17 @@ class OrderBook:
     async def known(self, request: str, tid: str | None, payment: str | None) -> Known:
         """The stored answer to a request (by hash), the order of a tid and what was said about a payment."""
         async with self._turn:
-            answer = self._one(
-                "SELECT h.header, j.payload, j.signature FROM answers a JOIN journal j ON j.number = a.answer "
-                "JOIN headers h ON h.id = j.header WHERE a.request = ?",
-                request,
-            )
-            order = self._order("WHERE tid = ?", tid) if tid is not None else None
-            said = self._one(
-                "SELECT n.payload, n.hash, a.hash, s.confirmed FROM notices s JOIN journal n ON n.number = s.notice "
-                "JOIN journal a ON a.number = s.answer WHERE s.payment = ?",
-                payment,
-            )
+            row = self._connection.execute(_KNOWN, (request, payment, tid)).fetchone()
+        answer, said, order = row[:3], row[3:7], row[7:]
         exchange = None
-        if said is not None:
+        if said[0] is not None:
             notice = msgspec.json.decode(said[0], type=Notice)
             exchange = Exchange(notice=notice, notice_hash=said[1], answer_hash=said[2], confirmed=bool(said[3]))
-        return Known(answer=join(*answer) if answer is not None else None, order=order, exchange=exchange)
+        return Known(
+            answer=join(*answer) if answer[0] is not None else None,
+            order=_read_order(order) if order[0] is not None else None,
+            exchange=exchange,
+        )
 
     async def order(self, tid: str) -> Order | None:
         """The order of this tid."""
@@ -331,10 +339,6 @@ class OrderBook:
 
     # --- reading --------------------------------------------------------------------------------------------------------------------
 
-    def _one(self, sql: str, parameter: str | None) -> tuple[str, ...] | None:
-        row: tuple[str, ...] | None = self._connection.execute(sql, (parameter,)).fetchone() if parameter is not None else None
-        return row
-
     def _named(self, sql: str, names: set[str]) -> Iterable[tuple[str, str]]:
         return self._connection.execute(f"{sql} IN (SELECT value FROM json_each(?))", (_json(names),)) if names else ()  # noqa: S608 - constants of this module
 
@@ -347,7 +351,11 @@ class OrderBook:
 
     def _select_orders(self, where: str, *parameters: object) -> list[Order]:
         rows = self._connection.execute(f"SELECT {_COLUMNS} FROM orders {where}", parameters)  # noqa: S608 - constants of this module
-        return [Order(r[0], r[1], State(r[2]), bool(r[3]), Money(r[4], r[5]), *r[6:]) for r in rows]
+        return [_read_order(row) for row in rows]
+
+
+def _read_order(row: tuple[Any, ...]) -> Order:
+    return Order(row[0], row[1], State(row[2]), bool(row[3]), Money(row[4], row[5]), *row[6:])
 
 
 def _order_row(o: Order) -> tuple[object, ...]:

@@ -40,7 +40,7 @@ _WORDS: Final = {
 _UNKNOWN: Final = {"ko": "그런 주문이 없습니다.", "en": "There is no such order."}
 _PAGE: Final = """<!doctype html>
 <html lang="{language}"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="{refresh};url={page}"><title>{title}</title>
+<title>{title}</title>
 {style}</head>
 <body><main><section class="sheet"><h1>{title}</h1><p role="status">{text}</p><p><a href="{page}">{link}</a></p></section></main>
 <script nonce="{nonce}">
@@ -117,7 +117,6 @@ class ReturnPage:
             link=link,
             nonce=nonce,
             style=self._style(nonce),
-            refresh=int(WAIT_S) * 2,
             page=html.escape(page),
             page_js=_script_text(page),
             state_js=_script_text(f"state?TID={order.tid}"),

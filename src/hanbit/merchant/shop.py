@@ -14,7 +14,7 @@ only once a settled message that continues this shop's own confirmation was veri
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,31 +22,30 @@ from types import TracebackType
 from typing import Final, Literal, Protocol, Self
 from urllib.parse import urlencode
 
-import msgspec
-
 from hanbit.crypto import certificates, tls
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock, SystemClock
-from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, ProtocolViolation, Unavailable, WrongState
+from hanbit.kernel.errors import Conflict, HanbitError, NotFound, Unavailable, WrongState
 from hanbit.kernel.money import Money
 from hanbit.merchant import files
-from hanbit.merchant.changes import AnswerNotice, Conclude, Keep, Place, Reject, Stale, Withdraw
-from hanbit.merchant.handlers import OnConfirm, OnOutcome, OutcomeDesk, ask_shop
+from hanbit.merchant.changes import Keep, Place, Stale, Withdraw
+from hanbit.merchant.handlers import OnConfirm, OnOutcome, OutcomeDesk
+from hanbit.merchant.inbox import TRIES_MAX, Inbox
 from hanbit.merchant.line_client import LineClient
 from hanbit.merchant.order import Line, NewOrder, Order, owner_hash
 from hanbit.merchant.order_book import OrderBook
-from hanbit.merchant.states import Event, State
+from hanbit.merchant.states import State
 from hanbit.protocols import signed
 from hanbit.protocols.line import RefusedByGateway
-from hanbit.protocols.redirect.merchant import OUTCOMES, Merchant, hash_lines
-from hanbit.protocols.redirect.messages import Closed, Confirmation, Notice, Settled, Status, plain_order_hash
+from hanbit.protocols.redirect.merchant import Merchant, hash_lines
+from hanbit.protocols.redirect.messages import Status, plain_order_hash
 
 PAY_BY_S: Final = 30 * 60
 """protocol.md, Deadlines: an order can be begun to be paid for 30 minutes."""
 DECIDED_S: Final = 15 * 60
 """… and is final at the latest 15 minutes after that."""
-TRIES_MAX: Final = 3
 WAITERS_MAX: Final = 10_000
+INQUIRE_AGAIN_S: Final = 15.0
 _TIMEOUT_MAX_S: Final = 120.0
 _log = logging.getLogger("hanbit.merchant")
 
@@ -91,11 +90,19 @@ class Shop:
         self.line: LineToGateway | None = None
         self._role = role
         self._clock = clock or SystemClock()
-        self._on_confirm = on_confirm
         self.book = OrderBook(book_path, lambda outcomes, at: role.make_acknowledgement(outcomes, at=at))
         self._desk = OutcomeDesk(self.book, on_outcome, self._clock) if on_outcome is not None else None
-        self._answering: dict[str, asyncio.Future[str | None]] = {}
+        self._inbox = Inbox(
+            role=role,
+            book=self.book,
+            clock=self._clock,
+            on_confirm=on_confirm,
+            has_outcome_handler=on_outcome is not None,
+            on_ended=self._on_ended,
+        )
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
+        self._inquiries: dict[str, tuple[float, float]] = {}
+        """tid → (not again before, next pause)"""
 
     @classmethod
     @asynccontextmanager
@@ -105,13 +112,17 @@ class Shop:
         *,
         on_confirm: OnConfirm | None = None,
         on_outcome: OnOutcome | None = None,
+        revoked: Callable[[], frozenset[int]] = frozenset,
         clock: Clock | None = None,
     ) -> AsyncIterator[Self]:
-        """Open an enrolled folder and keep the private line up while the `async with` lasts."""
+        """Open an enrolled folder and keep the private line up while the `async with` lasts.
+
+        `revoked` gives the serial numbers of the certificates that the operator has revoked.
+        """
         clock = clock or SystemClock()
         registration = files.read_registration(directory)
-        (root,) = certificates.load_chain_pem(directory / files.ROOT)
-        trust = signed.PinnedTrust(root, registration.operator, urn=registration.gateway)
+        root = certificates.load_chain_pem(directory / files.ROOT)[0]
+        trust = signed.PinnedTrust(root, registration.operator, urn=registration.gateway, revoked=revoked)
         signer = files.load_signer(directory, registration)
         role = Merchant(signer=signer, gateway=registration.gateway, trust=trust, plain=registration.orders == "plain")
         async with cls(
@@ -236,7 +247,10 @@ class Shop:
         return order
 
     async def wait_outcome(self, tid: str, timeout_s: float) -> Order:
-        """Return once the order is final, else as it stands after `timeout_s`; asks the gateway (RQ) unless it is final already."""
+        """Return once the order is final, else as it stands after `timeout_s`.
+
+        Unless it is final already the gateway is asked (RQ): at the first wait for it, then with growing pauses, however often a page asks.
+        """
         if sum(map(len, self._waiters.values())) >= WAITERS_MAX:
             raise Unavailable("too many wait for outcomes")
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -246,10 +260,11 @@ class Shop:
             if order.final:
                 return order
             async with asyncio.timeout(min(timeout_s, _TIMEOUT_MAX_S)):
-                try:
-                    await self.inquire(tid)
-                except HanbitError as error:
-                    _log.info("the inquiry was not answered: %s", error)
+                if self._may_inquire(tid):
+                    try:
+                        await self.inquire(tid)
+                    except HanbitError as error:
+                        _log.info("the inquiry was not answered: %s", error)
                 await waiter
         except TimeoutError:
             pass
@@ -278,114 +293,29 @@ class Shop:
                 await self.line.tell(acknowledgement)
         return status.claims
 
-    # --- what the gateway sends -------------------------------------------------------------------------------------------------------
-
     async def receive(self, unverified: str) -> str | None:
-        """The one entrance of bytes from the gateway: the stored answer to known bytes, else verify, decide, store, answer.
+        """The one entrance of bytes from the gateway, and what to send back; see `Inbox.receive`."""
+        return await self._inbox.receive(unverified)
 
-        Raises ProtocolViolation (the bytes are kept) for what breaks a rule, Unavailable where nothing could be stored.
-        """
-        if len(unverified) > signed.MESSAGE_MAX:
-            raise ProtocolViolation("size")
-        request = ids.digest(unverified.encode("utf-8", "replace"))
-        under_way = self._answering.get(request)
-        if under_way is not None:
-            return await asyncio.shield(under_way)
-        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self._answering[request] = answer
-        try:
-            result = await self._receive(unverified, request)
-        except BaseException as error:
-            answer.set_exception(error if isinstance(error, HanbitError) else Unavailable("the first answer failed"))
-            answer.exception()  # seen: most often nobody else waits
-            raise
-        else:
-            answer.set_result(result)
-            return result
-        finally:
-            del self._answering[request]
+    # --- inside -----------------------------------------------------------------------------------------------------------------------
 
-    async def _receive(self, unverified: str, request: str) -> str | None:
-        try:
-            typ = signed.peek_typ(unverified)
-            for _ in range(TRIES_MAX):
-                try:
-                    if typ == Notice.TYP:
-                        return await self._on_notice(unverified, request)
-                    if typ in OUTCOMES:
-                        return await self._on_outcome_message(unverified, request)
-                    if typ in (Status.TYP, RefusedByGateway.TYP):
-                        _log.info("an answer came that nobody waits for any more: %s", typ)
-                        return None
-                    raise ProtocolViolation("typ", "not for a shop")
-                except Stale:
-                    continue
-        except ProtocolViolation as violation:
-            _log.warning("a message was rejected: %s", violation.rule)
-            await self.book.commit(Reject(unverified.encode(), violation.rule, violation.detail, self._clock.now()))
-            raise
-        raise Unavailable("the order changed three times meanwhile")
-
-    async def _on_notice(self, unverified: str, request: str) -> str:
-        """R8, R9."""
-        tid, payment = _route(unverified)
-        known = await self.book.known(request, tid, payment)
-        if known.answer is not None:
-            return known.answer
-        at = self._clock.now()
-        notice = self._role.verify_notice(unverified, at=at)
-        facts = known.order.facts if known.order is not None else None
-        objection = None
-        if known.order is not None and self._role.compare(notice, facts, at=at) is None:
-            objection = await ask_shop(self._on_confirm, known.order)
-        answer = self._role.answer_notice(notice, facts, objection, at=at)
-        event = None
-        if isinstance(answer.claims, Confirmation):
-            event = Event.NOTICE_CONFIRMED
-        elif known.order is not None and known.order.payment is None and not known.order.final:
-            event = Event.NOTICE_REFUSED
-        version = known.order.version if known.order is not None else None
-        await self.book.commit(AnswerNotice(notice.claims.tid, version, event, notice, answer, at))
-        _log.info("notice answered: %s", answer.claims.TYP, extra={"payment": notice.claims.payment})
-        return answer.compact
-
-    async def _on_outcome_message(self, unverified: str, request: str) -> str | None:
-        """R11: stored, and acknowledged by what this returns; None where another of the same batch carries the acknowledgement."""
-        tid, payment = _route(unverified)
-        known = await self.book.known(request, tid, payment)
-        if known.answer is not None:
-            return known.answer
-        at = self._clock.now()
-        outcome = self._role.verify_outcome(unverified, at=at)
-        order = known.order
-        self._role.check_outcome(outcome, order.facts if order is not None else None, known.exchange)
-        claims = outcome.claims
-        if isinstance(claims, Closed):
-            event, payment = Event.CLOSED, None
-        else:
-            event, payment = (Event.SETTLED if isinstance(claims, Settled) else Event.VOIDED), claims.payment
-        # The order belongs to one payment; the end of another (a second attempt that was refused) is kept and moves nothing.
-        concerns = order is not None and (payment is None or order.payment in (None, payment))
-        acknowledgement = await self.book.commit(
-            Conclude(
-                tid=claims.tid,
-                version=order.version if order is not None else None,
-                event=event if concerns else None,
-                outcome=outcome,
-                payment=payment,
-                handled=self._desk is None,
-                at=at,
-            )
-        )
-        _log.info("outcome stored: %s", claims.TYP, extra={"payment": payment})
-        for waiter in self._waiters.get(claims.tid, ()):
+    def _on_ended(self, tid: str) -> None:
+        for waiter in self._waiters.get(tid, ()):
             if not waiter.done():
                 waiter.set_result(None)
         if self._desk is not None:
             self._desk.ring()
-        return acknowledgement
 
-    # --- inside -----------------------------------------------------------------------------------------------------------------------
+    def _may_inquire(self, tid: str) -> bool:
+        """Each inquiry is two signed messages that are kept for ever: a page that polls all night must not fill the book."""
+        now = self._clock.monotonic()
+        if len(self._inquiries) >= WAITERS_MAX:
+            self._inquiries.clear()
+        not_before, pause = self._inquiries.get(tid, (now, INQUIRE_AGAIN_S))
+        if now < not_before:
+            return False
+        self._inquiries[tid] = (now + pause, pause * 2)
+        return True
 
     def _make(self, new: NewOrder) -> Place:
         at = self._clock.now()
@@ -453,17 +383,3 @@ class Shop:
         if language is not None:
             fields["lang"] = language
         return Redirect(order.tid, f"{self.registration.pay_url}?{urlencode(fields)}")
-
-
-class _Routed(msgspec.Struct):
-    tid: str = ""
-    payment: str | None = None
-
-
-def _route(unverified: str) -> tuple[str, str | None]:
-    """The tid and payment that unverified bytes speak of: which rows to read, before and never instead of verifying."""
-    try:
-        routed = msgspec.json.decode(ids.decode_base64url(unverified.split(".")[1]), type=_Routed)
-    except (msgspec.MsgspecError, BadInput, UnicodeError, RecursionError, IndexError) as error:
-        raise ProtocolViolation("claims", "no claims of a known shape") from error
-    return routed.tid, routed.payment

@@ -206,6 +206,16 @@ async def test_an_outcome_that_was_lost_comes_with_the_inquiry(parties: Parties,
     assert len(shop.line.asked) == 1
 
 
+async def test_a_page_that_polls_all_night_does_not_fill_the_book(parties: Parties, shop: Shop) -> None:
+    assert isinstance(shop.line, GatewayLine)
+    order = await shop.order((await place(shop)).tid)
+    shop.line.answer = lambda inquiry: parties.status(inquiry, "open", None).compact
+    for _ in range(12 * 6):
+        await shop.wait_outcome(order.tid, 0.02)
+        parties.clock.advance(600)
+    assert 0 < len(shop.line.asked) < 20
+
+
 async def test_a_status_word_alone_delivers_nothing(parties: Parties, shop: Shop) -> None:
     assert isinstance(shop.line, GatewayLine)
     order, _, _ = await confirmed(parties, shop)
@@ -350,6 +360,26 @@ async def test_the_outcome_handler_is_called_until_it_succeeds_and_then_never_ag
         await asyncio.sleep(0.05)
         assert await reopened.book.unhandled(10) == []
     assert len(seen) == 3
+
+
+async def test_a_shop_that_stops_does_not_wait_for_a_handler_that_hangs(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers, "STOP_WITHIN_S", 0.05)
+    calls: list[str] = []
+
+    async def hangs(order: Order) -> None:
+        calls.append(order.tid)
+        await asyncio.sleep(60 if len(calls) == 1 else 0)
+
+    async with parties.open_shop(tmp_path, on_outcome=hangs) as shop:
+        _, _, confirmation = await confirmed(parties, shop)
+        await shop.receive(parties.settled(confirmation.claims, confirmation.hash).compact)
+        await asyncio.sleep(0.05)
+    async with parties.open_shop(tmp_path, on_outcome=hangs) as reopened:
+        await asyncio.sleep(0.05)
+        assert await reopened.book.unhandled(1) == []
+    assert len(calls) == 2
 
 
 async def test_the_lists_of_an_owner_are_his_own(shop: Shop) -> None:

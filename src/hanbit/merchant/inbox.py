@@ -1,0 +1,184 @@
+"""The one entrance of bytes from the gateway: known bytes get their stored answer, new ones are verified, decided, stored, answered.
+
+    frame ─▶ size ─▶ known? ─▶ verify (protocols/signed) ─▶ compare with the order book ─▶ the shop's say ─▶ sign ─▶ commit ─▶ answer
+
+What is turned away as stale (the order moved on meanwhile) is computed and signed again; what breaks a rule is kept apart.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+import msgspec
+
+from hanbit.kernel import ids
+from hanbit.kernel.clock import Clock
+from hanbit.kernel.errors import BadInput, HanbitError, ProtocolViolation, Unavailable
+from hanbit.merchant.changes import AnswerNotice, Conclude, Reject, Stale
+from hanbit.merchant.handlers import OnConfirm, ask_shop
+from hanbit.merchant.order_book import OrderBook
+from hanbit.merchant.states import Event
+from hanbit.protocols import signed
+from hanbit.protocols.line import RefusedByGateway
+from hanbit.protocols.redirect.merchant import OUTCOMES, Merchant
+from hanbit.protocols.redirect.messages import Closed, Confirmation, Notice, Settled, Status
+
+TRIES_MAX: Final = 3
+_HEADERS_KEPT: Final = 64
+_log = logging.getLogger("hanbit.merchant")
+
+
+class Inbox:
+    """What a shop does with a frame; `on_ended` hears the tid of each order whose outcome has just been stored."""
+
+    def __init__(
+        self,
+        *,
+        role: Merchant,
+        book: OrderBook,
+        clock: Clock,
+        on_confirm: OnConfirm | None,
+        has_outcome_handler: bool,
+        on_ended: Callable[[str], None],
+    ) -> None:
+        self._role = role
+        self._book = book
+        self._clock = clock
+        self._on_confirm = on_confirm
+        self._has_outcome_handler = has_outcome_handler
+        self._on_ended = on_ended
+        self._answering: dict[str, asyncio.Future[str | None]] = {}
+
+    async def receive(self, unverified: str) -> str | None:
+        """The one entrance of bytes from the gateway: the stored answer to known bytes, else verify, decide, store, answer.
+
+        Raises ProtocolViolation (the bytes are kept) for what breaks a rule, Unavailable where nothing could be stored.
+        """
+        if len(unverified) > signed.MESSAGE_MAX:
+            raise ProtocolViolation("size")
+        request = ids.digest(unverified.encode("utf-8", "replace"))
+        under_way = self._answering.get(request)
+        if under_way is not None:
+            return await asyncio.shield(under_way)
+        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self._answering[request] = answer
+        try:
+            result = await self._receive(unverified, request)
+        except BaseException as error:
+            answer.set_exception(error if isinstance(error, HanbitError) else Unavailable("the first answer failed"))
+            answer.exception()  # seen: most often nobody else waits
+            raise
+        else:
+            answer.set_result(result)
+            return result
+        finally:
+            del self._answering[request]
+
+    async def _receive(self, unverified: str, request: str) -> str | None:
+        try:
+            route = _route(unverified, request)
+            for _ in range(TRIES_MAX):
+                try:
+                    if route.typ == Notice.TYP:
+                        return await self._on_notice(unverified, route)
+                    if route.typ in OUTCOMES:
+                        return await self._on_outcome_message(unverified, route)
+                    if route.typ in (Status.TYP, RefusedByGateway.TYP):
+                        _log.info("an answer came that nobody waits for any more: %s", route.typ)
+                        return None
+                    raise ProtocolViolation("typ", "not for a shop")
+                except Stale:
+                    continue
+        except ProtocolViolation as violation:
+            _log.warning("a message was rejected: %s", violation.rule)
+            await self._book.commit(Reject(unverified.encode(), violation.rule, violation.detail, self._clock.now()))
+            raise
+        raise Unavailable("the order changed three times meanwhile")
+
+    async def _on_notice(self, unverified: str, route: "_Route") -> str:
+        """R8, R9."""
+        known = await self._book.known(route.request, route.tid, route.payment)
+        if known.answer is not None:
+            return known.answer
+        at = self._clock.now()
+        notice = self._role.verify_notice(unverified, at=at)
+        facts = known.order.facts if known.order is not None else None
+        objection = None
+        if known.order is not None and self._role.compare(notice, facts, at=at) is None:
+            objection = await ask_shop(self._on_confirm, known.order)
+        answer = self._role.answer_notice(notice, facts, objection, at=at)
+        event = None
+        if isinstance(answer.claims, Confirmation):
+            event = Event.NOTICE_CONFIRMED
+        elif known.order is not None and known.order.payment is None and not known.order.final:
+            event = Event.NOTICE_REFUSED
+        version = known.order.version if known.order is not None else None
+        await self._book.commit(AnswerNotice(notice.claims.tid, version, event, notice, answer, at))
+        _log.info("notice answered: %s", answer.claims.TYP, extra={"payment": notice.claims.payment})
+        return answer.compact
+
+    async def _on_outcome_message(self, unverified: str, route: "_Route") -> str | None:
+        """R11: stored, and acknowledged by what this returns; None where another of the same batch carries the acknowledgement."""
+        known = await self._book.known(route.request, route.tid, route.payment)
+        if known.answer is not None:
+            return known.answer
+        at = self._clock.now()
+        outcome = self._role.verify_outcome(unverified, at=at)
+        order = known.order
+        self._role.check_outcome(outcome, order.facts if order is not None else None, known.exchange)
+        claims = outcome.claims
+        if isinstance(claims, Closed):
+            event, payment = Event.CLOSED, None
+        else:
+            event, payment = (Event.SETTLED if isinstance(claims, Settled) else Event.VOIDED), claims.payment
+        # The order belongs to one payment; the end of another (a second attempt that was refused) is kept and moves nothing.
+        concerns = order is not None and (payment is None or order.payment in (None, payment))
+        acknowledgement = await self._book.commit(
+            Conclude(
+                tid=claims.tid,
+                version=order.version if order is not None else None,
+                event=event if concerns else None,
+                outcome=outcome,
+                payment=payment,
+                handled=not self._has_outcome_handler,
+                at=at,
+            )
+        )
+        _log.info("outcome stored: %s", claims.TYP, extra={"payment": payment})
+        self._on_ended(claims.tid)
+        return acknowledgement
+
+
+class _Header(msgspec.Struct):
+    typ: str
+
+
+class _Claims(msgspec.Struct):
+    tid: str = ""
+    payment: str | None = None
+
+
+class _Route(NamedTuple):
+    """What unverified bytes say about themselves: which rows to read and whom to ask, before and never instead of verifying."""
+
+    request: str
+    typ: str
+    tid: str
+    payment: str | None
+
+
+def _route(unverified: str, request: str) -> _Route:
+    header, _, rest = unverified.partition(".")
+    try:
+        claims = msgspec.json.decode(ids.decode_base64url(rest.partition(".")[0]), type=_Claims)
+        return _Route(request, _typ(header), claims.tid, claims.payment)
+    except (msgspec.MsgspecError, BadInput, UnicodeError, RecursionError) as error:
+        raise ProtocolViolation("shape", "no message of a known shape") from error
+
+
+@lru_cache(maxsize=_HEADERS_KEPT)
+def _typ(header: str) -> str:
+    """The gateway's headers of one typ are the same bytes until its certificate changes."""
+    return msgspec.json.decode(ids.decode_base64url(header), type=_Header).typ
