@@ -1,7 +1,8 @@
 """`await book.commit(change)`: group commit under the book lock.
 
 Whatever queues while the last batch is on its way to the disk goes with the next; there is no timer, so an idle book commits at once.
-`commit` returns when the Change is durable and raises when it was turned away; nothing is cached between batches.
+`commit` returns when the Change is durable and raises when it was turned away; nothing is cached between batches. A batch is decided and
+written where the loop runs (short statements in memory), and made durable in the book's one thread, which waits for the disk.
 """
 
 import asyncio
@@ -18,6 +19,9 @@ BATCH_MAX = 1_024
 """Changes in one database transaction."""
 WAITING_MAX = 8_192
 """Changes that may wait for the book; beyond it the answer is Unavailable."""
+
+Answers = list[HanbitError | None] | BaseException
+"""For each Change of a batch None or why it was turned away, or what broke for all of them."""
 
 
 class Book:
@@ -47,17 +51,17 @@ class Book:
         done: asyncio.Future[None] = loop.create_future()
         self._waiting.append((change, done))
         if not self._running:
-            self._start_batch(loop)
+            self._running = True
+            loop.call_soon(self._start_batch, loop)  # what else is ready in this turn of the loop goes with it
         # A caller that goes away must not take the Change with it: it is in the queue and will be decided.
         await asyncio.shield(done)
 
     def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._running = True
-        self._idle.clear()
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
-        started = self._clock.monotonic()
+        changes = [change for change, _ in batch]
+        started, at = self._clock.monotonic(), self._clock.now()
 
-        def finished(answers: list[HanbitError | None] | BaseException) -> None:
+        def finished(answers: Answers) -> None:
             if self._observe is not None:
                 self._observe(len(batch), self._clock.monotonic() - started)
             self._answer(batch, answers)
@@ -65,21 +69,25 @@ class Book:
                 self._start_batch(loop)
             else:
                 self._running = False
-                self._idle.set()
 
-        def write() -> None:
-            answers: list[HanbitError | None] | BaseException
+        def make_durable(prepared: list[HanbitError | None]) -> None:
+            answers: Answers
             try:
-                answers = self._store.write_batch([change for change, _ in batch], self._clock.now())
+                answers = self._store.commit(changes, prepared, at)
             except BaseException as error:  # noqa: BLE001 - handed to every waiting caller
                 answers = error
             if not loop.is_closed():
                 loop.call_soon_threadsafe(finished, answers)
 
-        self._thread.submit(write)
+        try:
+            prepared = self._store.prepare(changes, at)
+        except Exception as error:  # noqa: BLE001 - a bug of ours is handed to every waiting caller, and the book goes on
+            finished(error)
+        else:
+            self._thread.submit(make_durable, prepared)
 
     @staticmethod
-    def _answer(batch: list[tuple[Change, asyncio.Future[None]]], answers: list[HanbitError | None] | BaseException) -> None:
+    def _answer(batch: list[tuple[Change, asyncio.Future[None]]], answers: Answers) -> None:
         for index, (_, done) in enumerate(batch):
             if done.done():
                 continue
