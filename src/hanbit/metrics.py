@@ -5,7 +5,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+BATCHES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512, 1024)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -19,6 +19,10 @@ class Metrics:
             "hanbit_request_seconds", "Time to answer a request", ["route", "status"], buckets=SECONDS, registry=self._registry
         )
         self._batch = Histogram("hanbit_commit_batch_changes", "Changes in one commit", buckets=BATCHES, registry=self._registry)
+        self._largest = Gauge(
+            "hanbit_commit_batch_largest_changes", "Changes in the largest commit since the start", registry=self._registry
+        )
+        self._largest_so_far = 0
         self._commit = Histogram("hanbit_commit_seconds", "Time of one commit", buckets=SECONDS, registry=self._registry)
         self._waiting = Gauge("hanbit_book_waiting_changes", "Changes that wait for the book", registry=self._registry)
         self._connections = Gauge("hanbit_line_connections", "Healthy connections of merchants", registry=self._registry)
@@ -37,6 +41,9 @@ class Metrics:
         """Count one commit of the book."""
         self._batch.observe(changes)
         self._commit.observe(seconds)
+        if changes > self._largest_so_far:
+            self._largest_so_far = changes
+            self._largest.set(changes)
 
     def watch(
         self, waiting: Callable[[], int], connections: Callable[[], int], round_trip: Callable[[], float], pending: Callable[[], int]

@@ -1,8 +1,9 @@
 """Reads the kept messages: one by its hash, all of a payment in the order in which they were stored."""
 
 import json
+from collections.abc import Iterator
 
-from hanbit.db.reading import Reader
+from hanbit.db.reading import Reader, Row
 from hanbit.evidence.check import Stored
 from hanbit.evidence.record import rebuild
 
@@ -38,10 +39,21 @@ def of_payment(reader: Reader, merchant: str, tid: str) -> list[tuple[str, str]]
     return [(row["typ"], rebuild(row["segment"], row["payload"], row["signature"])) for row in rows]
 
 
+def share(reader: Reader, part: int, parts: int) -> Iterator[Stored]:
+    """Every kept message of one of `parts` shares of the payments, oldest first; messages that belong to no payment are in the first share.
+
+    Read while it is asked for, so that a large book needs no large memory.
+    """
+    sql = _SELECT + "WHERE CASE m.tid WHEN '' THEN 0 ELSE unicode(m.tid) % ? END = ? ORDER BY m.leaf"
+    for row in reader.snapshot().execute(sql, (parts, part)):
+        yield _stored(row)
+
+
 async def everything(reader: Reader) -> list[Stored]:
     """Every kept message, oldest first."""
     rows = await reader.scan(_SELECT + "ORDER BY m.leaf")
-    return [
-        Stored(row["merchant"], row["tid"], row["hash"], rebuild(row["segment"], row["payload"], row["signature"]), row["at"])
-        for row in rows
-    ]
+    return [_stored(row) for row in rows]
+
+
+def _stored(row: Row) -> Stored:
+    return Stored(row["merchant"], row["tid"], row["hash"], rebuild(row["segment"], row["payload"], row["signature"]), row["at"])

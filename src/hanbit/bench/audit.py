@@ -1,0 +1,86 @@
+"""After the run: book and evidence proved from the store alone, by as many processes as there are cores; a run that fails has no figure."""
+
+import asyncio
+import json
+import os
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from hanbit.db.reading import Reader
+from hanbit.db.sqlite import BOOK_FILE
+from hanbit.evidence import store as evidence
+from hanbit.evidence.check import check as check_evidence
+from hanbit.folder import KEYS_FOLDER
+from hanbit.kernel.errors import Unavailable
+from hanbit.ledger.check import check as check_ledger
+from hanbit.parties import keyring
+from hanbit.parties.registry import Registry
+from hanbit.settings import load
+
+BROKEN_SHOWN = 3
+
+
+async def prove(data: Path) -> list[str]:
+    """What is wrong with the book or the evidence; empty where every promise holds."""
+    parts = os.cpu_count() or 1
+    found = await asyncio.gather(*(_part(data, part, parts) for part in range(parts)))
+    return [line for lines in found for line in lines]
+
+
+async def _part(data: Path, part: int, parts: int) -> list[str]:
+    """A share of the work in a process of its own: each verification holds a whole core."""
+    arguments = ("-m", "hanbit.bench.audit", str(data), str(part), str(parts))
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise Unavailable("the audit itself failed; see above")
+    return [str(line) for line in json.loads(output)]
+
+
+def prove_part(data: Path, part: int, parts: int) -> list[str]:
+    """The evidence of every payment whose tid falls to this part; the first part also proves the ledger."""
+    settings = load(data)
+    reader = Reader(data / BOOK_FILE)
+    try:
+        broken: list[str] = []
+        if part == 0:
+            broken = [f"ledger: {promise}" for promise in check_ledger(reader.snapshot()).broken]
+        registry = Registry(reader, keyring.load(data / KEYS_FOLDER, settings).root, settings.operator)
+        report = check_evidence(evidence.share(reader, part, parts), registry, lambda _merchant, _tid: None)
+        return broken + [f"evidence: {line}" for line in report.broken[:BROKEN_SHOWN]]
+    finally:
+        reader.close()
+
+
+def unfinished(data: Path) -> dict[str, int]:
+    """How many payments are not captured, and how many outcomes the shop has not acknowledged."""
+    reader = Reader(data / BOOK_FILE)
+    try:
+        (payments,) = reader.all("SELECT count(*) FROM payments WHERE state <> 'captured'")
+        return {"payments": payments[0], "outcomes": unacknowledged(reader)}
+    finally:
+        reader.close()
+
+
+def unacknowledged(reader: Reader) -> int:
+    """Outcomes that the shop has not acknowledged yet; found by the index of what is due."""
+    return int(reader.all("SELECT count(*) FROM outbox WHERE next_at IS NOT NULL")[0][0])
+
+
+def settled_orders(order_book: Path) -> int:
+    """Orders that the shop may deliver, by its own book (after the shop has closed it)."""
+    with closing(sqlite3.connect(order_book)) as connection:
+        return int(connection.execute("SELECT count(*) FROM orders WHERE state = 'settled'").fetchone()[0])
+
+
+def main(arguments: list[str]) -> None:
+    """One part, its findings as JSON on standard output."""
+    findings: list[Any] = prove_part(Path(arguments[0]), int(arguments[1]), int(arguments[2]))
+    sys.stdout.write(json.dumps(findings))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,191 @@
+"""`python -m hanbit.bench.customers FOLDER ORIGIN SOCKET`: the customers, each an enrolled wallet, as many payments in flight as asked for.
+
+Every message is made and every answer checked by the wallet (R4 to R12); only the transport is the bench's own. Receipts are verified
+in each whole checkout, and for the payments after the clock has stopped.
+"""
+
+import asyncio
+import gc
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from hanbit.bench.figures import Latencies
+from hanbit.bench.processes import obey
+from hanbit.bench.transport import LeanHttp
+from hanbit.crypto import certificates
+from hanbit.kernel.clock import SystemClock
+from hanbit.kernel.errors import HanbitError, Unavailable
+from hanbit.wallet import enrol
+from hanbit.wallet.client import Http
+from hanbit.wallet.pay import Device, Factor, Opened, Outcome, Password, Wallet
+from hanbit.wallet.store import Store
+
+ORDERS_AT_ONCE: Final = 128
+LINE_MAX: Final = 1024 * 1024
+ERRORS_SHOWN: Final = 5
+
+
+@dataclass(slots=True)
+class Customer:
+    """A logged-in customer with what he pays with."""
+
+    wallet: Wallet
+    factor: Factor
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A payment that has come to R6."""
+
+    customer: Customer
+    opened: Opened
+
+
+@dataclass(slots=True)
+class Orders:
+    """The shop's redirects, asked for in bulk while there are few left."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    locations: list[str] = field(default_factory=list)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def next(self) -> str:
+        """R3: one redirect."""
+        while not self.locations:
+            async with self.turn:
+                if not self.locations:
+                    self.writer.write(b"%d\n" % ORDERS_AT_ONCE)
+                    self.locations = [(await self.reader.readline()).decode("ascii").strip() for _ in range(ORDERS_AT_ONCE)]
+        return self.locations.pop()
+
+
+class Load:
+    """What the bench tells the customers to do."""
+
+    def __init__(self, folder: Path, origin: str, orders: Orders, http: Http) -> None:
+        self._folder = folder
+        self._origin = origin
+        self._orders = orders
+        self._http = http
+        self._clock = SystemClock()
+        self._customers: list[Customer] = []
+        self._prepared: list[Prepared] = []
+        self._paid: list[tuple[Prepared, Outcome]] = []
+        self._errors: list[str] = []
+
+    async def enrol(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Enrol each customer's device, log him in and pay once, so that everything is warm."""
+        (root,) = certificates.load_chain_pem(Path(request["root"]))
+        waiting = list(request["customers"])
+
+        async def work() -> None:
+            while waiting:
+                self._customers.append(await self._enrol(root, waiting.pop(), request["factor"]))
+
+        await asyncio.gather(*(work() for _ in range(8)))
+        return {"customers": len(self._customers)}
+
+    async def _enrol(self, root: bytes, who: dict[str, str], factor: str) -> Customer:
+        store = Store(self._folder / who["login"])
+        pin = store.trust(root, self._clock.now())
+        enrolled = await enrol.enrol(self._origin, who["code"], store=store, http=self._http, clock=self._clock)
+        wallet = Wallet.at(self._origin, pin=pin, http=self._http, clock=self._clock, poll_s=0.1)
+        chosen = Device(enrolled.device) if factor == "device" else Password(who["account_password"])
+        opened = await wallet.open(await self._orders.next())
+        await wallet.login(opened, who["login"], who["password"])
+        outcome = await wallet.pay(opened, chosen, account=who["account"])
+        if outcome.receipt is None:
+            raise Unavailable(f"the first payment of {who['login']} ended {outcome.state} ({outcome.reason})")
+        return Customer(wallet, chosen, who["account"])
+
+    async def open(self, request: dict[str, Any]) -> dict[str, Any]:
+        """R3 to R6 of as many payments as fit into the time, at most `most`."""
+
+        async def one(customer: Customer) -> None:
+            opened = await customer.wallet.open(await self._orders.next())
+            await customer.wallet.screen(opened)
+            self._prepared.append(Prepared(customer, opened))
+
+        seconds = await self._drive(request, one, lambda: len(self._prepared) < request["most"])
+        return {"openings": len(self._prepared), "seconds": seconds}
+
+    async def pay(self, request: dict[str, Any]) -> dict[str, Any]:
+        """R7 (key and pay) to R12 of what was prepared."""
+        latencies = Latencies()
+        self._prepared.reverse()  # the oldest is taken first: it would be the first to expire
+        gc.collect()
+        gc.freeze()  # thousands of openings wait here; looking through them again and again is no customer's cost
+
+        async def one(_: Customer) -> None:
+            prepared = self._prepared.pop()
+            customer, started = prepared.customer, self._clock.monotonic()
+            body = customer.wallet.prepare(prepared.opened, customer.factor, account=customer.account)
+            outcome = await customer.wallet.send(body)
+            latencies.add(self._clock.monotonic() - started)
+            self._paid.append((prepared, outcome))
+
+        seconds = await self._drive(request, one, lambda: bool(self._prepared))
+        return {"payments": len(self._paid), "seconds": seconds, "latencies": latencies.summary(), "left": len(self._prepared)}
+
+    async def checkout(self, request: dict[str, Any]) -> dict[str, Any]:
+        """R3 to R12 of logged-in customers, the receipt verified."""
+        made = 0
+
+        async def one(customer: Customer) -> None:
+            nonlocal made
+            opened = await customer.wallet.open(await self._orders.next())
+            await customer.wallet.screen(opened)
+            outcome = await customer.wallet.pay(opened, customer.factor, account=customer.account)
+            if outcome.receipt is None:
+                raise Unavailable(f"a checkout ended {outcome.state} ({outcome.reason})")
+            made += 1
+
+        seconds = await self._drive(request, one, lambda: True)
+        return {"checkouts": made, "seconds": seconds}
+
+    async def verify(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Every payment's receipt, as the customer verifies it; whatever waited for the shop is asked for again."""
+        for prepared, outcome in self._paid:
+            try:
+                finished = await prepared.customer.wallet.finish(prepared.opened, outcome)
+                if finished.receipt is None:
+                    self._errors.append(f"a payment ended {finished.state} ({finished.reason})")
+            except HanbitError as error:
+                self._errors.append(f"{type(error).__name__}: {error}")
+        return {"errors": len(self._errors), "shown": self._errors[:ERRORS_SHOWN]}
+
+    async def _drive(self, request: dict[str, Any], one: Callable[[Customer], Awaitable[None]], more: Callable[[], bool]) -> float:
+        """Keep `concurrency` of them in flight until the time is over or there is no more; the seconds until the last has ended."""
+        started = self._clock.monotonic()
+        latest = started + request["seconds"]
+
+        async def work(customer: Customer) -> None:
+            while more() and self._clock.monotonic() < latest:
+                try:
+                    await one(customer)
+                except HanbitError as error:
+                    self._errors.append(f"{type(error).__name__}: {error}")
+
+        count = len(self._customers)
+        await asyncio.gather(*(work(self._customers[place % count]) for place in range(request["concurrency"])))
+        return self._clock.monotonic() - started
+
+
+async def serve(folder: Path, origin: str, socket: Path) -> None:
+    """Do what the bench says until standard input ends."""
+    orders = Orders(*await asyncio.open_unix_connection(str(socket), limit=LINE_MAX))
+    async with LeanHttp() as http:
+        load = Load(folder, origin, orders, http)
+        await obey({"enrol": load.enrol, "open": load.open, "pay": load.pay, "checkout": load.checkout, "verify": load.verify})
+    orders.writer.close()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))

@@ -1,0 +1,226 @@
+"""One run from an empty folder to its figures: set up, openings, payments, checkouts, audit.
+
+set up     operator's folder, gateway, shop and customers as processes; each customer logs in and pays once
+openings   R3 to R6 of each payment, counted by themselves
+payments   R7 (key and pay) to R12, until the shop has acknowledged the last outcome: what the clock measures
+checkouts  R3 to R12 for a short while, with the receipts verified
+audit      ledger and evidence from the store, both sides' counts, every receipt
+"""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from hanbit import control, folder
+from hanbit.bench import audit, figures, floors, processes
+from hanbit.bench.processes import Party
+from hanbit.bench.shop import RETURN_URL
+from hanbit.bench.transport import LeanHttp
+from hanbit.crypto import certificates
+from hanbit.db.reading import Reader
+from hanbit.db.sqlite import BOOK_FILE
+from hanbit.kernel import ids
+from hanbit.kernel.clock import Clock
+from hanbit.kernel.errors import Unavailable
+from hanbit.merchant import enrolment
+from hanbit.merchant.files import ORDER_BOOK
+from hanbit.settings import Settings
+from hanbit.wallet.client import Answer, Origin
+
+CUSTOMERS_MAX: Final = 64
+FUNDS: Final = "900000000000"
+OPENINGS_SHARE: Final = 0.8
+"""Of --seconds: an opening costs about what a payment costs, so nearly all that is prepared is used."""
+CHECKOUTS_SHARE: Final = 0.15
+RATE_MAX: Final = {"device": 2_000, "password": 160}
+"""More payments a second than two cores can make, to prepare no more than can be used."""
+START_TIMEOUT_S: Final = 30.0
+DRAIN_TIMEOUT_S: Final = 10.0
+LOOK_EVERY_S: Final = 0.01
+OPERATOR_AT_ONCE: Final = 4
+MERCHANT: Final = "bench-shop"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What was asked for."""
+
+    seconds: int
+    concurrency: int
+    factor: str
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that runs."""
+
+    data: Path
+    settings: Settings
+    gateway: Party
+    merchant: Party
+    customer: Party
+    http: LeanHttp
+
+    def cpu_s(self) -> dict[str, float]:
+        """Processor seconds of each party so far."""
+        return {"gateway": self.gateway.cpu_s(), "merchant": self.merchant.cpu_s(), "customer": self.customer.cpu_s()}
+
+    async def metrics(self) -> str:
+        """The gateway's page of metrics."""
+        return (await _get(self.http, self.settings.metrics_port, "/metrics")).content.decode("utf-8")
+
+
+async def run(directory: Path, plan: Plan, clock: Clock, say: Callable[[str], None]) -> tuple[dict[str, Any], list[str]]:
+    """The figures and what is wrong with the run; where anything is, the figures are None."""
+    floors.check_disk(directory)
+    say("measuring floors")
+    found = floors.measure(directory, clock)
+    async with contextlib.AsyncExitStack() as stack:
+        world = await _world(stack, directory, plan, clock, say)
+        result = await _measure(world, plan, clock, say)
+        say("verifying receipts, proving book and evidence")
+        receipts, broken = await asyncio.gather(world.customer.ask("verify"), audit.prove(world.data))
+        unfinished = audit.unfinished(world.data)
+        captured = _captured(world.data)
+    settled = audit.settled_orders(directory / "shop" / ORDER_BOOK)
+    if settled != captured:
+        broken.append(f"the gateway captured {captured}, the shop may deliver {settled}")
+    broken += receipts["shown"] + [f"not finished: {count} {what}" for what, count in unfinished.items() if count]
+    errors = receipts["errors"] + sum(unfinished.values())
+    report = {**result, "factor": plan.factor, "errors": errors, "floors": found, "concurrency": plan.concurrency, "seconds": plan.seconds}
+    if broken or errors:
+        report |= dict.fromkeys(("payments_per_s", "openings_per_s", "checkouts_per_s", "p50_ms", "p99_ms"))
+    return report, broken
+
+
+async def _measure(world: World, plan: Plan, clock: Clock, say: Callable[[str], None]) -> dict[str, Any]:
+    load = {"concurrency": plan.concurrency}
+    say("opening payments (R3 to R6)")
+    # One at a time still opens with several in flight: what is prepared is not what is measured.
+    opening = {"concurrency": max(plan.concurrency, 16), "most": plan.seconds * RATE_MAX[plan.factor]}
+    opened = await world.customer.ask("open", seconds=plan.seconds * OPENINGS_SHARE, **opening)
+    say(f"paying {opened['openings']} payments (R7 to R12)")
+    before, cpu_before = await world.metrics(), world.cpu_s()
+    paid = await world.customer.ask("pay", seconds=plan.seconds, **load)
+    drained_s = await _drained(world, clock)
+    cpu_after, after = world.cpu_s(), await world.metrics()
+    say("whole checkouts (R3 to R12)")
+    checked = await world.customer.ask("checkout", seconds=max(plan.seconds * CHECKOUTS_SHARE, 1.0), **load)
+    await _drained(world, clock)
+    return {
+        "payments_per_s": figures.rate(paid["payments"], paid["seconds"] + drained_s),
+        "openings_per_s": figures.rate(opened["openings"], opened["seconds"]),
+        "checkouts_per_s": figures.rate(checked["checkouts"], checked["seconds"]),
+        **paid["latencies"],
+        "cpu_ms_per_payment": figures.cpu_ms(cpu_before, cpu_after, paid["payments"]),
+        "commit_batch": figures.commit_batch(before, after),
+        "payments": paid["payments"],
+    }
+
+
+async def _drained(world: World, clock: Clock) -> float:
+    """Wait until the shop has acknowledged every outcome; the seconds that it took."""
+    started = clock.monotonic()
+    reader = Reader(world.data / BOOK_FILE)
+    try:
+        while audit.unacknowledged(reader) and clock.monotonic() < started + DRAIN_TIMEOUT_S:
+            await asyncio.sleep(LOOK_EVERY_S)
+    finally:
+        reader.close()
+    return clock.monotonic() - started
+
+
+async def _world(stack: contextlib.AsyncExitStack, directory: Path, plan: Plan, clock: Clock, say: Callable[[str], None]) -> World:
+    data = directory / "gateway"
+    pay_port, line_port, metrics_port = _free_ports(3)
+    settings = Settings(
+        operator="bench",
+        public_url=f"http://pay.localhost:{pay_port}",
+        listen_port=pay_port,
+        line_port=line_port,
+        metrics_port=metrics_port,
+        password_waiting_max=max(CUSTOMERS_MAX, plan.concurrency),
+    )
+    say("making keys, certificates and an empty book")
+    await folder.create(data, settings, clock, root_key=None, root_passphrase=None)
+    logs = directory / "logs"
+    logs.mkdir()
+    say("starting the payment server and the shop")
+    gateway = await stack.enter_async_context(processes.started(logs / "gateway.log", "hanbit", "serve", "--data", str(data)))
+    http = await stack.enter_async_context(LeanHttp())
+    await _until_ready(http, pay_port, gateway, clock)
+    root = data / folder.KEYS_FOLDER / "root.pem"
+    registered = await control.run(
+        data, "create_merchant", id=MERCHANT, name="Bench", telephone="02-555-0100", orders="signed", return_url=RETURN_URL
+    )
+    pin = ids.digest(certificates.load_chain_pem(root)[0])
+    await enrolment.enrol(directory / "shop", settings.public_url, registered["code"], pin=pin, clock=clock)
+    orders = directory / "orders.socket"
+    merchant = await stack.enter_async_context(
+        processes.started(logs / "merchant.log", "hanbit.bench.shop", str(directory / "shop"), str(orders))
+    )
+    await merchant.ask("ready")
+    arguments = ("hanbit.bench.customers", str(directory / "wallets"), settings.public_url, str(orders))
+    customer = await stack.enter_async_context(processes.started(logs / "customer.log", *arguments))
+    count = min(plan.concurrency, CUSTOMERS_MAX)
+    say(f"opening {count} customers with accounts; each enrols, logs in and pays once")
+    opened = await _customers(data, count)
+    await customer.ask("enrol", customers=opened, root=str(root), factor=plan.factor)
+    return World(data, settings, gateway, merchant, customer, http)
+
+
+async def _customers(data: Path, count: int) -> list[dict[str, str]]:
+    turns = asyncio.Semaphore(OPERATOR_AT_ONCE)
+
+    async def one(number: int) -> dict[str, str]:
+        login, password, account_password = f"bench-{number}", f"login-{number}", f"account-{number}"
+        async with turns:
+            await control.run(data, "create_customer", login=login, name=f"Bench {number}", password=password)
+            account = await control.run(
+                data, "create_account", login=login, kind="bank", number=f"{number:012d}", password=account_password
+            )
+            await control.run(data, "fund", account=account["account"], amount=FUNDS)
+            code = await control.run(data, "enrol_code", login=login)
+        return {
+            "login": login,
+            "password": password,
+            "account": account["account"],
+            "account_password": account_password,
+            "code": code["code"],
+        }
+
+    return await asyncio.gather(*(one(number) for number in range(count)))
+
+
+async def _until_ready(http: LeanHttp, port: int, gateway: Party, clock: Clock) -> None:
+    latest = clock.monotonic() + START_TIMEOUT_S
+    while gateway.process.returncode is None and clock.monotonic() < latest:
+        with contextlib.suppress(OSError):
+            if (await _get(http, port, "/readyz")).status == 200:  # noqa: PLR2004 - HTTP's OK
+                return
+        await asyncio.sleep(LOOK_EVERY_S)
+    raise Unavailable(f"the payment server did not come up:\n{gateway.log.read_text('utf-8', 'replace')[-processes.LOG_SHOWN :]}")
+
+
+async def _get(http: LeanHttp, port: int, path: str) -> Answer:
+    return await http.exchange(Origin("http", "localhost", port), "GET", path, {}, None)
+
+
+def _captured(data: Path) -> int:
+    reader = Reader(data / BOOK_FILE)
+    try:
+        return int(reader.all("SELECT count(*) FROM payments WHERE state = 'captured'")[0][0])
+    finally:
+        reader.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
