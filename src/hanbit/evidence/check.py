@@ -8,7 +8,7 @@ and purpose (dates and revocation as of the moment when it was stored). For each
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import HanbitError, ProtocolViolation
@@ -27,7 +27,7 @@ from hanbit.protocols.redirect.messages import (
     Settled,
     Voided,
 )
-from hanbit.protocols.signed import SignedMessage, Trust, peek_claims, peek_typ, verify
+from hanbit.protocols.signed import RegisteredKey, SignedMessage, Trust, peek_claims, peek_typ, verify
 
 KINDS: tuple[type[Message], ...] = (*redirect.MESSAGES, *line.MESSAGES)
 SHOWN_MAX = 20
@@ -82,6 +82,21 @@ def check(stored: Iterable[Stored], trust: Trust, plain_order_hash: Callable[[st
     return report
 
 
+@dataclass(frozen=True, slots=True)
+class _AsStored:
+    """The registry as it was when a message was stored.
+
+    Nothing is stored under a revoked key, so what stands there with the very second of the revocation came before it.
+    """
+
+    trust: Trust
+
+    def key(self, kid: str, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
+        """The key; a revocation in the very second `at` came later."""
+        key = self.trust.key(kid, chain, at)
+        return replace(key, revoked_at=None) if key.revoked_at == at else key
+
+
 def _verify(item: Stored, trust: Trust) -> SignedMessage[Message]:
     """Verified as of when it was stored: later expiry or revocation does not unsay it."""
     typ = peek_typ(item.compact)
@@ -89,7 +104,7 @@ def _verify(item: Stored, trust: Trust) -> SignedMessage[Message]:
     sender, audience = claims.get("iss"), claims.get("aud")
     for kind in KINDS:
         if typ == kind.TYP and isinstance(sender, str) and sender.split(":")[3:4] == [kind.SENDER]:
-            return verify(item.compact, kind, trust=trust, audience=str(audience), at=item.at)
+            return verify(item.compact, kind, trust=_AsStored(trust), audience=str(audience), at=item.at)
     raise ProtocolViolation("typ", typ)
 
 

@@ -1,15 +1,12 @@
 """R7: right factor, own account, then payable? → hold with a signed notice, else a decline; decided under the book lock."""
 
-from dataclasses import replace
-
 from hanbit.db.change import Append, Require, Stale, Value
 from hanbit.kernel.errors import Declined, Unavailable
 from hanbit.parties.customers import Customer
-from hanbit.payments import payment as payments
 from hanbit.payments.apply import Step, apply
 from hanbit.payments.factors import SIGNED_METHODS, Approval
 from hanbit.payments.gateway import Gateway
-from hanbit.payments.open_order import Opening, first_step
+from hanbit.payments.open_order import Opening, first_step, refreshed
 from hanbit.payments.payment import Payment
 from hanbit.payments.states import ATTEMPTS_MAX, Event, State
 from hanbit.protocols.redirect import gateway as role
@@ -30,6 +27,8 @@ async def authorize(
     """
     if approval.method not in SIGNED_METHODS and opening.offer.money.amount_minor > gateway.settings.unsigned_limit_minor:
         raise Declined("unsigned_limit")
+    if approval.account.currency != opening.offer.money.currency:
+        raise Declined("unknown_account", "an account in another currency")
     requires = (
         Require("customers", customer.id, "state", "active", Declined("customer_suspended")),
         Require("accounts", approval.account.id, "state", "active", Declined("account_suspended")),
@@ -66,7 +65,9 @@ async def authorize(
                 puts=approval.puts,
             )
         except Stale:
-            opening = replace(opening, payment=payments.find(gateway.reader, opening.merchant.id, opening.offer.tid))
+            opening = refreshed(gateway, opening)
+            if opening.payment is not None and was_tried(gateway, opening.payment, instruction):
+                return opening.payment, None
             continue
         return authorized, notice
     raise Unavailable("this payment is being changed by somebody else at this moment")
@@ -102,7 +103,9 @@ async def decline(
         try:
             declined = await apply(gateway, payment, *first, step, appends=(row,))
         except Stale:
-            opening = replace(opening, payment=payments.find(gateway.reader, opening.merchant.id, opening.offer.tid))
+            opening = refreshed(gateway, opening)
+            if opening.payment is not None and was_tried(gateway, opening.payment, instruction):
+                return opening.payment
             continue
         gateway.observe("declined", reason)
         return declined
@@ -127,6 +130,12 @@ def attempt(payment: Payment, customer: Customer, instruction: Instruction, appr
             "at": at,
         },
     )
+
+
+def was_tried(gateway: Gateway, payment: Payment, instruction: Instruction) -> bool:
+    """Whether these very sealed bytes are an attempt already (a double click): they are not tried twice."""
+    sql = "SELECT 1 FROM attempts WHERE payment = ? AND sealed_hash = ?"
+    return gateway.reader.one(sql, payment.id, instruction.sealed_hash) is not None
 
 
 def _new_keys(gateway: Gateway, opening: Opening) -> tuple[SignedMessage[Keys], ...]:

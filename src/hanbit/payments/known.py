@@ -9,6 +9,8 @@ from hanbit.protocols.signed import SignedMessage
 T = TypeVar("T", bound=Message)
 OPENINGS_KEPT = 20_000
 """Messages remembered; the least recent is forgotten first and simply verified again."""
+FAILURES_MAX = 3
+"""Sealed messages that did not open, after which their opening is burnt."""
 
 
 class KnownOpenings:
@@ -16,6 +18,7 @@ class KnownOpenings:
 
     def __init__(self) -> None:
         self._messages: OrderedDict[str, SignedMessage[Message]] = OrderedDict()
+        self._failures: OrderedDict[str, int] = OrderedDict()
 
     def get(self, unverified: str, kind: type[T]) -> SignedMessage[T] | None:
         """The message of this kind with these very bytes, if it was verified here."""
@@ -27,3 +30,13 @@ class KnownOpenings:
         self._messages[message.compact] = message
         if len(self._messages) > OPENINGS_KEPT:
             self._messages.popitem(last=False)
+
+    def fail(self, ctx: str) -> None:
+        """One more sealed message under this ctx did not open."""
+        self._failures[ctx] = self._failures.pop(ctx, 0) + 1
+        if len(self._failures) > OPENINGS_KEPT:
+            self._failures.popitem(last=False)
+
+    def is_burnt(self, ctx: str) -> bool:
+        """Whether so many did not open that nothing under this ctx is tried any more."""
+        return self._failures.get(ctx, 0) >= FAILURES_MAX

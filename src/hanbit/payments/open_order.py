@@ -1,6 +1,8 @@
 """R3, R4, R5: from what the browser brought to an opening that the gateway stands by; nothing is stored here."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import NotFound, ProtocolViolation
@@ -45,9 +47,10 @@ class NotOpened(ProtocolViolation):
     status = 409
     advice = "Order again at the shop, or ask the shop."
 
-    def __init__(self, merchant: Merchant, rule: str, detail: str) -> None:
+    def __init__(self, merchant: Merchant, rule: str, detail: str, second_order: SignedMessage[Order] | None = None) -> None:
         super().__init__(rule, detail)
         self.merchant = merchant
+        self.second_order = second_order  # signed by the merchant for a tid that has another order already
 
 
 def open_order(gateway: Gateway, *, mid: str, tid: str, amount: str, currency: str, order: str) -> Opening:
@@ -65,7 +68,7 @@ def open_order(gateway: Gateway, *, mid: str, tid: str, amount: str, currency: s
         at=at,
     )
     gateway.openings.keep(keys)
-    return Opening(merchant, offer, keys, payments.find(gateway.reader, merchant.id, offer.tid))
+    return Opening(merchant, offer, keys, _find_payment(gateway, merchant, offer))
 
 
 def reopen(gateway: Gateway, *, mid: str, tid: str, amount: str, order: str, keys: str) -> Opening:
@@ -78,11 +81,30 @@ def reopen(gateway: Gateway, *, mid: str, tid: str, amount: str, order: str, key
         known = role.verify_keys(keys, trust=gateway.registry, gateway=gateway.urn, customer=gateway.settings.customer_urn, at=at)
         gateway.openings.keep(known)
     role.check_keys(known, offer, server_key=gateway.keyring.server_key, at=at)
-    return Opening(merchant, offer, known, payments.find(gateway.reader, merchant.id, offer.tid))
+    return Opening(merchant, offer, known, _find_payment(gateway, merchant, offer))
 
 
-def open_key(gateway: Gateway, opening: Opening, unverified_key: str) -> SessionKey:
-    """R5, R7: recover SK with the sealing key that this opening was made under."""
+def refreshed(gateway: Gateway, opening: Opening) -> Opening:
+    """The same opening after somebody else moved the payment on: with the payment as the book holds it now."""
+    return replace(opening, payment=_find_payment(gateway, opening.merchant, opening.offer))
+
+
+@contextmanager
+def unsealing(gateway: Gateway, opening: Opening, unverified_key: str) -> Iterator[SessionKey]:
+    """R5, R7: SK, for what is opened in this block. What does not open gets one answer, and the third failure burns the opening."""
+    ctx = opening.keys.claims.ctx
+    if gateway.openings.is_burnt(ctx):
+        raise ProtocolViolation("sealed")
+    try:
+        yield _open_key(gateway, opening, unverified_key)
+    except ProtocolViolation as error:
+        if error.rule == "sealed":
+            gateway.openings.fail(ctx)
+        raise
+
+
+def _open_key(gateway: Gateway, opening: Opening, unverified_key: str) -> SessionKey:
+    """Recover SK with the sealing key that this opening was made under."""
     claims = opening.keys.claims
     seal = gateway.keyring.seal_by_kid(role.seal_kid(claims))
     if seal is None:
@@ -99,6 +121,14 @@ def first_step(gateway: Gateway, opening: Opening) -> tuple[Payment, tuple[Step,
     payment = payments.new_payment(opening.offer, payment_id=ids.new_token(), payee=opening.merchant.name, pay_by=pay_by, at=at)
     order = () if opening.offer.order is None else (opening.offer.order,)
     return payment, (Step(Event.OPENED, messages=(*order, opening.keys), columns={"next_at": pay_by + 1}),)
+
+
+def _find_payment(gateway: Gateway, merchant: Merchant, offer: Offer) -> Payment | None:
+    """The payment of this order, if the book has it. One tid has one order for ever: a second with other bytes is refused."""
+    payment = payments.find(gateway.reader, merchant.id, offer.tid)
+    if payment is not None and payment.order_hash != offer.order_hash:
+        raise NotOpened(merchant, "tid_reused", "this transaction number has another order", offer.order)
+    return payment
 
 
 def _offer(gateway: Gateway, clear: Clear, order: str, at: int) -> tuple[Merchant, Offer]:

@@ -1,6 +1,10 @@
 """R11: outcomes that a merchant must hear, told from the book until they are acknowledged."""
 
-from hanbit.db.change import Acknowledge, Change, Put
+import asyncio
+from contextlib import suppress
+
+from hanbit.db.change import Acknowledge, Change, Put, Stale
+from hanbit.db.reading import Row
 from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel.errors import Unavailable
@@ -32,20 +36,34 @@ async def tell_again(gateway: Gateway, payment: Payment) -> None:
 async def tell_due(gateway: Gateway) -> int:
     """Tell what is due, oldest first; returns how many outcomes were tried."""
     at = gateway.clock.now()
-    rows = gateway.reader.all("SELECT * FROM outbox WHERE next_at <= ? ORDER BY next_at LIMIT ?", at, TOLD_AT_ONCE_MAX)
-    puts = []
-    for row in rows:
-        wait_s = min(2 << min(row["tries"], 10), LONGEST_WAIT_S)
-        later = {name: row[name] for name in row.keys()} | {"next_at": at + wait_s, "tries": row["tries"] + 1}  # noqa: SIM118 - a database row
-        puts.append(Put("outbox", later, row["version"]))
-    if puts:
-        await gateway.book.commit(Change(puts=tuple(puts)))
-    for row in rows:
-        if gateway.line.connected(row["merchant"]):
-            compact = evidence.compact(gateway.reader, row["hash"])
-            assert compact is not None, row["hash"]
-            await tell(gateway, row["merchant"], compact)
+    sql = "SELECT * FROM outbox WHERE next_at <= ? ORDER BY next_at LIMIT ?"
+    return await _tell_rows(gateway, gateway.reader.all(sql, at, TOLD_AT_ONCE_MAX))
+
+
+async def tell_waiting(gateway: Gateway, merchant_id: str) -> int:
+    """A line came up: tell its merchant at once what was not acknowledged, whenever it would have been due."""
+    sql = "SELECT * FROM outbox WHERE next_at IS NOT NULL AND merchant = ? ORDER BY next_at LIMIT ?"
+    return await _tell_rows(gateway, gateway.reader.all(sql, merchant_id, TOLD_AT_ONCE_MAX))
+
+
+async def _tell_rows(gateway: Gateway, rows: list[Row]) -> int:
+    await asyncio.gather(*(_tell_row(gateway, row) for row in rows))
     return len(rows)
+
+
+async def _tell_row(gateway: Gateway, row: Row) -> None:
+    """Write down when to tell it next, then tell it; each row by itself, so that one acknowledged meanwhile holds up no other."""
+    wait_s = min(2 << min(row["tries"], 10), LONGEST_WAIT_S)
+    again = {"next_at": gateway.clock.now() + wait_s, "tries": row["tries"] + 1}
+    later = {name: row[name] for name in row.keys()} | again  # noqa: SIM118 - a database row
+    try:
+        await gateway.book.commit(Change(puts=(Put("outbox", later, row["version"]),)))
+    except Stale:
+        return  # acknowledged, or told by somebody else, meanwhile
+    if gateway.line.connected(row["merchant"]):
+        compact = evidence.compact(gateway.reader, row["hash"])
+        assert compact is not None, row["hash"]
+        await tell(gateway, row["merchant"], compact)
 
 
 async def take_acknowledgement(gateway: Gateway, merchant_id: str, unverified: str) -> None:
@@ -56,4 +74,5 @@ async def take_acknowledgement(gateway: Gateway, merchant_id: str, unverified: s
     if evidence.is_known(gateway.reader, message.hash):
         return
     acknowledge = Acknowledge(merchant=merchant_id, hashes=message.claims.req)
-    await gateway.book.commit(Change(acknowledges=(acknowledge,), messages=(record(message, merchant=merchant_id, tid=""),)))
+    with suppress(Stale):  # these very bytes came twice at once
+        await gateway.book.commit(Change(acknowledges=(acknowledge,), messages=(record(message, merchant=merchant_id, tid=""),)))

@@ -51,6 +51,7 @@ async def merchant_connected(gateway: Gateway, merchant_id: str) -> None:
     )
     waiting = [payment for row in rows if (payment := payments.by_id(gateway.reader, row["id"]))]
     await asyncio.gather(*(_move_on(gateway, payment) for payment in waiting if at <= (payment.hold_until or 0)))
+    await outbox.tell_waiting(gateway, merchant_id)
 
 
 async def _move_on(gateway: Gateway, payment: Payment) -> None:

@@ -1,20 +1,22 @@
 """Document A from top to bottom: R4 to R12 as the gateway lives them. The flow decides; what it calls computes."""
 
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 
 from hanbit.db.change import Change, Stale
 from hanbit.evidence import store as evidence
+from hanbit.evidence.record import record
 from hanbit.kernel.errors import Declined, NotSignedIn, ProtocolViolation, Unavailable, WrongState
 from hanbit.parties import customers, sessions
 from hanbit.parties.customers import Customer
 from hanbit.parties.sessions import WebSession
 from hanbit.payments import factors, outbox
 from hanbit.payments import payment as payments
-from hanbit.payments.authorize import authorize, decline
+from hanbit.payments.authorize import authorize, decline, was_tried
 from hanbit.payments.capture import capture
 from hanbit.payments.close import close
 from hanbit.payments.gateway import Gateway
-from hanbit.payments.open_order import Opening, first_step, open_key
+from hanbit.payments.open_order import NotOpened, Opening, first_step, refreshed, unsealing
 from hanbit.payments.payment import Payment
 from hanbit.payments.sign_in import act
 from hanbit.payments.states import Event, State
@@ -47,9 +49,9 @@ def signed_in(gateway: Gateway, token: str | None) -> SignedIn:
 async def pay(gateway: Gateway, opening: Opening, who: SignedIn, *, unverified_key: str, unverified_pay: str) -> Payment:
     """R7 to R12. Returns the payment in its true state, declined attempts included (`open` with a reason)."""
     # R7: open SK(PI, TID, AMOUNT). The same sealed bytes again (a double click) are not tried twice.
-    session_key = open_key(gateway, opening, unverified_key)
-    instruction = sealed.open_pay(unverified_pay, session_key)
-    if opening.payment is not None and _was_tried(gateway, opening.payment, instruction.sealed_hash):
+    with unsealing(gateway, opening, unverified_key) as session_key:
+        instruction = sealed.open_pay(unverified_pay, session_key)
+    if opening.payment is not None and was_tried(gateway, opening.payment, instruction):
         return opening.payment
     if opening.payment is not None and opening.payment.state != State.OPEN:
         return opening.payment
@@ -125,7 +127,8 @@ async def ask_again(gateway: Gateway, payment: Payment) -> Payment:
 
 async def cancel(gateway: Gateway, opening: Opening, *, unverified_key: str) -> Payment:
     """The customer's Cancel: before R8 it closes the payment, after it the true state is shown."""
-    open_key(gateway, opening, unverified_key)  # somebody really runs the payment program on this opening
+    with unsealing(gateway, opening, unverified_key):
+        pass  # somebody really runs the payment program on this opening
     for _ in range(ANSWER_TRIES):
         payment, first = first_step(gateway, opening)
         if payment.state not in (State.NEW, State.OPEN):
@@ -133,7 +136,7 @@ async def cancel(gateway: Gateway, opening: Opening, *, unverified_key: str) -> 
         try:
             closed, outcome = await close(gateway, payment, Event.CUSTOMER_CANCELLED, *first)
         except (Stale, WrongState):
-            opening = replace(opening, payment=payments.find(gateway.reader, opening.merchant.id, opening.offer.tid))
+            opening = refreshed(gateway, opening)
             continue
         await outbox.tell(gateway, closed.merchant, outcome)
         return closed
@@ -147,6 +150,17 @@ async def note_refused(gateway: Gateway, merchant_id: str, error: ProtocolViolat
     await gateway.book.commit(Change(appends=(row,)))
 
 
+async def keep_second_order(gateway: Gateway, error: NotOpened) -> None:
+    """One tid has one order: that the merchant signed a second with other bytes is kept as evidence."""
+    order = error.second_order
+    if order is None or evidence.is_known(gateway.reader, order.hash):
+        return
+    row = act(gateway.clock.now(), order.claims.iss, "order", error.rule, error.merchant.id, order.claims.tid)
+    kept = record(order, merchant=error.merchant.id, tid=order.claims.tid)
+    with suppress(Stale, ProtocolViolation):  # kept by another request meanwhile, or it repeats the number of another message
+        await gateway.book.commit(Change(messages=(kept,), appends=(row,)))
+
+
 def stored_notice(gateway: Gateway, payment: Payment) -> SignedMessage[Notice]:
     """The notice of an authorized payment as it was stored and sent."""
     compact = None if payment.notice_hash is None else evidence.compact(gateway.reader, payment.notice_hash)
@@ -156,8 +170,3 @@ def stored_notice(gateway: Gateway, payment: Payment) -> SignedMessage[Notice]:
     # Our own bytes, verified as of when they were signed: a renewed key does not make an old notice unreadable.
     at = (payment.hold_until or 0) - role.HOLD_LIFE_S
     return verify(compact, Notice, trust=gateway.registry, audience=urn, at=at, sender=gateway.urn)
-
-
-def _was_tried(gateway: Gateway, payment: Payment, sealed_hash: str) -> bool:
-    sql = "SELECT 1 FROM attempts WHERE payment = ? AND sealed_hash = ?"
-    return gateway.reader.one(sql, payment.id, sealed_hash) is not None

@@ -4,14 +4,16 @@ from typing import Any
 
 from hanbit.db.change import Append, Change, Put, Stale, Value
 from hanbit.kernel import ids
-from hanbit.kernel.errors import BadInput, NotSignedIn, ProtocolViolation, WrongState
+from hanbit.kernel.errors import BadInput, NotSignedIn, ProtocolViolation, Unavailable, WrongState
 from hanbit.parties import customers, passkeys, sessions
 from hanbit.parties.customers import LOGIN_MAX, Customer
 from hanbit.payments import factors
 from hanbit.payments.apply import apply
 from hanbit.payments.gateway import Gateway
-from hanbit.payments.open_order import Opening, first_step, open_key
+from hanbit.payments.open_order import Opening, first_step, refreshed, unsealing
 from hanbit.protocols import sealed
+
+STALE_TRIES = 3
 
 
 class LoginFailed(NotSignedIn):
@@ -26,7 +28,8 @@ async def sign_in(gateway: Gateway, opening: Opening, *, unverified_key: str, un
 
     One opening logs in once, so that a recorded login is worth nothing. The payment enters the book with the first login that is right.
     """
-    plain = sealed.open_login(unverified_login, open_key(gateway, opening, unverified_key))
+    with unsealing(gateway, opening, unverified_key) as session_key:
+        plain = sealed.open_login(unverified_login, session_key)
     at = gateway.clock.now()
     customer, puts = await _identify(gateway, opening, plain)
     token, session = sessions.open_session(customer.id, str(plain["method"]), at)
@@ -38,16 +41,31 @@ async def sign_in(gateway: Gateway, opening: Opening, *, unverified_key: str, un
     once = Put("openings", used, version=0)
     rows = (session, once, *puts)
     appends = (act(at, f"customer:{customer.id}", "login", str(plain["method"]), opening.merchant.id, opening.offer.tid),)
-    payment, first = first_step(gateway, opening)
-    try:
-        if first:
-            await apply(gateway, payment, *first, puts=rows, appends=appends)
-        else:
-            await gateway.book.commit(Change(puts=rows, appends=appends))
-    except Stale as error:
-        raise WrongState("this page has been used to log in already: load it again") from error
+    await _enter(gateway, opening, rows, appends)
     gateway.observe("login", "ok")
     return token, customer
+
+
+async def _enter(gateway: Gateway, opening: Opening, rows: tuple[Put, ...], appends: tuple[Append, ...]) -> None:
+    """Commit the session, and with the first login the payment. Stale means used already, unless another login was first meanwhile."""
+    for _ in range(STALE_TRIES):
+        payment, first = first_step(gateway, opening)
+        try:
+            if first:
+                await apply(gateway, payment, *first, puts=rows, appends=appends)
+            else:
+                await gateway.book.commit(Change(puts=rows, appends=appends))
+        except Stale as error:
+            opening = refreshed(gateway, opening)
+            if not first or opening.payment is None or _is_used(gateway, opening):
+                raise WrongState("this page has been used to log in already: load it again") from error
+        else:
+            return
+    raise Unavailable("this payment is being changed at this moment")
+
+
+def _is_used(gateway: Gateway, opening: Opening) -> bool:
+    return gateway.reader.one("SELECT 1 FROM openings WHERE ctx = ?", opening.keys.claims.ctx) is not None
 
 
 async def _identify(gateway: Gateway, opening: Opening, plain: dict[str, Any]) -> tuple[Customer, tuple[Put, ...]]:

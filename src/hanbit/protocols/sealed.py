@@ -16,6 +16,7 @@ from hanbit.crypto import envelopes
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, ProtocolViolation
 from hanbit.protocols.fields import Amount, Currency, Digest, Tid, Token, Urn
+from hanbit.protocols.signed import check_strict_json
 
 SEALED_MAX = 16 * 1024
 """Bytes of one sealed message."""
@@ -196,6 +197,9 @@ def _limit(unverified: str) -> None:
 
 def _decode(data: bytes, kind: Any) -> Any:
     try:
-        return msgspec.json.decode(data, type=kind)
+        value = msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
         raise ProtocolViolation("sealed") from error
+    if msgspec.json.encode(value) != data:  # what our own program writes need not be read twice
+        check_strict_json(data, "sealed")
+    return value

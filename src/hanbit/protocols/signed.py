@@ -304,11 +304,16 @@ def _strict_json(data: bytes, kind: type[T] | type[_Header], *, rule: str = "cla
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
         raise ProtocolViolation(rule, str(error)[:200]) from error
     if msgspec.json.encode(value) != data:
-        try:
-            json.loads(data, object_pairs_hook=_no_duplicates, parse_float=_no_float, parse_constant=_no_float)
-        except (ValueError, RecursionError) as error:
-            raise ProtocolViolation(rule, "not strict JSON") from error
+        check_strict_json(data, rule)
     return value
+
+
+def check_strict_json(data: bytes, rule: str) -> None:
+    """ProtocolViolation where two readers could read two things: a name twice, a figure that is no whole number."""
+    try:
+        json.loads(data, object_pairs_hook=_no_duplicates, parse_float=_no_float, parse_constant=_no_float)
+    except (ValueError, RecursionError, ProtocolViolation) as error:
+        raise ProtocolViolation(rule, "not strict JSON") from error
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from starlette.requests import Request
@@ -95,6 +96,7 @@ class CustomerFace:
                 self.gateway, mid=query["MID"], tid=query["TID"], amount=query["AMOUNT"], currency=query["CUR"], order=query["ORDER"]
             )
         except NotOpened as error:
+            await redirect_flow.keep_second_order(self.gateway, error)
             if not wants_page(request):
                 raise
             order = _card_of_address(error.merchant, query["TID"], parse_money(query["AMOUNT"], query["CUR"]))
@@ -191,6 +193,8 @@ class CustomerFace:
 
     def _reopen(self, form: OpeningForm, *, any_state: bool = False) -> Opening:
         opening = reopen(self.gateway, mid=form.merchant_id, tid=form.tid, amount=form.amount, order=form.order, keys=form.keys)
+        if opening.payment is not None:
+            structlog.contextvars.bind_contextvars(payment=opening.payment.id)
         if not any_state and opening.payment is not None and State(opening.payment.state) not in PAGES["payment"]:
             raise WrongState("this payment has moved on")
         return opening
@@ -219,6 +223,7 @@ class CustomerFace:
         view, payment = views.payment_view(self.gateway, payment_id, None if who is None else who.customer.id)
         if payment is None:
             raise NotFound("no such payment")
+        structlog.contextvars.bind_contextvars(payment=payment.id)
         return payment, view
 
     def _opening(self, request: Request, opening: Opening) -> dict[str, Any]:
