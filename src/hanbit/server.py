@@ -37,7 +37,6 @@ from hanbit.web.listener import LimitedHttp
 
 BACKLOG = 1024
 KEEP_ALIVE_S = 20
-REQUESTS_AT_ONCE_MAX = 2_000
 GRACE_S = 10
 
 log = logging.getLogger("hanbit.server")
@@ -131,7 +130,6 @@ async def _serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]
         lifespan="off",
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
-        limit_concurrency=REQUESTS_AT_ONCE_MAX,
         backlog=BACKLOG,
         http=LimitedHttp,
         loop="none",

@@ -1,14 +1,17 @@
 """Reads for pages and decisions' first looks: indexed point reads inline, on a connection that cannot write."""
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from hanbit.db import sqlite_file
+from hanbit.kernel.errors import Unavailable
 
 Row = Any
 """A row by column name."""
+_log = logging.getLogger("hanbit.book")
 
 
 class Reader:
@@ -22,11 +25,17 @@ class Reader:
 
     def one(self, sql: str, *values: str | int | None) -> Row | None:
         """The first row of an indexed point read, or None."""
-        return self._connection.execute(sql, values).fetchone()
+        try:
+            return self._connection.execute(sql, values).fetchone()
+        except sqlite_file.DatabaseError as error:
+            raise _unreadable(error) from error
 
     def all(self, sql: str, *values: str | int | None) -> list[Row]:
         """All rows of a read that an index and a LIMIT keep short."""
-        return list(self._connection.execute(sql, values))
+        try:
+            return list(self._connection.execute(sql, values))
+        except sqlite_file.DatabaseError as error:
+            raise _unreadable(error) from error
 
     async def scan(self, sql: str, *values: str | int | None) -> list[Row]:
         """All rows of a long read, in a thread with a connection of its own."""
@@ -34,7 +43,10 @@ class Reader:
         def run() -> list[Row]:
             if self._scanning is None:
                 self._scanning = sqlite_file.open_for_reading(self._path)
-            return list(self._scanning.execute(sql, values))
+            try:
+                return list(self._scanning.execute(sql, values))
+            except sqlite_file.DatabaseError as error:
+                raise _unreadable(error) from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
@@ -48,3 +60,9 @@ class Reader:
         if self._scanning is not None:
             self._scanning.close()
         self._connection.close()
+
+
+def _unreadable(error: Exception) -> Unavailable:
+    """The disk or the file is broken; whoever asks may come again, and the background goes on trying."""
+    _log.error("the book cannot be read: %s", error)
+    return Unavailable("the book cannot be read")

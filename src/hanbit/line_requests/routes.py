@@ -1,6 +1,8 @@
 """Routes one frame of a merchant by its typ: late answers, acknowledgements, inquiries; everything else is answered `refused`."""
 
-from hanbit.db.change import Change
+import structlog
+
+from hanbit.db.change import Change, Stale
 from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel import ids
@@ -18,6 +20,7 @@ from hanbit.protocols.signed import head, peek_typ, sign
 async def answer(gateway: Gateway, merchant_id: str, unverified_frame: str) -> str | None:
     """The frame that answers this one, or None where the answer is an outcome of its own; a broken rule is answered `refused`."""
     typ = ""
+    structlog.contextvars.clear_contextvars()  # one worker of the line serves many frames
     try:
         typ = peek_typ(unverified_frame)
         if typ == Acknowledgement.TYP:
@@ -53,5 +56,11 @@ async def _inquiry(gateway: Gateway, merchant_id: str, unverified_frame: str) ->
     state, outcome = views.merchant_state(gateway, merchant_id, inquiry.claims.tid)
     status = role.make_status(inquiry, signer=gateway.signer, state=state, outcome=outcome, at=at)
     kept = tuple(record(message, merchant=merchant_id, tid=inquiry.claims.tid) for message in (inquiry, status))
-    await gateway.book.commit(Change(messages=kept))
+    try:
+        await gateway.book.commit(Change(messages=kept))
+    except Stale:  # the same inquiry came twice at once: one answer for both
+        known = evidence.answer_to(gateway.reader, merchant_id, inquiry.claims.tid, Status.TYP, inquiry.hash)
+        if known is None:
+            raise
+        return known
     return status.compact

@@ -3,8 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import structlog
+
 from hanbit.db.change import Append, Change, Put, Require, StoredMessage, Value
 from hanbit.evidence.record import record
+from hanbit.kernel.errors import ProtocolViolation
 from hanbit.ledger import rules
 from hanbit.ledger.entry import Entry
 from hanbit.payments.gateway import Gateway
@@ -15,6 +18,7 @@ from hanbit.protocols.signed import SignedMessage
 
 RULES = {"hold": rules.hold, "capture": rules.capture, "void": rules.void}
 """The journal rules that the table names."""
+_log = structlog.get_logger("hanbit.payments")
 TELL_AGAIN_S = 2
 """An outcome that was not acknowledged is told again after so long, then ever more rarely."""
 
@@ -41,6 +45,7 @@ async def apply(
 
     Stale: the payment has moved on, read it again. Declined("no_funds"), or a requirement's error: nothing has changed.
     """
+    structlog.contextvars.bind_contextvars(payment=payment.id)
     at = gateway.clock.now()
     known = payment
     entries: list[Entry] = []
@@ -61,12 +66,24 @@ async def apply(
         if item.tell is not None:
             rows.append(_outbox(item.tell, payment, at))
     change = Change(
-        puts=(known.put(), *puts), requires=tuple(requires), entries=tuple(entries), messages=tuple(messages), appends=tuple(rows)
+        puts=(known.put(), *puts),
+        requires=(*requires, *_still_trusted(gateway, steps)),
+        entries=tuple(entries),
+        messages=tuple(messages),
+        appends=tuple(rows),
     )
     await gateway.book.commit(change)
     for item in steps:
         gateway.observe("event", item.event)
+    if State(known.state) in FINAL:
+        _log.info("decided", merchant=known.merchant, state=known.state, reason=known.reason)
     return replace(known, version=payment.version + 1)
+
+
+def _still_trusted(gateway: Gateway, steps: Iterable[Step]) -> Iterable[Require]:
+    """Under the book lock no key is revoked by which another party signed what is stored here: revocation takes effect at once."""
+    foreign = {message.kid for step in steps for message in step.messages if message.claims.iss != gateway.urn}
+    return (Require("certificates", kid, "revoked_at", None, ProtocolViolation("revoked")) for kid in foreign)
 
 
 def _outbox(outcome: SignedMessage[Message], payment: Payment, at: int) -> Append:

@@ -1,18 +1,29 @@
 """The HTTP listener's own limits: a request's head must be complete in time and has a largest size.
 
-An application is called only when the head is complete, and uvicorn itself waits for one for ever; this protocol does not.
+An application is called only when the head is complete, and uvicorn itself waits for one for ever; this protocol does not. Nor does it
+wait for ever for a body that nobody reads any more, nor take more connections than there is room for. What is no HTTP is answered here,
+with a reference like everything else.
 """
 
 import asyncio
 from http import HTTPStatus
 from typing import Final
 
+import msgspec
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hanbit.web.security import BODY_DEADLINE_S, new_reference
 
 HEAD_DEADLINE_S: Final = 10.0
 """From the connection, or from the first byte of a further request, to the end of the head."""
 HEAD_MAX: Final = 48 * 1024
 """Bytes of request line and headers; an address with a signed order has some 3 KiB, at most 32."""
+UNREAD_BODY_DEADLINE_S: Final = BODY_DEADLINE_S + 2.0
+"""From the end of the head to the end of the body, also when the request was refused without reading it."""
+CONNECTIONS_MAX: Final = 2_000
+RETRY_AFTER_S: Final = 2
+_log = structlog.get_logger("hanbit.web")
 
 
 class LimitedHttp(HttpToolsProtocol):
@@ -20,15 +31,20 @@ class LimitedHttp(HttpToolsProtocol):
 
     head_deadline_s = HEAD_DEADLINE_S
     head_max = HEAD_MAX
+    body_deadline_s = UNREAD_BODY_DEADLINE_S
+    connections_max = CONNECTIONS_MAX
 
     _in_head = True
     _head_bytes = 0
-    _head_timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """The clock runs from the connection on: a silent one is cut too."""
         super().connection_made(transport)
-        self._start_timer()
+        if len(self.connections) > self.connections_max:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable")
+            return
+        self._start_timer(self.head_deadline_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
@@ -38,38 +54,73 @@ class LimitedHttp(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Counted while a head is being received; what the parser keeps of an endless header is thereby limited."""
         if self._in_head:
-            self._start_timer()
+            self._start_timer(self.head_deadline_s)
             self._head_bytes += len(data)
-        super().data_received(data)
+        if not self.transport.is_closing():
+            super().data_received(data)
         if self._in_head and self._head_bytes > self.head_max:
-            self._cut(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large")
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser does not take for HTTP, or not for one message only."""
+        del msg
+        self._refuse(HTTPStatus.BAD_REQUEST, "bad_input")
 
     def on_headers_complete(self) -> None:
-        """The head is complete: its body is the application's to limit."""
+        """The head is complete: its body is the application's to limit, or ours when the application has answered without it."""
         self._in_head = False
         self._head_bytes = 0
         self._stop_timer()
+        self._start_timer(self.body_deadline_s)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """What follows on this connection is the next request's head."""
         super().on_message_complete()
+        self._stop_timer()
         self._in_head = True
 
-    def _start_timer(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(self.head_deadline_s, self._cut, HTTPStatus.REQUEST_TIMEOUT)
+    def _start_timer(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(seconds, self._too_slow)
 
     def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _cut(self, status: HTTPStatus) -> None:
+    def _too_slow(self) -> None:
+        """A silent connection, or one whose request was answered before its body came, is closed without a word."""
+        if self._head_bytes:
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, "too_slow")
+        else:
+            self._stop_timer()
+            self.transport.close()
+
+    def _refuse(self, status: HTTPStatus, code: str) -> None:
         self._stop_timer()
         if self.transport.is_closing():
             return
-        line = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-        if self._head_bytes:
-            self.transport.write(line.encode("ascii"))
+        reference = new_reference()
+        problem = {
+            "type": f"urn:hanbit:problem:{code}",
+            "title": status.phrase,
+            "status": status.value,
+            "code": code,
+            "reference": reference,
+        }
+        body = msgspec.json.encode(problem)
+        head = [
+            f"HTTP/1.1 {status.value} {status.phrase}",
+            "content-type: application/problem+json",
+            f"content-length: {len(body)}",
+            "cache-control: no-store",
+            "x-content-type-options: nosniff",
+            f"x-reference: {reference}",
+            "connection: close",
+        ]
+        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+            head.append(f"retry-after: {RETRY_AFTER_S}")
+        self.transport.write("\r\n".join([*head, "", ""]).encode("ascii") + body)
         self.transport.close()
+        _log.info("request", method="none", route="none", status=status.value, reference=reference)

@@ -1,7 +1,7 @@
 """What stands around every address: reference, Origin check, limits on size and time of what is received, and the headers of answers.
 
     Guard (outermost)   reference and nonce · cross-site writes refused · headers on every answer · errors become pages or problem+json
-    └── Limits          a body has a largest size and a latest moment at which it must be complete
+    └── Limits          so many requests at once; a body has a largest size and a latest moment at which it must be complete
         └── the routes
 
 Sessions: random tokens in a `__Host-` cookie, of which the book keeps only the hash. The deadline for a request's head is
@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hanbit.kernel.errors import BadInput, NotAllowed, Refused, TooLarge
+from hanbit.kernel.errors import BadInput, NotAllowed, Refused, TooLarge, Unavailable
 
 SESSION_COOKIE: Final = "__Host-hanbit"
 """The prefix makes the browser insist on Secure, Path=/ and no Domain: no neighbour site can set or see it."""
@@ -28,6 +28,8 @@ BODY_MAX: Final = 64 * 1024
 """Bytes of one request's body; four sealed and signed messages fit several times."""
 BODY_DEADLINE_S: Final = 10.0
 """From the head to the last byte of the body."""
+REQUESTS_AT_ONCE_MAX: Final = 1_500
+"""Requests that are being answered; the next one is told to come again."""
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _REFERENCE_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base32: no letter is read as a digit on the telephone."""
@@ -142,6 +144,7 @@ class Guard:
             return
         reference, nonce = new_reference(), secrets.token_urlsafe(16)
         scope.setdefault("state", {}).update(reference=reference, nonce=nonce)
+        structlog.contextvars.clear_contextvars()  # a request that follows on its connection may begin in the context of the one before
         structlog.contextvars.bind_contextvars(reference=reference)
         started, status = asyncio.get_running_loop().time(), 0
 
@@ -167,7 +170,7 @@ class Guard:
             seconds = asyncio.get_running_loop().time() - started
             self._observe(route, status, seconds)
             _log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1))
-            structlog.contextvars.unbind_contextvars("reference")
+            structlog.contextvars.clear_contextvars()
 
     def _set_headers(self, headers: MutableHeaders, nonce: str, reference: str) -> None:
         for name, value in FIXED_HEADERS.items():
@@ -181,10 +184,14 @@ class Guard:
 
 
 class Limits:
-    """Cuts a body that is too large or comes too slowly."""
+    """Turns away what there is no room for; cuts a body that is too large or comes too slowly."""
 
-    def __init__(self, app: ASGIApp, *, body_max: int = BODY_MAX, deadline_s: float = BODY_DEADLINE_S) -> None:
+    def __init__(
+        self, app: ASGIApp, *, body_max: int = BODY_MAX, deadline_s: float = BODY_DEADLINE_S, at_once_max: int = REQUESTS_AT_ONCE_MAX
+    ) -> None:
         self._app = app
+        self._at_once = 0
+        self._at_once_max = at_once_max
         self._body_max = body_max
         self._deadline_s = deadline_s
 
@@ -193,6 +200,15 @@ class Limits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if self._at_once >= self._at_once_max:
+            raise Unavailable("too many requests at once")
+        self._at_once += 1
+        try:
+            await self._limited(scope, receive, send)
+        finally:
+            self._at_once -= 1
+
+    async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = Headers(scope=scope).get("content-length", "0")
         if not (length.isascii() and length.isdigit()):
             raise BadInput("Content-Length")

@@ -25,7 +25,7 @@ CARD = "4000001234567899"
 def make_folder(path: Path, **settings: Any) -> Path:
     """A fresh operator on free ports."""
     ports = Ports.free()
-    given = {
+    given: dict[str, Any] = {
         "public_url": f"http://pay.localhost:{ports.pay}",
         "listen_port": ports.pay,
         "line_port": ports.line,
