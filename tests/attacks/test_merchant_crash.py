@@ -3,8 +3,9 @@
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,14 +17,14 @@ from tests.unit.merchant.support import Parties, kinds, place
 PLACES = ("merchant.commit.before", "merchant.commit.after")
 
 
-def dies_in_a_child(work: Callable[[], Awaitable[None]], place_name: str, count: int) -> None:
+def dies_in_a_child(work: Callable[[], Coroutine[Any, Any, None]], place_name: str, count: int) -> None:
     """Run the work in a forked child in which this fail point is armed, and see it killed there."""
     child = os.fork()
     if child == 0:
         code = 70
         try:
             fail_points.arm(place_name, count)
-            asyncio.run(work())  # type: ignore[arg-type]
+            asyncio.run(work())
             code = 0
         finally:
             os._exit(code)

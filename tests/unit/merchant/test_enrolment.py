@@ -28,6 +28,7 @@ class Gateway:
         self.operator = Operator.make()
         self.twist: Callable[[dict[str, Any]], Any] = lambda answer: answer
         self.status = 200
+        self.address = ""
         self.requests: list[dict[str, Any]] = []
         self.hosts: list[str] = []
 
@@ -76,7 +77,7 @@ def gateway() -> Iterator[Gateway]:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Handler)
-    served.address = f"http://pay.localhost:{server.server_port}"  # type: ignore[attr-defined]
+    served.address = f"http://pay.localhost:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield served
@@ -86,7 +87,7 @@ def gateway() -> Iterator[Gateway]:
 
 
 async def run(gateway: Gateway, folder: Path, *, pin: str = "", code: str = CODE, address: str = "") -> Any:
-    target = address or gateway.address  # type: ignore[attr-defined]
+    target = address or gateway.address
     return await enrol(folder, target, code, pin=pin or gateway.pin, clock=ManualClock(NOW))
 
 

@@ -136,8 +136,8 @@ async def test_a_changed_order_is_another_order_and_the_old_one_is_refused(parti
 
 async def test_an_order_that_is_being_paid_cannot_be_taken_back(parties: Parties, shop: Shop) -> None:
     order, _, _ = await confirmed(parties, shop)
-    other = {"lines": [Line("x", 1, 1)], "total": Money(1, "KRW"), "text": "x", "return_url": order.return_url}
-    for act in (shop.withdraw(order.tid), shop.replace_order(order.tid, **other)):  # type: ignore[arg-type]
+    other: dict[str, Any] = {"lines": [Line("x", 1, 1)], "total": Money(1, "KRW"), "text": "x", "return_url": order.return_url}
+    for act in (shop.withdraw(order.tid), shop.replace_order(order.tid, **other)):
         with pytest.raises(WrongState):
             await act
     assert await shop.order(order.tid) == order
@@ -227,13 +227,14 @@ async def test_a_status_word_alone_delivers_nothing(parties: Parties, shop: Shop
 async def test_a_forged_outcome_inside_a_status_delivers_nothing(parties: Parties, shop: Shop) -> None:
     assert isinstance(shop.line, GatewayLine)
     order, notice, confirmation = await confirmed(parties, shop)
-    for outcome in (
+    forged = [
         parties.settled(confirmation.claims, notice.hash).compact,
         parties.settled(confirmation.claims, confirmation.hash, amount="1").compact,
         confirmation.compact,
         "x",
-    ):
-        shop.line.answer = lambda inquiry, outcome=outcome: parties.status(inquiry, "captured", outcome).compact  # type: ignore[misc]
+    ]
+    shop.line.answer = lambda inquiry: parties.status(inquiry, "captured", forged.pop()).compact
+    while forged:
         with pytest.raises(ProtocolViolation):
             await shop.inquire(order.tid)
     assert await shop.order(order.tid) == order
