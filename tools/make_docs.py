@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Writes the generated parts of docs/: message tables, examples and diagrams, drawn from the code's own tables.
 
     .venv/bin/python tools/make_docs.py            write
