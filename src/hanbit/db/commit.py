@@ -52,9 +52,10 @@ class Book:
         self._waiting.append((change, done))
         if not self._running:
             self._running = True
+            self._idle.clear()
             loop.call_soon(self._start_batch, loop)  # what else is ready in this turn of the loop goes with it
-        # A caller that goes away must not take the Change with it: it is in the queue and will be decided.
-        await asyncio.shield(done)
+        # A caller that goes away takes nothing with it: the Change is in the queue and will be decided.
+        await done
 
     def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
@@ -69,6 +70,7 @@ class Book:
                 self._start_batch(loop)
             else:
                 self._running = False
+                self._idle.set()
 
         def make_durable(prepared: list[HanbitError | None]) -> None:
             answers: Answers
