@@ -123,6 +123,8 @@ class Inbox:
         """R11: stored, and acknowledged by what this returns; None where another of the same batch carries the acknowledgement."""
         known = await self._book.known(route.request, route.tid, route.payment)
         if known.answer is not None:
+            # Told again because nobody heard: a commit whose success was lost has woken nobody here either.
+            self._on_ended(route.tid)
             return known.answer
         at = self._clock.now()
         outcome = self._role.verify_outcome(unverified, at=at)

@@ -112,13 +112,13 @@ class OrderBook:
         self._path = path
         self._acknowledge = acknowledge
         self._lock_file = _take_lock(path)
+        self._opened: sqlite3.Connection | None = None
+        self._headers: dict[str, int] = {}
         try:
-            self._connection = _connect(path)
+            self._rejected_count: int = self._connection.execute("SELECT count(*) FROM rejected").fetchone()[0]
         except BaseException:
             self._lock_file.close()
             raise
-        self._headers: dict[str, int] = {}
-        self._rejected_count: int = self._connection.execute("SELECT count(*) FROM rejected").fetchone()[0]
         self._committer = ThreadPoolExecutor(1, thread_name_prefix="hanbit-order-book")
         self._waiting: deque[tuple[Change, asyncio.Future[str | None]]] = deque()
         self._turn = asyncio.Lock()
@@ -133,7 +133,8 @@ class OrderBook:
         if self._writer is not None:
             await self._writer
         async with self._turn:
-            self._connection.close()
+            if self._opened is not None:
+                self._opened.close()
         self._committer.shutdown()
         self._lock_file.close()
 
@@ -253,13 +254,24 @@ class OrderBook:
         self._connection.execute("COMMIT")
         fail_points.reach("merchant.commit.after")
 
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """The one connection, opened when it is needed: at the start, and after a failure as soon as the disk allows."""
+        if self._opened is None:
+            try:
+                self._opened = _connect(self._path)
+            except (sqlite3.Error, OSError) as error:
+                raise Unavailable("the order book could not be opened") from error
+        return self._opened
+
     def _start_over(self) -> None:
-        """After a failed write or fsync what SQLite's memory says is worth nothing: read the file (and a hot journal) anew."""
-        for last in (self._connection.rollback, self._connection.close):
-            with suppress(sqlite3.Error):
-                last()
+        """After a failed write or fsync what SQLite's memory says is worth nothing: the file (and a hot journal) is read anew."""
+        broken, self._opened = self._opened, None
         self._headers = {}
-        self._connection = _connect(self._path)
+        if broken is not None:
+            for last in (broken.rollback, broken.close):
+                with suppress(sqlite3.Error):
+                    last()
 
     def _load(self, changes: list[Change]) -> Loaded:
         tids: set[str] = set()
