@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from hanbit.db.change import Append, Put
@@ -19,6 +20,7 @@ _HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a
 """A name without a dot at its end (another origin to browsers, the same place to the network), or an IPv6 address."""
 URL_MAX = 500
 ORIGINS_MAX = 10
+_REGISTRATIONS_KEPT = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class Merchant:
 
     def allows_return(self, url: str) -> bool:
         """Whether this exact address lies on a registered origin."""
-        return origin_of(url) in json.loads(self.return_origins)
+        return origin_of(url) in _origins(self.return_origins)
 
 
 def _merchant(row: Row | None) -> Merchant | None:
@@ -49,6 +51,12 @@ def by_id(reader: Reader, merchant_id: str) -> Merchant | None:
     return _merchant(reader.one("SELECT * FROM merchants WHERE id = ?", merchant_id))
 
 
+@lru_cache(maxsize=_REGISTRATIONS_KEPT)
+def _origins(registered: str) -> frozenset[str]:
+    return frozenset(json.loads(registered))
+
+
+@lru_cache(maxsize=_REGISTRATIONS_KEPT)
 def origin_of(url: str) -> str | None:
     """Scheme, host and port of a return address, or None if it is none: https, or http under .localhost, no user, no fragment."""
     if len(url) > URL_MAX or not url.isascii() or not url.isprintable() or any(sign in url for sign in ' \\"<>^`{|}'):

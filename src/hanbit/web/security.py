@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -83,11 +83,13 @@ def content_security_policy(nonce: str) -> str:
 
 DATA_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 """The policy of everything that is not a page."""
+DATA_POLICY_BYTES: Final = DATA_POLICY.encode("ascii")
 
 
 def new_reference() -> str:
     """Forty random bits as `7KQ4-M2XD`: the one number under which a request stands in every log, to be read out."""
-    letters = "".join(secrets.choice(_REFERENCE_ALPHABET) for _ in range(8))
+    bits = secrets.randbits(40)
+    letters = "".join(_REFERENCE_ALPHABET[bits >> shift & 31] for shift in range(0, 40, 5))
     return f"{letters[:4]}-{letters[4:]}"
 
 
@@ -133,6 +135,9 @@ class Guard:
         """
         self._app = app
         self._origin = origin
+        self._fixed = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in FIXED_HEADERS.items()]
+        if origin.startswith("https://"):
+            self._fixed.append((b"strict-transport-security", b"max-age=63072000; includeSubDomains"))
         self._answer = answer
         self._patterns = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
         self._observe = observe
@@ -152,7 +157,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                self._set_headers(MutableHeaders(scope=message), nonce, reference)
+                message["headers"] = self._with_fixed(message["headers"], nonce, reference)
             await send(message)
 
         try:
@@ -172,15 +177,15 @@ class Guard:
             _log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1))
             structlog.contextvars.clear_contextvars()
 
-    def _set_headers(self, headers: MutableHeaders, nonce: str, reference: str) -> None:
-        for name, value in FIXED_HEADERS.items():
-            headers[name] = value
-        page = headers.get("content-type", "").startswith("text/html")
-        headers["Content-Security-Policy"] = content_security_policy(nonce) if page else DATA_POLICY
-        headers["X-Reference"] = reference
-        headers.setdefault("Cache-Control", "no-store")
-        if self._origin.startswith("https://"):
-            headers["Strict-Transport-Security"] = "max-age=63072000; includeSubDomains"
+    def _with_fixed(self, headers: Iterable[tuple[bytes, bytes]], nonce: str, reference: str) -> list[tuple[bytes, bytes]]:
+        """The answer's own headers (ASGI has their names in lower case) and those that every answer has."""
+        own = dict(headers)
+        page = own.get(b"content-type", b"").startswith(b"text/html")
+        result = [*headers, *self._fixed, (b"x-reference", reference.encode("ascii"))]
+        result.append((b"content-security-policy", content_security_policy(nonce).encode("ascii") if page else DATA_POLICY_BYTES))
+        if b"cache-control" not in own:
+            result.append((b"cache-control", b"no-store"))
+        return result
 
 
 class Limits:

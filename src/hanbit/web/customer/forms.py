@@ -124,7 +124,8 @@ def decode_form(unverified: bytes, kind: type[Form]) -> Form:
 def _decode(unverified: bytes, kind: Any) -> Any:
     try:
         value = msgspec.json.decode(unverified, type=kind)
-        json.loads(unverified, object_pairs_hook=_once)
+        if msgspec.json.encode(value) != unverified:  # what encodes to the very bytes that came has no member twice
+            json.loads(unverified, object_pairs_hook=_once)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
         raise BadInput(str(error)[:200] if isinstance(error, msgspec.ValidationError) else "not the JSON that is expected") from error
     return value
