@@ -1,9 +1,10 @@
 """One transition → one Change (state, journal entry, evidence, outbox) → committed. Nothing else in the house changes a payment."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import structlog
+from msgspec.structs import replace
 
 from hanbit.db.change import Append, Change, Put, Require, StoredMessage, Value
 from hanbit.evidence.record import record
@@ -57,7 +58,7 @@ async def apply(
             assert message.claims.TYP.removeprefix("hanbit-") in row.evidence, (item.event, message.claims.TYP)
             messages.append(record(message, merchant=payment.merchant, tid=payment.tid))
         ended = at if row.to in FINAL else None
-        known = replace(known, **{"state": str(row.to), "ended_at": ended, **item.columns})  # type: ignore[arg-type]
+        known = replace(known, **{"state": str(row.to), "ended_at": ended, **item.columns})
         if row.rule is not None:
             assert known.account is not None, known
             entries.append(

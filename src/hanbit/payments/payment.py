@@ -1,6 +1,6 @@
 """A payment: one merchant's tid, as it stands in the book. Frozen; its next version is made by `apply`."""
 
-from dataclasses import dataclass, fields
+import msgspec
 
 from hanbit.db.change import Put
 from hanbit.db.reading import Reader, Row
@@ -10,8 +10,7 @@ from hanbit.payments.states import FINAL, State
 from hanbit.protocols.redirect.gateway import Offer
 
 
-@dataclass(frozen=True, slots=True)
-class Payment:
+class Payment(msgspec.Struct, frozen=True, gc=False):
     """Every column of the table `payments`; `version` 0 is a payment that is not in the book yet."""
 
     merchant: str
@@ -61,10 +60,10 @@ class Payment:
 
     def put(self) -> Put:
         """The row; `version` is the one that this value was computed from."""
-        return Put("payments", {name: getattr(self, name) for name in COLUMNS}, self.version)
+        return Put("payments", msgspec.structs.asdict(self), self.version)
 
 
-COLUMNS = tuple(item.name for item in fields(Payment))
+COLUMNS = Payment.__struct_fields__
 
 
 def new_payment(offer: Offer, *, payment_id: str, payee: str, pay_by: int, at: int) -> Payment:
@@ -105,4 +104,4 @@ def due(reader: Reader, at: int, limit: int) -> list[Payment]:
 
 
 def _payment(row: Row | None) -> Payment | None:
-    return None if row is None else Payment(**{name: row[name] for name in COLUMNS})
+    return None if row is None else Payment(*[row[name] for name in COLUMNS])

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from hanbit.db.change import Change, Stale
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable, WrongState
