@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -586,6 +586,17 @@ class World:
         tables = {name: sorted(map(repr, self.rows(name))) for name in schema.metadata.tables if name not in leave_out and name != "book"}
         return tables | {"book": [(row["next_entry"], row["next_leaf"]) for row in self.rows("book")]}
 
+    async def restart(self) -> None:
+        """The gateway stops and starts again on the same files; everything that was only in memory is gone."""
+        await self.close()
+        self.gateway = open_gateway(self.folder, self.clock, line=lambda *_: self.line)
+        for link in self.line.links.values():
+            link.gateway = self.gateway
+
+    async def close(self) -> None:
+        """Close whichever gateway is open."""
+        await close_gateway(self.gateway)
+
     async def prove(self) -> None:
         """Every promise about money and evidence, from the store alone; called at the end of each test."""
         reader = self.gateway.reader
@@ -681,8 +692,8 @@ async def open_world(folder: Path, **settings: Any) -> AsyncIterator[World]:
     async with AsyncExitStack() as stack:
         stack.enter_context(hold(data))
         gateway = open_gateway(data, clock, line=lambda *_: line, observe=lambda what, why: observed.append((what, why)))
-        stack.push_async_callback(close_gateway, gateway)
         world = World(data, clock, gateway, line, parties, {}, observed)
+        stack.push_async_callback(world.close)
         for name, orders in MERCHANTS.items():
             await _open_shop(world, stack, folder, name, plain=orders == "plain")
         yield world
@@ -708,12 +719,3 @@ async def _open_shop(world: World, stack: AsyncExitStack, folder: Path, name: st
     shop = await stack.enter_async_context(opened)
     world.line.links[name] = Link(name, shop, signer, gateway)
     shop.line = _ShopsLine(world.line.links[name])
-
-
-async def reopen(world: World) -> World:
-    """The gateway stops and starts again on the same files; everything that was only in memory is gone."""
-    await close_gateway(world.gateway)
-    gateway = open_gateway(world.folder, world.clock, line=lambda *_: world.line)
-    for link in world.line.links.values():
-        link.gateway = gateway
-    return replace(world, gateway=gateway)
