@@ -48,6 +48,7 @@ def open_for_writing(path: Path) -> Connection:
         connection.execute("PRAGMA journal_mode = DELETE")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA recursive_triggers = ON")  # else REPLACE would remove a row of history unseen by its trigger
     connection.execute("PRAGMA trusted_schema = OFF")
     return connection
 

@@ -51,7 +51,7 @@ def issue_for_merchant(
     """Certificates for a merchant's two keys, and the rows that register them."""
     if set(requests) != set(MERCHANT_PURPOSES):
         raise BadInput("requests: merchant-sign and line")
-    chains, rows = {}, [enrolment.used]
+    chains, rows, publics = {}, [enrolment.used], set()
     for purpose in MERCHANT_PURPOSES:
         request = certificates.read_request(ids.decode_base64url(requests[purpose]))
         if request.purpose != purpose or request.urn not in ("", enrolment.urn):
@@ -59,6 +59,9 @@ def issue_for_merchant(
         chain = keyring.issue(urn=enrolment.urn, purpose=purpose, public=request.public, at=at)
         chains[purpose] = chain
         rows.append(certificate_put(chain, root=keyring.root, operator=keyring.operator, at=at))
+        publics.add(request.public.public_numbers())
+    if len(publics) != len(MERCHANT_PURPOSES):
+        raise ProtocolViolation("request", "one key for each purpose")
     return chains, rows
 
 

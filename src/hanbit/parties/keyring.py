@@ -30,6 +30,8 @@ SIGNING_LIFE_S = 90 * DAY_S
 SEAL_LIFE_S = DAY_S
 SEAL_KEPT_S = SEAL_LIFE_S + OPENING_LIFE_S + 3600
 AUTHORITIES = ("gateway", "merchant")
+DOOMED = ".doomed"
+"""What a key file is called from the moment when its destruction begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ def load(folder: Path, settings: Settings) -> Keyring:
     if len(server_key) < 32 or len(pepper) < 32:  # noqa: PLR2004 - the 32 bytes that `create` wrote
         raise BadInput("server.key or pepper is cut short")
     Signer.load(folder / "line.pem", folder / "line.key", urn=settings.gateway_urn, purpose="line")  # the line opens them itself, later
+    for path in folder.glob(f"seal-*.key{DOOMED}"):
+        destroy(path.with_name(path.name.removesuffix(DOOMED)))
     seals = {}
     for path in folder.glob("seal-*.key"):
         if not path.stem.removeprefix("seal-").isdecimal():
@@ -154,12 +158,15 @@ def write_secret(path: Path, data: bytes) -> None:
 
 def destroy(path: Path) -> None:
     """Overwrite and remove a private key (the medium may still hold old blocks: keep the folder on an encrypted disk)."""
+    doomed = path.with_name(path.name + DOOMED)
     if path.exists():
-        with path.open("r+b") as file:
-            file.write(secrets.token_bytes(path.stat().st_size))
+        path.rename(doomed)  # first, so that a stop in between leaves no key file full of noise
+    if doomed.exists():
+        with doomed.open("r+b") as file:
+            file.write(secrets.token_bytes(doomed.stat().st_size))
             file.flush()
             os.fsync(file.fileno())
-        path.unlink()
+        doomed.unlink()
 
 
 def _new_seal(folder: Path, authority: Authority, operator: str, at: int) -> tuple[tuple[bytes, ...], EllipticCurvePrivateKey]:
@@ -178,8 +185,9 @@ def _new_seal(folder: Path, authority: Authority, operator: str, at: int) -> tup
 
 
 def _save(stem: Path, private: EllipticCurvePrivateKey, chain: tuple[bytes, ...]) -> None:
-    keys.save_key(private, stem.with_suffix(".key"))
+    # The key last: `load` goes by keys, so a stop in between leaves a certificate that nobody uses, not a key without one.
     write_secret(stem.with_suffix(".pem"), certificates.dump_chain_pem(chain).encode("ascii"))
+    keys.save_key(private, stem.with_suffix(".key"))
 
 
 def _load_authority(folder: Path, name: str) -> Authority:

@@ -11,7 +11,7 @@ from hanbit.db.change import Change, Put, Value
 from hanbit.db.reading import Row
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, Conflict, NotFound
-from hanbit.kernel.money import CURRENCY_EXPONENTS, parse_money
+from hanbit.kernel.money import CURRENCY_EXPONENTS, Money, parse_money
 from hanbit.ledger import rules
 from hanbit.ledger.chart import operator_account
 from hanbit.parties import accounts, customers, enrolment, merchants
@@ -75,17 +75,25 @@ async def fund(gateway: Gateway, *, account: str, amount: str, id: str = "") -> 
         raise NotFound(f"account {account}")
     money = parse_money(amount, row["currency"])
     entry_id = f"fund:{id or ids.new_token()}"
-    known = gateway.reader.one(
-        "SELECT e.amount, p.account FROM entries e JOIN postings p ON p.entry = e.number AND p.side = 'C' WHERE e.id = ?", entry_id
-    )
-    if known is not None:
-        if (known["amount"], known["account"]) != (money.amount_minor, account):
-            raise Conflict(f"entry {entry_id} has other content")
+    if _is_funded(gateway, entry_id, account, money):
         return {"entry": entry_id, "account": account, "amount": money.text}
     entry = rules.transfer(id=entry_id, debit=operator_account("cash", money.currency), credit=account, money=money)
     audit = act(gateway.clock.now(), ACTOR, f"fund {account}", entry_id)
-    await gateway.book.commit(Change(entries=(entry,), appends=(audit,)))
+    try:
+        await gateway.book.commit(Change(entries=(entry,), appends=(audit,)))
+    except Conflict:  # the same command beside this one
+        if not _is_funded(gateway, entry_id, account, money):
+            raise
     return {"entry": entry_id, "account": account, "amount": money.text}
+
+
+def _is_funded(gateway: Gateway, entry_id: str, account: str, money: Money) -> bool:
+    """Whether this very entry is there; Conflict if it has other content."""
+    sql = "SELECT e.amount, p.account FROM entries e JOIN postings p ON p.entry = e.number AND p.side = 'C' WHERE e.id = ?"
+    known = gateway.reader.one(sql, entry_id)
+    if known is not None and (known["amount"], known["account"]) != (money.amount_minor, account):
+        raise Conflict(f"entry {entry_id} has other content")
+    return known is not None
 
 
 async def create_merchant(
