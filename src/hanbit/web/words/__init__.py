@@ -1,5 +1,6 @@
 """The words of every page, one catalogue a language: looked up by place, read when the server starts."""
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
@@ -14,6 +15,8 @@ LANGUAGES: Final[tuple[LanguageCode, ...]] = ("ko", "en")
 DEFAULT_LANGUAGE: Final[LanguageCode] = "ko"
 ACCEPT_LANGUAGE_MAX: Final = 200
 """Characters of Accept-Language that are looked at."""
+
+_QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 
 @cache
@@ -42,10 +45,7 @@ def choose_language(asked: str | None, accept_language: str) -> LanguageCode:
 
 def _quality(text: str) -> float:
     """The weight of one entry (RFC 9110 section 12.4.2); what is misspelt weighs nothing."""
-    name, _, value = text.strip().partition("=")
-    if not name:
+    if not text:
         return 1.0
-    whole, _, fraction = value.partition(".")
-    if name != "q" or whole not in {"0", "1"} or len(fraction) > 3 or not (fraction == "" or (fraction.isascii() and fraction.isdigit())):  # noqa: PLR2004
-        return 0.0
-    return min(int(whole) + (int(fraction) / 10 ** len(fraction) if fraction else 0), 1)
+    match = _QUALITY.fullmatch(text.strip())
+    return float(match[1]) if match else 0.0
