@@ -68,7 +68,6 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
         line, settings = lines[0], gateway.settings
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(close_gateway, gateway)
-            await recovery.tick(gateway)
             await _start_line(folder, gateway, line)
             stack.push_async_callback(line.stop)
             background = asyncio.create_task(recovery.run(gateway), name="recovery")

@@ -44,6 +44,7 @@ LOGIN, PASSWORD, ACCOUNT_PASSWORD = "hong", "correct horse battery", "2580"
 NUMBERS: Final = {"bank": "11012345678890", "emoney": "5550001112"}
 BALANCES: Final = {"bank": "100000000", "emoney": "1000"}
 PRICE: Final = 220_000
+ENROLLED_BEFORE_S: Final = 2 * 3600
 PATIENCE_S: Final = 20.0
 """No test waits for it: it only turns a hang into a failure."""
 
@@ -81,6 +82,20 @@ class WallClock(ManualClock):
         self._memo.note("now", self.now())
 
 
+class ShopClock:
+    """The clock on the shop's wall, which may be wrong."""
+
+    def __init__(self, right: WallClock) -> None:
+        self._right = right
+        self.ahead_s = 0
+
+    def now(self) -> int:
+        return self._right.now() + self.ahead_s
+
+    def monotonic(self) -> float:
+        return self._right.monotonic()
+
+
 @dataclass
 class Parties:
     """Everybody, awake."""
@@ -92,6 +107,7 @@ class Parties:
     enrolled: Enrolment
     accounts: dict[str, str]
     clock: WallClock
+    shop_clock: ShopClock
     memo: Memo
     return_url: str
     changed: asyncio.Event
@@ -203,9 +219,11 @@ async def make_folder(folder: Path, clock: Clock, ports: Ports) -> None:
 def make_folder_now(folder: Path) -> None:
     """`make_folder` from a test that runs no loop; whoever starts on a copy gets ports of his own.
 
-    It begins at the machine's time, for TLS knows no other.
+    It begins at the machine's time, for TLS knows no other; the certificates are older, so that a clock may go back.
     """
-    asyncio.run(make_folder(folder, ManualClock(SystemClock().now()), Ports.free()))
+    now = SystemClock().now()
+    asyncio.run(make_folder(folder, ManualClock(now - ENROLLED_BEFORE_S), Ports.free()))
+    (folder / "began").write_text(str(now), "ascii")
     (folder / "gateway" / FILE).write_text(dump(Settings(listen_port=0, line_port=0)), "utf-8")
 
 
@@ -223,6 +241,7 @@ async def parties(folder: Path, memo: Memo) -> AsyncIterator[Parties]:
 @asynccontextmanager
 async def _parties(folder: Path, memo: Memo) -> AsyncIterator[Parties]:
     clock = WallClock(memo, int((folder / "began").read_text("ascii")))
+    shop_clock = ShopClock(clock)
     changed = asyncio.Event()
     holder: list[Parties] = []
 
@@ -245,7 +264,7 @@ async def _parties(folder: Path, memo: Memo) -> AsyncIterator[Parties]:
         registration = files.read_registration(folder / "shop")
         at_port = msgspec.structs.replace(registration, line=files.LineAddress("127.0.0.1", running.line_port))
         files.write_private(folder / "shop" / files.REGISTRATION, msgspec.json.encode(at_port))
-        async with Shop.open(folder / "shop", on_confirm=on_confirm, on_outcome=on_outcome, clock=clock) as shop:
+        async with Shop.open(folder / "shop", on_confirm=on_confirm, on_outcome=on_outcome, clock=shop_clock) as shop:
             assert shop.line is not None
             store = Store(folder / "wallet")
             operator = running.gateway.settings.operator
@@ -256,7 +275,9 @@ async def _parties(folder: Path, memo: Memo) -> AsyncIterator[Parties]:
             merchant = merchants.by_id(running.gateway.reader, MERCHANT)
             assert merchant is not None
             return_url = merchant.return_url
-            holder.append(Parties(folder / "gateway", running, shop, wallet, enrolled, accounts, clock, memo, return_url, changed))
+            holder.append(
+                Parties(folder / "gateway", running, shop, wallet, enrolled, accounts, clock, shop_clock, memo, return_url, changed)
+            )
             async with asyncio.timeout(PATIENCE_S):
                 await shop.line.connected.wait()
             yield holder[0]

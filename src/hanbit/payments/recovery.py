@@ -30,6 +30,8 @@ async def run(gateway: Gateway) -> None:
             await tick(gateway)
         except HanbitError as error:  # the book is full or closing: the next tick tries again
             log.warning("recovery_waits", extra={"reason": str(error)})
+        except Exception:  # a full disk under a new key, a bug of ours: nothing may end the one loop on which everything unfinished waits
+            log.exception("recovery_failed")
         await asyncio.sleep(TICK_S)
 
 
@@ -73,6 +75,8 @@ async def _move_on(gateway: Gateway, payment: Payment) -> None:
         gateway.observe("answer", "unavailable")
     except ProtocolViolation as error:
         await note_refused(gateway, payment.merchant, error, tid=payment.tid)
+    except Exception:  # one payment that we cannot handle must not leave all others half way
+        log.exception("recovery_failed", extra={"payment": payment.id})
 
 
 async def _schedule(gateway: Gateway, payment: Payment, at: int) -> Payment:
