@@ -7,11 +7,11 @@ from playwright.async_api import Page, expect
 
 from hanbit.demo.world import World
 from hanbit.web.words import LanguageCode
-from tests.e2e.accessibility import audit
-from tests.e2e.conftest import Invite
-from tests.e2e.test_intermediary import Middle
-from tests.e2e.visitors import Visit, words
-from tests.e2e.walk import (
+from tests.e2e.checkout.accessibility import audit
+from tests.e2e.checkout.conftest import Invite
+from tests.e2e.checkout.test_intermediary import Middle
+from tests.e2e.checkout.visitors import Visit, words
+from tests.e2e.checkout.walk import (
     expect_notice,
     expect_outcome,
     expect_receipt,
@@ -22,7 +22,7 @@ from tests.e2e.walk import (
     redirect,
     type_login,
 )
-from tests.e2e.world import MovingWorld, ShopProcess, altered, line_is_down
+from tests.e2e.checkout.world import MovingWorld, ShopProcess, altered, line_is_down
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -34,49 +34,48 @@ def _axe_is_there(node: str) -> None:
     """axe-core comes with the packages of tests/node."""
 
 
-@pytest.mark.parametrize("colours", ["light", "dark"])
-@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize(("language", "colours", "narrow"), [("ko", "light", False), ("en", "light", True), ("ko", "dark", True)])
 async def test_the_way_from_the_shop_to_the_receipt(
-    world: World, visit: Visit, invite: Invite, language: LanguageCode, colours: str
+    world: World, visit: Visit, invite: Invite, language: LanguageCode, colours: str, *, narrow: bool
 ) -> None:
     who, shop = await invite("홍길동", bank=1_000, card=500_000, emoney=300_000), world.shops["shop"]
     page = await visit(language, color_scheme=colours)
     await page.goto(shop.url)
-    await audit(page)
+    await audit(page, narrow=narrow)
     await page.goto(f"{shop.url}/items/song")
-    await audit(page)
+    await audit(page, narrow=narrow)
     await log_in_at_shop(page)
     await expect(page.locator("form.order")).to_be_visible()
-    await audit(page)
+    await audit(page, narrow=narrow)
     await page.locator("form.order button").click()
 
     await expect(page.locator("#login")).to_be_visible()
     await page.locator("details summary").click()
-    await audit(page)
+    await audit(page, narrow=narrow)
     await page.locator("#login-form button[type=submit]").click()
     await expect_notice(page, words(language, "program.need_id"))
-    await audit(page)
+    await audit(page, narrow=narrow)
     await type_login(page, who, password="wrong")
     await expect_notice(page, words(language, "problem.login_failed.title"))
-    await audit(page)
+    await audit(page, narrow=narrow)
 
     await log_in(page, who)
-    await audit(page)
+    await audit(page, narrow=narrow)
     await page.locator("#account-other").check()
     await page.locator("#pay-form button.pay").click()
     await expect_notice(page, words(language, "program.need_number"))
-    await audit(page)
+    await audit(page, narrow=narrow)
     await pay(page, who, kind="bank")
     await expect_notice(page, words(language, "decline.no_funds"))
-    await audit(page)
+    await audit(page, narrow=narrow)
     await pay(page, who, kind="card")
     await expect_receipt(page, language)
-    await audit(page)
+    await audit(page, narrow=narrow)
     await page.locator("a[href*='/hanbit/return']").click()
     await expect(page.locator("#order")).to_have_attribute("data-state", "settled")
-    await audit(page)
+    await audit(page, narrow=narrow)
     await page.goto(f"{shop.url}/orders")
-    await audit(page)
+    await audit(page, narrow=narrow)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

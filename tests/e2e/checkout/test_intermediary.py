@@ -19,9 +19,9 @@ from hanbit.protocols import signed
 from hanbit.protocols.redirect.messages import Keys
 from hanbit.protocols.signed import Signer
 from hanbit.web.words import LanguageCode
-from tests.e2e.conftest import Invite
-from tests.e2e.visitors import Visit, Watch, picture, words
-from tests.e2e.walk import log_in, pay, redirect, type_login
+from tests.e2e.checkout.conftest import Invite
+from tests.e2e.checkout.visitors import Visit, Watch, picture, words
+from tests.e2e.checkout.walk import log_in, pay, redirect, type_login
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

@@ -6,10 +6,10 @@ import pytest
 from playwright.async_api import CDPSession, Page, expect
 
 from hanbit.demo.world import World
-from tests.e2e.conftest import Invite
-from tests.e2e.visitors import Visit, Watch, picture, words
-from tests.e2e.walk import expect_notice, expect_receipt, log_in, pay, redirect
-from tests.e2e.world import Person, balance
+from tests.e2e.checkout.conftest import Invite
+from tests.e2e.checkout.visitors import Visit, Watch, picture, words
+from tests.e2e.checkout.walk import expect_notice, expect_receipt, log_in, pay, redirect
+from tests.e2e.checkout.world import Person, balance
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

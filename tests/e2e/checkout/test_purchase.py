@@ -12,10 +12,10 @@ from hanbit.kernel.clock import SystemClock
 from hanbit.protocols.redirect.messages import Receipt
 from hanbit.protocols.signed import PinnedTrust, verify
 from hanbit.web.words import LanguageCode
-from tests.e2e.conftest import Invite
-from tests.e2e.visitors import Visit, Watch, picture, words
-from tests.e2e.walk import expect_notice, expect_receipt, log_in, log_in_at_shop, order_at_shop, pay, redirect, type_login
-from tests.e2e.world import altered
+from tests.e2e.checkout.conftest import Invite
+from tests.e2e.checkout.visitors import Visit, Watch, picture, words
+from tests.e2e.checkout.walk import expect_notice, expect_receipt, log_in, log_in_at_shop, order_at_shop, pay, redirect, type_login
+from tests.e2e.checkout.world import altered
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

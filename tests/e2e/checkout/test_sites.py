@@ -6,9 +6,9 @@ import pytest
 from playwright.async_api import Page, Request, expect
 
 from hanbit.demo.world import World
-from tests.e2e.conftest import Invite
-from tests.e2e.visitors import Visit, Watch, picture, words
-from tests.e2e.walk import expect_outcome, expect_receipt, log_in, order_at_shop, pay, redirect
+from tests.e2e.checkout.conftest import Invite
+from tests.e2e.checkout.visitors import Visit, Watch, picture, words
+from tests.e2e.checkout.walk import expect_outcome, expect_receipt, log_in, order_at_shop, pay, redirect
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

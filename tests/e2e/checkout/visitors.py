@@ -14,7 +14,7 @@ from hanbit.demo.cases import prove
 from hanbit.demo.world import World
 from hanbit.kernel import ids
 from hanbit.web.words import LanguageCode, catalogue
-from tests.e2e.world import Person
+from tests.e2e.checkout.world import Person
 
 BROWSER_LANGUAGES = {"ko": "ko-KR", "en": "en-US"}
 _HTTP_STATUS = re.compile(r"Failed to load resource: (the server responded with a status of|net::ERR)")

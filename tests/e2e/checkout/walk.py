@@ -4,8 +4,8 @@ from playwright.async_api import Locator, Page, expect
 
 from hanbit.demo.world import DemoShop
 from hanbit.web.words import LanguageCode
-from tests.e2e.visitors import words
-from tests.e2e.world import Person, altered
+from tests.e2e.checkout.visitors import words
+from tests.e2e.checkout.world import Person, altered
 
 SHOP_LOGIN = ("minji", "rainbow")
 
