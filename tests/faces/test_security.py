@@ -206,7 +206,8 @@ async def test_a_body_that_trickles_is_cut(quiet_site: Site, monkeypatch: pytest
     assert b"connection: close" in answered.lower()
 
 
-async def test_a_body_in_pieces_is_counted_as_a_whole(quiet_site: Site) -> None:
+async def test_a_body_in_pieces_is_counted_as_a_whole(quiet_site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listener.LimitedHttp, "body_deadline_s", 0.5)  # the rest of the body is thrown away for so long
     head = b"POST /pay/login HTTP/1.1\r\nHost: pay.localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     chunk = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
     answered = await send_raw(quiet_site, head, *[chunk] * 5)

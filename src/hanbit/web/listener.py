@@ -23,6 +23,8 @@ UNREAD_BODY_DEADLINE_S: Final = BODY_DEADLINE_S + 2.0
 """From the end of the head to the end of the body, also when the request was refused without reading it."""
 CONNECTIONS_MAX: Final = 2_000
 RETRY_AFTER_S: Final = 2
+LINGER_S: Final = 1.0
+"""How long a refused connection is read and thrown away: a close with unread bytes would be a reset that overtakes the answer."""
 _log = structlog.get_logger("hanbit.web")
 
 
@@ -35,10 +37,11 @@ class LimitedHttp(HttpToolsProtocol):
     connections_max = CONNECTIONS_MAX
 
     _in_head = True
+    _is_lingering = False
     _head_bytes = 0
     _timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a TCP transport, as uvicorn has it
         """The clock runs from the connection on: a silent one is cut too."""
         super().connection_made(transport)
         if len(self.connections) > self.connections_max:
@@ -53,26 +56,30 @@ class LimitedHttp(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Counted while a head is being received; what the parser keeps of an endless header is thereby limited."""
+        if self._is_lingering:
+            return
         if self._in_head:
             self._start_timer(self.head_deadline_s)
             self._head_bytes += len(data)
-        if not self.transport.is_closing():
-            super().data_received(data)
+        super().data_received(data)
         if self._in_head and self._head_bytes > self.head_max:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large")
 
     def send_400_response(self, msg: str) -> None:
         """What the parser does not take for HTTP, or not for one message only."""
         del msg
+        if not self._in_head and self.cycle.response_started:
+            self.transport.close()  # the rest of a body whose request has its answer already
+            return
         self._refuse(HTTPStatus.BAD_REQUEST, "bad_input")
 
     def on_headers_complete(self) -> None:
         """The head is complete: its body is the application's to limit, or ours when the application has answered without it."""
+        super().on_headers_complete()  # raises for an address that is none: then we are still in the head
         self._in_head = False
         self._head_bytes = 0
         self._stop_timer()
         self._start_timer(self.body_deadline_s)
-        super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """What follows on this connection is the next request's head."""
@@ -99,7 +106,7 @@ class LimitedHttp(HttpToolsProtocol):
 
     def _refuse(self, status: HTTPStatus, code: str) -> None:
         self._stop_timer()
-        if self.transport.is_closing():
+        if self._is_lingering or self.transport.is_closing():
             return
         reference = new_reference()
         problem = {
@@ -122,5 +129,7 @@ class LimitedHttp(HttpToolsProtocol):
         if status is HTTPStatus.SERVICE_UNAVAILABLE:
             head.append(f"retry-after: {RETRY_AFTER_S}")
         self.transport.write("\r\n".join([*head, "", ""]).encode("ascii") + body)
-        self.transport.close()
+        self.transport.write_eof()
+        self._is_lingering = True
+        self.loop.call_later(LINGER_S, self.transport.close)
         _log.info("request", method="none", route="none", status=status.value, reference=reference)

@@ -167,8 +167,8 @@ class Guard:
             if status:
                 raise
             response = self._answer(Request(scope), error)
-            if isinstance(error, (TooLarge, TooSlow)):
-                response.headers["Connection"] = "close"  # what is still on its way is not read
+            if isinstance(error, TooSlow):
+                response.headers["Connection"] = "close"  # what is still on its way is not waited for
             await response(scope, receive, send_guarded)
         finally:
             route = self._patterns.get(scope["endpoint"], "none") if "endpoint" in scope else "none"
@@ -231,6 +231,8 @@ class Limits:
                     message = await receive()
             except TimeoutError as error:
                 raise TooSlow(f"a body must be complete within {self._deadline_s:g} seconds") from error
+            if message["type"] == "http.disconnect":
+                raise BadInput("the body ended before it was complete")
             received += len(message.get("body", b""))
             if received > self._body_max:
                 raise TooLarge(f"at most {self._body_max} bytes")
