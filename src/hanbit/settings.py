@@ -26,6 +26,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "session_idle_s": (30, 3_600),
 }
 """The least and the most of every figure."""
+PLAIN_HTTPS = re.compile(r"https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]{0,300})?")
+"""An address that a page may link to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,12 @@ class Settings:
     """The largest payment by password or code, in minor units; above it the customer must sign (passkey or device key)."""
     session_idle_s: int = 300
     """A customer's session ends after so long without a request."""
+    test_mode: bool = False
+    """Every page says that no real money moves; set by the demo, never where there is real money."""
+    terms_url: str = ""
+    """The operator's terms, linked at the foot of every page (https, or empty)."""
+    open_account_url: str = ""
+    """Where somebody without an account gets one (https, or empty)."""
 
     def __post_init__(self) -> None:
         ids.check(ids.PARTY_ID, self.operator, "operator: 1 to 32 of a-z, 0-9 and inner hyphens")
@@ -81,6 +89,9 @@ class Settings:
         for name, (least, most) in RANGES.items():
             if not least <= getattr(self, name) <= most:
                 raise BadInput(f"{name}: {least} to {most}")
+        for name, url in (("terms_url", self.terms_url), ("open_account_url", self.open_account_url)):
+            if url and not PLAIN_HTTPS.fullmatch(url):
+                raise BadInput(f"{name}: https://… or empty")
         _check_public_url(self.public_url)
 
     @property
@@ -130,7 +141,9 @@ def dump(settings: Settings) -> str:
     lines = []
     for item in fields(Settings):
         value = getattr(settings, item.name)
-        if isinstance(value, list):
+        if isinstance(value, bool):
+            text = str(value).lower()
+        elif isinstance(value, list):
             text = "[" + ", ".join(f'"{entry}"' for entry in value) + "]"
         elif isinstance(value, str):
             text = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

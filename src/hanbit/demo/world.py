@@ -136,6 +136,7 @@ async def demo_world(directory: Path, ports: Ports, clock: Clock, say: Callable[
     data = directory / "gateway"
     settings = Settings(
         operator="demo",
+        test_mode=True,
         public_url=f"http://pay.localhost:{ports.pay}",
         listen_port=ports.pay,
         line_port=ports.line,

@@ -54,7 +54,7 @@ _TOLD_AS: Final = {"unknown_account": "wrong_factor"}
 class CustomerFace:
     """The handlers; they hold nothing but the gateway and the pages."""
 
-    def __init__(self, gateway: Gateway, *, test_mode: bool = False) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         settings = gateway.settings
         root = x509.load_der_x509_certificate(gateway.keyring.root).public_key()
         assert isinstance(root, EllipticCurvePublicKey)
@@ -64,7 +64,9 @@ class CustomerFace:
             id=settings.operator,
             names={"ko": settings.name_ko, "en": settings.name_en},
             telephone=settings.telephone,
-            test_mode=test_mode,
+            terms_url=settings.terms_url,
+            open_account_url=settings.open_account_url,
+            test_mode=settings.test_mode,
         )
         self.pages = Pages(self.operator, self.assets)
 
@@ -179,6 +181,8 @@ class CustomerFace:
     async def payment_state(self, request: Request) -> Response:
         """What the page that waits asks every two seconds."""
         payment, view = self._find(request)
+        if view is not None and State(payment.state) not in FINAL:
+            await self._signed_in(request)  # whoever waits for the shop's answer is here, and shall see his receipt
         facts = _facts(payment, owner=view is not None)
         return json_response({name: facts[name] for name in ("state", "reason", "final")})
 
