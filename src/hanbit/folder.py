@@ -120,7 +120,8 @@ def open_gateway(
 
 
 async def close_gateway(gateway: Gateway) -> None:
-    """Finish what waits for the book and close the files."""
-    await gateway.book.close()
+    """Finish what waits for the book and close the files; the writer last, so that it can put its log away."""
+    await gateway.book.finish()
     gateway.passwords.close()
     gateway.reader.close()
+    await gateway.book.close()

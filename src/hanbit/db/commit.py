@@ -100,10 +100,14 @@ class Book:
                 done.set_exception(answer)
                 done.exception()  # seen: a caller that went away must not make the loop complain
 
-    async def close(self) -> None:
-        """Finish what waits, then close the file."""
+    async def finish(self) -> None:
+        """Take no further Change, and wait until those that were taken are decided."""
         self._closed = True
         await self._idle.wait()
+
+    async def close(self) -> None:
+        """Finish what waits, then close the file."""
+        await self.finish()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
         self._thread.shutdown()
 
