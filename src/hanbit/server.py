@@ -21,6 +21,7 @@ from hanbit.crypto.certificates import kid
 from hanbit.folder import KEYS_FOLDER, close_gateway, hold, open_gateway
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import NotAllowed, ProtocolViolation
+from hanbit.line.connection import Limits
 from hanbit.line.listener import Line
 from hanbit.line_requests import routes as line_requests
 from hanbit.metrics import CONTENT_TYPE, Metrics
@@ -33,7 +34,7 @@ from hanbit.protocols.line import HelloFromMerchant
 from hanbit.protocols.signed import check_usable
 from hanbit.settings import Settings
 from hanbit.web import application
-from hanbit.web.listener import LimitedHttp
+from hanbit.web.listener import LimitedHttp, counted_by
 
 BACKLOG = 1024
 KEEP_ALIVE_S = 20
@@ -61,7 +62,8 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
         lines: list[Line] = []
 
         def make_line(settings: Settings, keys: Keyring, registry: Registry) -> Line:
-            lines.append(Line(signer=keys.signer, trust=registry, clock=clock, root=keys.root, operator=settings.operator))
+            limits = Limits(answer_s=settings.notice_wait_s)
+            lines.append(Line(signer=keys.signer, trust=registry, clock=clock, root=keys.root, operator=settings.operator, limits=limits))
             return lines[0]
 
         gateway = open_gateway(folder, clock, line=make_line, observe=metrics.outcome, observe_batch=metrics.committed)
@@ -76,9 +78,9 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
             stack.callback(commands.close)
             pages = _listen(settings.listen_host, settings.listen_port)
             site = application.create(gateway, metrics, is_ready=lambda: not background.done())
-            await stack.enter_async_context(_serving(site, pages))
+            await stack.enter_async_context(_serving(site, pages, counted_by(metrics.request)))
             if settings.metrics_port:
-                await stack.enter_async_context(_serving(_metrics_app(metrics), _listen("127.0.0.1", settings.metrics_port)))
+                await stack.enter_async_context(_serving(_metrics_app(metrics), _listen("127.0.0.1", settings.metrics_port), LimitedHttp))
             metrics.watch(
                 waiting=lambda: gateway.book.waiting,
                 connections=lambda: sum(merchant.connections for merchant in line.stats().merchants.values()),
@@ -118,7 +120,7 @@ async def _start_line(folder: Path, gateway: Gateway, line: Line) -> None:
 
 
 @asynccontextmanager
-async def _serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]:
+async def _serving(app: ASGIApp, listener: socket.socket, http: type[LimitedHttp]) -> AsyncIterator[None]:
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -130,7 +132,7 @@ async def _serving(app: ASGIApp, listener: socket.socket) -> AsyncIterator[None]
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         backlog=BACKLOG,
-        http=LimitedHttp,
+        http=http,
         loop="none",
         ws="none",
     )

@@ -47,8 +47,8 @@ def by_number(reader: Reader, pepper: bytes, typed: str) -> Account | None:
 
 
 def of_customer(reader: Reader, customer_id: str, currency: str) -> list[Account]:
-    """A customer's accounts in one currency, oldest first."""
-    sql = "SELECT * FROM accounts WHERE customer = ? AND currency = ? ORDER BY created_at, id LIMIT 50"
+    """A customer's accounts in one currency, oldest first; those of one second by kind, so that the first is not left to chance."""
+    sql = "SELECT * FROM accounts WHERE customer = ? AND currency = ? ORDER BY created_at, kind, id LIMIT 50"
     return [account for row in reader.all(sql, customer_id, currency) if (account := _account(row))]
 
 

@@ -84,6 +84,10 @@ async def test_the_pages_that_end_a_payment(world: World, visit: Visit, invite: 
     page = await visit(language)
 
     tid = await order_at_shop(page, shop, "song")
+    beside = await page.context.new_page()
+    await beside.goto(f"{shop.url}/hanbit/return?TID={tid}")
+    await audit(beside)
+    await beside.close()
     await page.locator("#login-cancel").click()
     await expect_outcome(page, "cancelled", language)
     await audit(page)

@@ -166,6 +166,7 @@ async def _expect_distrust(page: Page, language: LanguageCode) -> None:
     await expect(page.locator("#notice [role=alert]")).to_contain_text(words(language, "program.check_failed"))
     await expect(page.locator("input:visible")).to_have_count(0)
     await expect(page.locator("#login-password")).to_have_count(0)
+    await expect(page.locator("#sealed-note")).to_be_hidden()
 
 
 async def test_the_keys_of_another_order_are_not_taken(world: World, watch: Watch, visit: Visit) -> None:

@@ -53,12 +53,15 @@ async def test_a_silent_shop_means_in_progress_and_its_late_yes_brings_the_recei
     assert await balance(world, who, "bank") == (1_000_000, PRICE), "held, not taken"
     await picture(page, "bank-in-progress-ko")
     reloaded = await page.context.new_page()
-    await reloaded.goto(location)
-    await expect_outcome(reloaded, "in_progress")
+    plain = await visit("ko", java_script_enabled=False)
+    await plain.context.add_cookies(await page.context.cookies())  # type: ignore[arg-type]  # what comes out goes in
+    for waiting in (reloaded, plain):
+        await waiting.goto(location)
+        await expect_outcome(waiting, "in_progress")
     await picture(reloaded, "bank-in-progress-reloaded-ko")
     spare.send(signal.SIGCONT)
-    await expect_receipt(page)
-    await expect_receipt(reloaded)
+    for waiting in (page, reloaded, plain):
+        await expect_receipt(waiting)
     assert (await spare.shop.state(tid, wait=True))["may_deliver"]
     assert await balance(world, who, "bank") == (1_000_000 - PRICE, 0)
 
@@ -84,6 +87,26 @@ async def test_a_shop_that_never_answers_gets_nothing_and_the_hold_ends_by_itsel
     assert answer["final"]
     assert not answer["may_deliver"], "a late yes is answered with the stored voided"
     assert await balance(moving.world, who, "bank") == (1_000_000, 0)
+
+
+async def test_whoever_waits_longer_than_a_session_lives_still_sees_his_receipt(
+    moving: MovingWorld, moving_visit: Visit, moving_invite: Invite
+) -> None:
+    """The page that waits keeps the session alive; nobody is told "already paid" about his own payment."""
+    who, shop = await moving_invite(bank=1_000_000), moving.world.shops["shop"]
+    page = await moving_visit()
+    _, location = await redirect(shop)
+    await page.goto(location)
+    await log_in(page, who)
+    moving.gate.open.clear()
+    await pay(page, who)
+    for _ in range(2):
+        await expect(page.locator("#progress-heading")).to_be_visible()
+        moving.clock.advance(200)
+        async with page.expect_response(lambda response: response.url.endswith("/state")):
+            pass
+    moving.gate.open.set()
+    await expect_receipt(page)
 
 
 async def test_a_shop_killed_before_it_is_asked_pays_after_its_restart(

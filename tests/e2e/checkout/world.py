@@ -220,7 +220,8 @@ class MovingWorld:
 async def moving_world(directory: Path) -> AsyncIterator[MovingWorld]:
     """Start both on free ports."""
     clock, ports, gate = OffsetClock(), Ports.free(), Gate()
-    settings = Settings(public_url=f"http://pay.localhost:{ports.pay}", listen_port=ports.pay, line_port=ports.line)
+    public_url = f"http://pay.localhost:{ports.pay}"
+    settings = Settings(public_url=public_url, listen_port=ports.pay, line_port=ports.line, notice_wait_s=0.5)
     data = directory / "gateway"
     await folder.create(data, settings, clock, root_key=None, root_passphrase=None)
     port = ports.shops[0]

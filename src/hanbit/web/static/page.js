@@ -185,6 +185,7 @@ function distrust(problem) {
   page.session = null;
   byId("login").replaceChildren();
   byId("stage").replaceChildren();
+  byId("sealed-note").hidden = true;
   complain(say("program.check_failed"), [{ text: say("program.check_failed_text", { rule: problem.rule ?? problem.name ?? "?" }) }]);
 }
 
@@ -338,6 +339,7 @@ function follow(answer) {
     stopClock();
     clearSecrets();
     page.session = null;
+    byId("sealed-note").hidden = true;
     if (answer.html) byId("stage").innerHTML = html.createHTML(answer.html);
     watch(answer.next);
     return "leaving";
@@ -395,6 +397,7 @@ function timeOver() {
   page.session = null;
   byId("login").hidden = true;
   byId("stage").replaceChildren();
+  byId("sealed-note").hidden = true;
   complain(say("program.time_over"), [{ text: say("program.time_over_text") }]);
   linkToState();
 }
