@@ -120,9 +120,9 @@ async def _quiet(p: Parties) -> bool:
     return asked == 0 and p.gateway.book.waiting == 0
 
 
-async def let_it_end(p: Parties, tid: str, *, at_the_gateway_only: bool = False) -> None:
+async def let_it_end(p: Parties, tid: str, *, at_the_gateway_only: bool = False, longer_s: int = 0) -> None:
     """Nobody does anything any more; only time passes. Unavailable if that does not end it within `pay_by` + 15 minutes."""
-    latest = max((await p.shop.order(tid)).pay_by, p.clock.now()) + 15 * 60
+    latest = max((await p.shop.order(tid)).pay_by, p.clock.now()) + 15 * 60 + longer_s
     while (payment := p.payment(tid)) is not None and not await p.at_rest(tid):
         if at_the_gateway_only and payment.is_final:
             return

@@ -62,7 +62,8 @@ async def _jump(folder: Path, point: str, count: int, whose: str, jump_s: int) -
         await let_it_end(p, tid, at_the_gateway_only=True)
         p.shop_clock.ahead_s = 0  # somebody sets the shop's clock right
         await p.until_line()
-        await let_it_end(p, tid)
+        # An acknowledgement that the shop dated an hour ahead is believed in an hour, and until then the outcome is told again.
+        await let_it_end(p, tid, longer_s=HOUR_S)
         payment = await agreed(p, tid)
         assert payment is None or payment.is_final
         await pays_again(p)

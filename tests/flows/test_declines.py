@@ -199,7 +199,9 @@ async def test_above_the_limit_the_customer_must_sign(world: World, method: str)
 
 
 async def test_an_account_in_another_currency_is_declined(world: World) -> None:
-    made = await operations.create_account(world.gateway, login="hong", kind="bank", number="22012345678890", password="2580", currency="USD")
+    made = await operations.create_account(
+        world.gateway, login="hong", kind="bank", number="22012345678890", password="2580", currency="USD"
+    )
     await operations.fund(world.gateway, account=made["account"], amount="99999999")
     visit = await world.visit()
     assert_declined(visit, await visit.submit(visit.typed_pay("22012345678890", "2580")), "unknown_account")
