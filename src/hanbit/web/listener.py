@@ -6,8 +6,9 @@ with a reference like everything else.
 """
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 import structlog
@@ -23,6 +24,7 @@ UNREAD_BODY_DEADLINE_S: Final = BODY_DEADLINE_S + 2.0
 """From the end of the head to the end of the body, also when the request was refused without reading it."""
 CONNECTIONS_MAX: Final = 2_000
 RETRY_AFTER_S: Final = 2
+LOG_EVERY_S: Final = 1.0
 LINGER_S: Final = 1.0
 """How long a refused connection is read and thrown away: a close with unread bytes would be a reset that overtakes the answer."""
 _log = structlog.get_logger("hanbit.web")
@@ -35,6 +37,7 @@ class LimitedHttp(HttpToolsProtocol):
     head_max = HEAD_MAX
     body_deadline_s = UNREAD_BODY_DEADLINE_S
     connections_max = CONNECTIONS_MAX
+    _logged_at: ClassVar[dict[HTTPStatus, float]] = {}
 
     _in_head = True
     _is_lingering = False
@@ -132,4 +135,15 @@ class LimitedHttp(HttpToolsProtocol):
         self.transport.write_eof()
         self._is_lingering = True
         self.loop.call_later(LINGER_S, self.transport.close)
-        _log.info("request", method="none", route="none", status=status.value, reference=reference)
+        self.observe("none", status.value, 0.0)
+        if self.loop.time() - self._logged_at.get(status, -LOG_EVERY_S) >= LOG_EVERY_S:  # garbage must not fill the log
+            self._logged_at[status] = self.loop.time()
+            _log.info("request", method="none", route="none", status=status.value, reference=reference)
+
+    def observe(self, route: str, status: int, seconds: float) -> None:
+        """Told of each request that is answered here and reaches no application; `counted_by` gives it a counter."""
+
+
+def counted_by(observe: Callable[[str, int, float], None]) -> type[LimitedHttp]:
+    """The protocol whose own answers are counted too."""
+    return type("CountedHttp", (LimitedHttp,), {"observe": staticmethod(observe)})
