@@ -5,6 +5,7 @@ interpreter lock is given away once a statement, not once a row.
 """
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,13 +15,14 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from hanbit.db import schema, sqlite_file
 from hanbit.db.batch import COLUMNS, KEYS, Batch, KnownEntry, Loaded, Writes, new_counters
-from hanbit.db.change import Change, Value
+from hanbit.db.change import Change, Stale, Value
 from hanbit.kernel import fail_points
-from hanbit.kernel.errors import BadInput, Conflict, HanbitError, Unavailable
+from hanbit.kernel.errors import BadInput, Conflict, HanbitError, ProtocolViolation, Unavailable
 
 ROWS_A_STATEMENT = 64
 """A power of two; batches are cut into powers of two so that few statements are ever prepared."""
 BOOK_FILE = "book.sqlite"
+_log = logging.getLogger("hanbit.book")
 Row = tuple[Value, ...]
 
 
@@ -56,7 +58,7 @@ class SqliteStore:
             self._save(batch)
         except sqlite_file.IntegrityError as error:
             self._roll_back()
-            return [Conflict(str(error))] * len(changes)
+            return [self._turned_away(changes[0], error) if len(changes) == 1 else Conflict("in a batch")] * len(changes)
         except sqlite_file.DatabaseError as error:
             self._roll_back()
             return [_not_written(error)] * len(changes)
@@ -87,6 +89,16 @@ class SqliteStore:
             raise
         fail_points.reach("gateway.commit.after")
         return answers
+
+    def _turned_away(self, change: Change, error: Exception) -> HanbitError:
+        """What a constraint means that the decision missed; names of tables are nobody's business outside."""
+        if "messages." in str(error):
+            hashes = json.dumps([message.hash for message in change.messages])
+            if self._connection.execute(_SELECT_KNOWN, (hashes,)).fetchone() is not None:
+                return Stale("messages")  # these very bytes were stored by somebody else meanwhile
+            return ProtocolViolation("jti", "this message's number was used with other bytes")
+        _log.warning("a constraint turned a change away: %s", error)
+        return Conflict("the book holds something else under this name")
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
@@ -171,6 +183,7 @@ _SELECT_ENTRIES = """
 SELECT e.id, e.number, e.kind, e.amount, e.currency, EXISTS (SELECT 1 FROM entries x WHERE x.ends = e.number)
 FROM json_each(?) wanted JOIN entries e ON e.id = wanted.value
 """
+_SELECT_KNOWN = "SELECT 1 FROM json_each(?) wanted JOIN messages m ON m.hash = wanted.value LIMIT 1"
 _ACKNOWLEDGE = """
 UPDATE outbox SET acknowledged_at = ?, next_at = NULL, version = version + 1
 FROM json_each(?) told WHERE outbox.hash = told.value ->> 1 AND outbox.merchant = told.value ->> 0 AND outbox.acknowledged_at IS NULL
