@@ -5,11 +5,11 @@ from functools import partial
 from typing import Protocol
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from hanbit.kernel.errors import Unavailable
 from hanbit.payments.gateway import Gateway
@@ -25,6 +25,17 @@ class RequestMetrics(Protocol):
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is the pattern, never the address."""
         ...
+
+
+class Site(Starlette):
+    """The framework's router under our own guard: the guard answers for every error, so no other layer stands between the two."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """What `user_middleware` names around the router, and nothing else."""
+        app: ASGIApp = self.router
+        for layer in reversed(self.user_middleware):
+            app = layer.cls(app, *layer.args, **layer.kwargs)
+        return app
 
 
 def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], bool]) -> Starlette:
@@ -43,6 +54,6 @@ def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], 
 
     routes = [*face.routes(), *EnrolmentFace(gateway).routes(), Route("/healthz", healthz), Route("/readyz", readyz)]
     guard = Middleware(Guard, origin=face.origin, answer=partial(faults.answer, face.pages), routes=routes, observe=metrics.request)
-    site = Starlette(routes=routes, middleware=[guard, Middleware(Limits)], exception_handlers={HTTPException: faults.translate})
+    site = Site(routes=routes, middleware=[guard, Middleware(Limits)])
     site.router.redirect_slashes = False
     return site

@@ -32,11 +32,11 @@ class InternalError(HanbitError):
     code = "error"
 
 
-def translate(_: Request, error: Exception) -> Response:
-    """The router's own errors join the tree; raised, so that the guard answers for them like for all others."""
-    if isinstance(error, HTTPException) and error.status_code == _METHOD_NOT_ALLOWED:
-        raise WrongMethod from error
-    raise NotFound from error
+def in_our_tree(error: Exception) -> HanbitError:
+    """The router's own errors join the tree; anything that is not ours is our own bug."""
+    if isinstance(error, HTTPException):
+        return WrongMethod() if error.status_code == _METHOD_NOT_ALLOWED else NotFound()
+    return error if isinstance(error, HanbitError) else InternalError()
 
 
 def visit_of(request: Request, pages: Pages) -> Visit:
@@ -61,9 +61,9 @@ def wants_page(request: Request) -> bool:
 
 def answer(pages: Pages, request: Request, error: Exception) -> Response:
     """The answer to any error; an unknown one is logged with its traceback under the reference that is shown."""
-    known = error if isinstance(error, HanbitError) else InternalError()
+    known = in_our_tree(error)
     reference = request.state.reference
-    if known is not error:
+    if isinstance(known, InternalError):
         _log.error("unexpected", exc_info=error)
     visit = visit_of(request, pages)
     title, advice = words_for(known, visit.language)

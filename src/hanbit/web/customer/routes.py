@@ -266,14 +266,14 @@ class CustomerFace:
     def _answer(self, request: Request, payment: Payment, who: SignedIn | None) -> Response:
         owner = who is not None and payment.customer == who.customer.id
         state, reason = State(payment.state), payment.reason
-        language = language_of(request, self.pages)
         html = None
         if state is State.OPEN and reason is not None:
+            language = language_of(request, self.pages)
             reason = _TOLD_AS.get(reason, reason)
             place = reason if f"decline.{reason}" in language.words else "other"
             html = self.pages.fragment("decline.html", language, reason=place)
         elif state is State.AUTHORIZED:
-            html = self.pages.fragment("progress.html", language, money=payment.money)
+            html = self.pages.fragment("progress.html", language_of(request, self.pages), money=payment.money)
         return json_response(
             {
                 "payment": payment.id,
