@@ -5,7 +5,8 @@ lock whether it still holds; a Change that does not is turned away whole, by its
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from hanbit.kernel.errors import HanbitError, Unavailable
 from hanbit.ledger.entry import Entry
@@ -14,8 +15,7 @@ Value = str | int | None
 Row = Mapping[str, Value]
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True):
     """The next version of a row that changes. `version` is the one it was computed from; 0 means that there must be none yet."""
 
     table: str
@@ -23,16 +23,14 @@ class Put:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(msgspec.Struct, frozen=True):
     """A row of a table in which rows are only added."""
 
     table: str
     row: Row
 
 
-@dataclass(frozen=True, slots=True)
-class Require:
+class Require(msgspec.Struct, frozen=True):
     """Under the book lock this row must exist and hold this value, else `error` turns the Change away."""
 
     table: str
@@ -42,16 +40,14 @@ class Require:
     error: HanbitError
 
 
-@dataclass(frozen=True, slots=True)
-class Acknowledge:
+class Acknowledge(msgspec.Struct, frozen=True):
     """This merchant has stored these outcomes: the outbox need not tell them again. Hashes that are not its own do nothing."""
 
     merchant: str
     hashes: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredMessage:
+class StoredMessage(msgspec.Struct, frozen=True):
     """A signed message as the book keeps it: its header interned, its payload and signature as they were sent."""
 
     hash: str
@@ -65,8 +61,7 @@ class StoredMessage:
     tid: str
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True):
     """One step's effect; empty parts cost nothing."""
 
     puts: tuple[Put, ...] = ()

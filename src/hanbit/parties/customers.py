@@ -1,6 +1,6 @@
 """Customers: who may log in, and in which state."""
 
-from dataclasses import dataclass
+import msgspec
 
 from hanbit.crypto.envelopes import mac
 from hanbit.db.change import Append, Put
@@ -13,8 +13,7 @@ NAME_MAX = 60
 LANGUAGES = ("ko", "en")
 
 
-@dataclass(frozen=True, slots=True)
-class Customer:
+class Customer(msgspec.Struct, frozen=True):
     """A person with an account at the operator."""
 
     id: str
@@ -30,7 +29,7 @@ class Customer:
 def _customer(row: Row | None) -> Customer | None:
     if row is None:
         return None
-    return Customer(**{name: row[name] for name in Customer.__slots__})
+    return Customer(*[row[name] for name in Customer.__struct_fields__])
 
 
 def by_login(reader: Reader, login: str) -> Customer | None:

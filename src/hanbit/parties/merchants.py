@@ -2,9 +2,10 @@
 
 import json
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
+
+import msgspec
 
 from hanbit.db.change import Append, Put
 from hanbit.db.reading import Reader, Row
@@ -23,8 +24,7 @@ ORIGINS_MAX = 10
 _REGISTRATIONS_KEPT = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Merchant:
+class Merchant(msgspec.Struct, frozen=True):
     """A shop that may be paid; `orders` is "signed" or "plain" (the document's own form), by registration."""
 
     id: str
@@ -43,7 +43,7 @@ class Merchant:
 
 
 def _merchant(row: Row | None) -> Merchant | None:
-    return None if row is None else Merchant(**{name: row[name] for name in Merchant.__slots__})
+    return None if row is None else Merchant(*[row[name] for name in Merchant.__struct_fields__])
 
 
 def by_id(reader: Reader, merchant_id: str) -> Merchant | None:

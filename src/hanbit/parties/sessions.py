@@ -1,7 +1,8 @@
 """Web sessions of customers: a random token in a cookie, its hash in the book, an end after five idle minutes."""
 
 import secrets
-from dataclasses import dataclass
+
+import msgspec
 
 from hanbit.db.change import Put
 from hanbit.db.reading import Reader
@@ -13,8 +14,7 @@ TOUCH_EVERY_S = 30
 """`seen_at` is written at most so often: a request is not worth a commit each."""
 
 
-@dataclass(frozen=True, slots=True)
-class WebSession:
+class WebSession(msgspec.Struct, frozen=True):
     """A live browser login."""
 
     token_hash: str
@@ -40,7 +40,7 @@ def find(reader: Reader, token: str | None, *, at: int, idle_s: int) -> WebSessi
     row = reader.one("SELECT * FROM sessions WHERE token_hash = ?", ids.digest(token.encode("ascii")))
     if row is None or row["ended_at"] is not None or at > row["seen_at"] + idle_s:
         return None
-    return WebSession(**{name: row[name] for name in WebSession.__slots__})
+    return WebSession(*[row[name] for name in WebSession.__struct_fields__])
 
 
 def touch(session: WebSession, at: int) -> Put | None:
@@ -57,4 +57,4 @@ def end(session: WebSession, at: int) -> Put:
 
 
 def _put(session: WebSession) -> Put:
-    return Put("sessions", {name: getattr(session, name) for name in WebSession.__slots__}, session.version)
+    return Put("sessions", msgspec.structs.asdict(session), session.version)
