@@ -11,6 +11,8 @@ MONEY_MAX = 999_999_999_999_999_999
 """Bound of every counter: sums of amounts stay far inside 64 bits."""
 
 metadata = MetaData()
+_BY_KEY = frozenset({"postings", "outbox"})
+"""Narrow tables that are written with every payment: stored in the order of their key, one tree instead of two."""
 _Whole = BigInteger().with_variant(Integer(), "sqlite")
 
 
@@ -23,7 +25,7 @@ def _whole(name: str, *, key: bool = False, null: bool = False) -> Column[int]:
 
 
 def _table(name: str, *items: Column[str] | Column[int] | CheckConstraint | UniqueConstraint | Index) -> Table:
-    return Table(name, metadata, *items, sqlite_strict=True)
+    return Table(name, metadata, *items, sqlite_strict=True, sqlite_with_rowid=name not in _BY_KEY)
 
 
 book = _table(  # one row: its lock is the book lock

@@ -35,6 +35,7 @@ class Approval:
     method: str
     consent: SignedMessage[Consent] | None = None
     signature: str | None = None
+    """What a passkey signed; a device's consent is a message of its own and kept as such."""
     puts: tuple[Put, ...] = ()
 
 
@@ -107,7 +108,7 @@ def _check_device(gateway: Gateway, customer: Customer, account: Account, instru
     row = gateway.reader.one("SELECT customer, state FROM devices WHERE id = ? AND kind = 'device'", consent.kid)
     if row is None or row["customer"] != customer.id or row["state"] != "active":
         raise ProtocolViolation("unknown_key")
-    return Approval(account, "device", consent=consent, signature=consent.compact)
+    return Approval(account, "device", consent=consent)
 
 
 def _check_passkey(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction) -> Approval:
