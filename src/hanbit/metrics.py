@@ -14,6 +14,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        # The library finds a series by its labels under a lock, each time; there are few of them and they stay.
+        self._outcome_counters: dict[tuple[str, str], Counter] = {}
+        self._request_timers: dict[tuple[str, int], Histogram] = {}
         self._outcomes = Counter("hanbit_outcomes", "Events by kind and reason", ["kind", "reason"], registry=self._registry)
         self._requests = Histogram(
             "hanbit_request_seconds", "Time to answer a request", ["route", "status"], buckets=SECONDS, registry=self._registry
@@ -31,11 +34,17 @@ class Metrics:
 
     def outcome(self, kind: str, reason: str) -> None:
         """Count one event."""
-        self._outcomes.labels(kind, reason).inc()
+        counter = self._outcome_counters.get((kind, reason))
+        if counter is None:
+            counter = self._outcome_counters[kind, reason] = self._outcomes.labels(kind, reason)
+        counter.inc()
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is the pattern, never the address."""
-        self._requests.labels(route, str(status)).observe(seconds)
+        timer = self._request_timers.get((route, status))
+        if timer is None:
+            timer = self._request_timers[route, status] = self._requests.labels(route, str(status))
+        timer.observe(seconds)
 
     def committed(self, changes: int, seconds: float) -> None:
         """Count one commit of the book."""

@@ -7,8 +7,8 @@ from hanbit.protocols.fields import Message
 from hanbit.protocols.signed import SignedMessage
 
 T = TypeVar("T", bound=Message)
-OPENINGS_KEPT = 20_000
-"""Messages remembered; the least recent is forgotten first and simply verified again."""
+OPENINGS_KEPT = 40_000
+"""Messages remembered (some 2.5 KB each; an opening has two); the least recent is forgotten first and simply verified again."""
 FAILURES_MAX = 3
 """Sealed messages that did not open, after which their opening is burnt."""
 
