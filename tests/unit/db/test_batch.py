@@ -11,7 +11,7 @@ from hanbit.db.sqlite import SqliteStore
 from hanbit.kernel.clock import ManualClock
 from hanbit.kernel.errors import Conflict, Declined, Unavailable
 from hanbit.ledger.entry import Entry
-from tests.unit.db.books import CARD, HONG, KIM, NOW, SHOP, capture, fund, hold, note, notes, open_book, prove, rows, void, write
+from tests.unit.db.books import CARD, HONG, KIM, NOW, capture, fund, hold, note, notes, open_book, prove, rows, void, write
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_the_books_time_never_goes_back(store: SqliteStore) -> None:
 
 def test_an_acknowledgement_reaches_only_its_own_merchants_outcomes(store: SqliteStore) -> None:
     for name, merchant in (("h1", "shop"), ("h2", "other")):
-        row = {
+        row: dict[str, str | int | None] = {
             "hash": name,
             "version": 1,
             "merchant": merchant,

@@ -9,7 +9,7 @@ from hanbit.db import sqlite_file
 from hanbit.db.change import Change, StoredMessage
 from hanbit.db.sqlite import BOOK_FILE, SqliteStore, create_book
 from hanbit.kernel.errors import BadInput, Conflict
-from tests.unit.db.books import HONG, NOW, SHOP, capture, hold, note, open_book, prove, write
+from tests.unit.db.books import HONG, NOW, capture, hold, note, open_book, prove, write
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ BREAKS = {
     "remove_an_account": "DELETE FROM ledger_accounts",
     "remove_the_book": "DELETE FROM book",
     "second_book": "INSERT INTO book SELECT 2, schema_version, operator, next_entry, next_leaf, time FROM book",
-    "below_zero_posted": f"UPDATE ledger_accounts SET debits_posted = 901 WHERE id = '{HONG}'",
-    "below_zero_held": f"UPDATE ledger_accounts SET debits_pending = 801 WHERE id = '{HONG}'",
-    "negative_counter": f"UPDATE ledger_accounts SET debits_pending = -1 WHERE id = '{SHOP}'",
+    "below_zero_posted": "UPDATE ledger_accounts SET debits_posted = 901 WHERE id = 'hong'",
+    "below_zero_held": "UPDATE ledger_accounts SET debits_pending = 801 WHERE id = 'hong'",
+    "negative_counter": "UPDATE ledger_accounts SET debits_pending = -1 WHERE kind = 'merchant'",
     "beyond_all_bounds": "UPDATE ledger_accounts SET credits_posted = 1000000000000000000",
     "negative_credit_line": "UPDATE ledger_accounts SET credit_limit = -1",
     "half_limited": "UPDATE ledger_accounts SET limited = 2",
@@ -52,7 +52,7 @@ BREAKS = {
     "entry_below_zero": "INSERT INTO entries VALUES (99, 'x', 'transfer', NULL, NULL, -5, 'KRW', 0)",
     "entry_of_an_unknown_kind": "INSERT INTO entries VALUES (99, 'x', 'gift', NULL, NULL, 1, 'KRW', 0)",
     "second_entry_of_an_id": "INSERT INTO entries VALUES (99, 'hold:p1:1', 'hold', 'p1', NULL, 1, 'KRW', 0)",
-    "second_end_of_a_hold": "INSERT INTO entries SELECT 99, 'x', 'void', payment, ends, amount, currency, at FROM entries WHERE kind = 'capture'",
+    "second_end_of_a_hold": "INSERT INTO entries SELECT 99, 'x', 'void', payment, ends, 1, 'KRW', 0 FROM entries WHERE kind = 'capture'",
     "capture_that_ends_nothing": "INSERT INTO entries VALUES (99, 'x', 'capture', 'p1', NULL, 1, 'KRW', 0)",
     "transfer_that_ends_a_hold": "INSERT INTO entries VALUES (99, 'x', 'transfer', 'p1', 3, 1, 'KRW', 0)",
     "leg_on_no_side": "INSERT INTO postings VALUES (99, 0, 'hong', 'X', 0, 1, 0)",
@@ -72,7 +72,8 @@ def test_the_database_itself_refuses(store: SqliteStore, attempt: str) -> None:
 
 PAYMENT = (
     "INSERT INTO payments (merchant, tid, version, id, state, order_hash, amount, currency, payee, text, return_url, pay_by, opened_at, "
-    "attempts, tries, captured, refunded) VALUES ('shop', 't', 1, 'p', '{state}', 'o', 100, 'KRW', 'n', '', 'u', 0, 0, 0, 0, {captured}, {refunded})"
+    "attempts, tries, captured, refunded) "
+    "VALUES ('shop', 't', 1, 'p', '{state}', 'o', 100, 'KRW', 'n', '', 'u', 0, 0, 0, 0, {captured}, {refunded})"
 )
 
 

@@ -1,6 +1,7 @@
 """Entries are balanced or impossible; the rules make what they say."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -40,8 +41,8 @@ def test_an_entry_that_does_not_balance_cannot_be_made(postings: list[Posting], 
 
 @given(amounts)
 def test_hold_and_capture_move_the_amount_and_hold_and_void_move_nothing(amount: int) -> None:
-    what = {"payment": "p", "attempt": 1, "source": "customer", "target": "merchant", "money": Money(amount, "KRW")}
-    hold, capture, void = rules.hold(**what), rules.capture(**what), rules.void(**what)  # type: ignore[arg-type] # one dict for three calls
+    what: dict[str, Any] = {"payment": "p", "attempt": 1, "source": "customer", "target": "merchant", "money": Money(amount, "KRW")}
+    hold, capture, void = rules.hold(**what), rules.capture(**what), rules.void(**what)
     assert (hold.kind, capture.kind, void.kind) == (HOLD, CAPTURE, VOID)
     assert capture.ends == void.ends == hold.id
     assert _sum(hold, capture) == {("customer", "D"): (0, amount), ("merchant", "C"): (0, amount)}
@@ -65,9 +66,10 @@ def test_a_transfer_debits_one_and_credits_the_other(amount: int) -> None:
 
 def test_an_entry_of_nothing_or_of_an_unknown_kind_cannot_be_made() -> None:
     entry = rules.transfer(id="x", debit="a", credit="b", money=WON)
-    for changes in ({"money": Money(0, "KRW")}, {"kind": "gift"}, {"ends": "hold:p:1"}, {"kind": CAPTURE}):
+    wrong: tuple[dict[str, Any], ...] = ({"money": Money(0, "KRW")}, {"kind": "gift"}, {"ends": "hold:p:1"}, {"kind": CAPTURE})
+    for changes in wrong:
         with pytest.raises(AssertionError):
-            replace(entry, **changes)  # type: ignore[arg-type] # each with its own type
+            replace(entry, **changes)
     with pytest.raises(BadInput):
         Money(-1, "KRW")
 

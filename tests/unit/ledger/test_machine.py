@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from hanbit.db.change import Change
-from tests.unit.db.books import CARD, CASH, HONG, KIM, NOW, SHOP, capture, fund, hold, open_book, prove, rows, void, write
+from tests.unit.db.books import CARD, CASH, HONG, KIM, SHOP, capture, fund, hold, open_book, prove, rows, void, write
 
 START = 1000
 SOURCES = (HONG, KIM, CARD)
@@ -36,23 +36,27 @@ class Model:
     earned: int = 0
     paid_in: int = 2 * START
 
-    def play(self, act: str, source: str, name: str, amount: int) -> str:
-        """The answer that the book must give."""
-        if act == "fund":
-            if name in self.funded:
-                return "conflict"
-            self.funded.add(name)
-            self.free[source] += amount
-            self.paid_in += amount
-            return ""
-        if act == "hold":
-            if name in self.held or name in self.ended:
-                return "conflict"
-            if self.free[source] < amount:
-                return "no_funds"
-            self.free[source] -= amount
-            self.held[name] = (source, amount)
-            return ""
+    def fund(self, source: str, name: str, amount: int) -> str:
+        """The answer that the book must give, as in each of these."""
+        if name in self.funded:
+            return "conflict"
+        self.funded.add(name)
+        self.free[source] += amount
+        self.paid_in += amount
+        return ""
+
+    def hold(self, source: str, name: str, amount: int) -> str:
+        """Hold what is free, once under each name."""
+        if name in self.held or name in self.ended:
+            return "conflict"
+        if self.free[source] < amount:
+            return "no_funds"
+        self.free[source] -= amount
+        self.held[name] = (source, amount)
+        return ""
+
+    def end(self, act: str, name: str) -> str:
+        """Capture or void what is held."""
         if name in self.held:
             source, amount = self.held.pop(name)
             self.ended.add(name)
@@ -77,16 +81,15 @@ class Ledger(RuleBasedStateMachine):
     @rule(batch=acts)
     def play(self, batch: list[tuple[str, str, int, int]]) -> None:
         changes, expected = [], []
-        for act, source, number, amount in batch:
-            name = f"p{number}"
-            known = self.model.held.get(name)
-            if act in ("capture", "void") and known is not None:
-                source, amount = known
+        for act, some_source, number, some_amount in batch:
+            name, is_end = f"p{number}", act in ("capture", "void")
+            source, amount = self.model.held.get(name, (some_source, some_amount)) if is_end else (some_source, some_amount)
             make = {"hold": hold, "capture": capture, "void": void}.get(act)
             entry = fund(name, source, amount) if make is None else make(name, source, amount)
             changes.append(Change(entries=(entry,)))
-            answer = self.model.play(act, source, name, amount)
-            if act in ("capture", "void"):
+            model = self.model
+            answer = model.end(act, name) if is_end else (model.fund if make is None else model.hold)(source, name, amount)
+            if is_end:
                 # The same end a second time has an id that exists; the other end of an ended hold is stale.
                 answer = "conflict" if answer == "stale" and (act, name) in self.ends else answer
                 if answer == "":
@@ -116,4 +119,3 @@ class Ledger(RuleBasedStateMachine):
 
 TestLedger = Ledger.TestCase
 TestLedger.settings = settings(max_examples=20, stateful_step_count=8, deadline=None)
-assert NOW
