@@ -53,6 +53,8 @@ async def _call(gateway: Gateway, command: object, arguments: object) -> dict[st
     function = COMMANDS.get(command) if isinstance(command, str) else None
     if function is None or not isinstance(arguments, dict) or not all(isinstance(value, str) for value in arguments.values()):
         raise BadInput("command")
+    if any("\ud800" <= letter <= "\udfff" for value in arguments.values() for letter in value):
+        raise BadInput("arguments are text: half of a surrogate pair is none")
     known = {name: item.default for name, item in inspect.signature(function).parameters.items() if item.kind is item.KEYWORD_ONLY}
     needed = {name for name, default in known.items() if default is inspect.Parameter.empty}
     if not needed <= set(arguments) <= set(known):

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import dataclasses
+import json
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,8 +18,9 @@ from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.routing import Route
+from yarl import URL
 
-from hanbit.crypto import certificates
+from hanbit.crypto import certificates, envelopes
 from hanbit.crypto.keys import new_key
 from hanbit.kernel import ids
 from hanbit.kernel.clock import SystemClock
@@ -25,13 +28,16 @@ from hanbit.kernel.errors import HanbitError, Unavailable
 from hanbit.kernel.money import Money
 from hanbit.ledger.check import check as check_ledger
 from hanbit.payments import operations
+from hanbit.protocols import sealed
+from hanbit.protocols.redirect import customer
 from hanbit.protocols.redirect.customer import Pin
+from hanbit.protocols.sealed import SessionKey
 from hanbit.wallet.client import Http
 from hanbit.wallet.pay import Password, Wallet
 from hanbit.web import application
 from hanbit.web.listener import LimitedHttp
 from hanbit.web.security import SESSION_COOKIE, Limits
-from tests.attacks.bad_requests import BAD, JSON_TYPE, OPENED, Bad, ask, judge, post
+from tests.attacks.bad_requests import BAD, JSON_TYPE, OPENED, SPELLINGS_OF_AMOUNTS, SPELLINGS_OF_TIDS, Bad, ask, judge, post
 from tests.faces.site import ACCOUNT_PASSWORD, LOGIN, PASSWORD, Site, changes, client, running_site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -191,6 +197,131 @@ async def test_a_signed_order_leads_back_to_the_registered_origin_only(return_ur
             target = site.address(query).removeprefix(site.base)
             await ask(http, site, Bad("GET", target, headers={"Accept": accept}, expected=frozenset({400, 409})))
     proved(site, before)
+
+
+SEALED_LOGINS: tuple[bytes, ...] = (
+    b"",
+    b"null",
+    b"[]",
+    b"{}",
+    b"[" * 10_000,
+    b'{"method":1}',
+    b'{"method":"sms","id":"a","password":"b"}',
+    b'{"method":"password"}',
+    b'{"method":"password","id":1,"password":"x"}',
+    b'{"method":"password","id":"hong","password":["x"]}',
+    b'{"method":"password","id":"","password":"x"}',
+    b'{"method":"password","id":"hong","password":""}',
+    b'{"method":"password","id":"hong","password":"' + b"x" * 129 + b'"}',
+    b'{"method":"password","id":"' + b"x" * 65 + b'","password":"x"}',
+    b'{"method":"password","id":"\\ud800","password":"x"}',
+    b'{"method":"password","id":"nobody","password":"\\ud800"}',
+    b'{"method":"password","id":"a\\u0000","password":"x"}',
+    b'{"method":"password","id":"\xff","password":"x"}',
+    b'{"method":"passkey"}',
+    b'{"method":"passkey","assertion":null}',
+    b'{"method":"passkey","assertion":{"id":"x","rawId":"x","response":{"clientDataJSON":"!","signature":"!"},"type":"x"}}',
+    b'{"method":"passkey","assertion":{"id":["x"],"rawId":5,"response":[]}}',
+)
+"""Plaintexts that open under the right key and are no login."""
+
+
+@pytest.mark.parametrize("plain", SEALED_LOGINS, ids=range(len(SEALED_LOGINS)))
+async def test_a_login_that_opens_and_is_none(plain: bytes, site: Site) -> None:
+    before = changes(site.gateway)
+    async with Http() as http, client() as raw:
+        wallet = Wallet.at(site.base, pin=Pin(site.gateway.keyring.root, "demo"), http=http, clock=SystemClock())
+        opened = await wallet.open(site.address(site.shop.order()))
+        login = seal_raw(opened.sealing.session, sealed.LOGIN_TYP, plain)
+        await ask(raw, site, post("/pay/login", {**opened.body(), "key": opened.sealing.key, "login": login}))
+    proved(site, before)
+
+
+def bad_instructions(core: str, auth: str) -> list[Any]:
+    """Plaintexts of R7 that open under the right key and are no instruction of this customer for this order."""
+    good_core, good_auth = json.loads(core), json.loads(auth)
+    cores: list[Any] = [
+        "",
+        "[" * 9_000,
+        core + " ",
+        core.replace("{", '{"v":1,', 1),
+        *({**good_core, "amount": amount} for amount in SPELLINGS_OF_AMOUNTS),
+        *({**good_core, "tid": tid} for tid in SPELLINGS_OF_TIDS),
+        *(
+            {**good_core, "account": account}
+            for account in ("", "x" * 500, "typed:", "typed:" + "A" * 43, "\ud800", "a\x00b", "../x", 5, None)
+        ),
+        *(
+            {**good_core, name: value}
+            for name in ("merchant", "gateway", "order", "ctx", "salt", "currency")
+            for value in ("", "x", 1, None)
+        ),
+        {**good_core, "v": 2},
+        {**good_core, "more": 1},
+    ]
+    auths: list[Any] = [
+        "",
+        "[" * 9_000,
+        *({**good_auth, "method": method} for method in ("", "sms", "passkey", "device", "code", 1, None)),
+        *({**good_auth, "value": value} for value in ("", "x" * 129, "\ud800", "é" * 200, 1, None)),
+        *({**good_auth, "method": "device", "value": value} for value in ("a.b.c", "e30.e30.AA", "." * 9_000)),
+        *(
+            {**good_auth, "method": "passkey", "value": value}
+            for value in ("{}", "[" * 5_000, '{"id":5}', "null", '{"response":{"clientDataJSON":1}}')
+        ),
+        {**good_auth, "salt": "x"},
+    ]
+    numbers: list[dict[str, Any]] = [
+        {"number": number, "number_salt": "A" * 43}
+        for number in ("\uff14" * 16, "4" * 500, "", "4012-8888-8888-1881\x00", "\ud800", 5, None)
+    ]
+
+    def text(part: Any) -> Any:
+        return part if isinstance(part, str) else json.dumps(part)
+
+    return [
+        None, [], {}, {"core": core}, {"auth": auth}, {"core": good_core, "auth": good_auth}, {"core": 5, "auth": auth},
+        *({"core": text(part), "auth": auth} for part in cores),
+        *({"core": core, "auth": text(part)} for part in auths),
+        *({"core": core, "auth": auth, **number} for number in numbers),
+        {"core": core, "auth": auth, "number": "4012888888881881"},
+        {"core": core, "auth": auth, "more": 1},
+    ]  # fmt: skip
+
+
+async def test_an_instruction_that_opens_and_is_none(tmp_path: Path) -> None:
+    """Sealed under the right key in a live session. A whole instruction with a wrong factor is a declined attempt, no more."""
+    async with running_site(tmp_path) as fresh, Http() as http, client() as raw:
+        wallet = Wallet.at(fresh.base, pin=Pin(fresh.gateway.keyring.root, "demo"), http=http, clock=SystemClock())
+        opened = await wallet.open(fresh.address(fresh.shop.order()))
+        await wallet.login(opened, LOGIN, PASSWORD)
+        core = customer.make_core(opened.opening, "A" * 22)
+        auth = customer.auth_password("wrong")
+        held = "SELECT count(*) FROM entries WHERE kind = 'hold'"
+        for number in range(len(bad_instructions(core, auth))):
+            if number % 3 == 0:  # a few failures burn an opening, and a factor waits: each gets its own, as a page that is loaded again
+                opened = await wallet.open(fresh.address(fresh.shop.order()))
+                core = customer.make_core(opened.opening, "A" * 22)
+            plain = bad_instructions(core, auth)[number]
+            pay = seal_raw(opened.sealing.session, sealed.PAY_TYP, json.dumps(plain).encode())
+            bad = post("/pay/submit", {**opened.body(), "key": opened.sealing.key, "pay": pay})
+            bad = dataclasses.replace(bad, headers={**bad.headers, "Cookie": f"{SESSION_COOKIE}={wallet.client._cookie}"})
+            url = URL(fresh.base + bad.target)
+            async with raw.post(url, data=bad.body, headers=bad.headers) as answer:
+                content = await answer.read()
+                if answer.status == 200:  # a whole instruction with a wrong factor
+                    told = json.loads(content)
+                    assert (told["state"], told["reason"]) in {("open", "wrong_factor"), ("closed", "wrong_factor")}, (plain, told)
+                else:
+                    judge(answer.status, {name.title(): value for name, value in answer.headers.items()}, content, bad)
+            assert fresh.gateway.reader.all(held)[0][0] == 0, plain
+        assert check_ledger(fresh.gateway.reader.snapshot()).balanced
+
+
+def seal_raw(session: SessionKey, typ: str, plain: bytes) -> str:
+    """Any bytes under the right key, as only the customer himself can send them."""
+    header: dict[str, str | int] = {"typ": typ, "ctx": session.ctx, "sequence": 1, "tid": session.tid}
+    return envelopes.seal_with_secret(sealed._key_for(session, typ), plain, header)
 
 
 # --- the wire ---------------------------------------------------------------------------------------------------------------------
