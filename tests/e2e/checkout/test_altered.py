@@ -27,7 +27,7 @@ async def test_an_altered_amount_beside_a_signed_order_is_stopped_before_the_log
     tid, location = await redirect(shop)
     await page.goto(altered(location, AMOUNT="22000"))
     await _expect_not_opened(page, watch, SHOP_TELEPHONE)
-    await picture(page, "bank-not-opened-ko")
+    await picture(page, "not-opened-ko")
     assert (await shop.state(tid))["state"] == "placed", "the shop was asked nothing"
 
 
@@ -61,7 +61,7 @@ async def test_an_altered_amount_in_the_plain_form_is_refused_by_the_shop_itself
     await expect(page.locator("h1:visible")).to_have_text("거래정보가 일치되지 않아서 지불이 되지 않았습니다")
     await expect_outcome(page, "mismatch")
     await expect(page.locator(f".acts a[href='tel:{PLAIN_SHOP_TELEPHONE}']")).to_be_visible()
-    await picture(page, "bank-mismatch-ko")
+    await picture(page, "mismatch-ko")
     assert await balance(world, who, "bank") == (300_000, 0)
     assert (await shop.state(tid, wait=True))["state"] in {"refused", "voided"}, "its own refusal, then the bank's word for it"
 
@@ -104,5 +104,5 @@ async def test_the_words_with_which_a_shop_says_no_stand_under_its_own_name(worl
         await staff(shop, "yes")
     await expect(page.locator("figure figcaption")).to_have_text(words("en", "outcome.refused.says", merchant="무지개 상점"))
     await expect(page.locator("figure blockquote")).to_have_text("Sorry, it has just sold out.")
-    await picture(page, "bank-refused-en")
+    await picture(page, "refused-en")
     assert await balance(world, who, "bank") == (300_000, 0)

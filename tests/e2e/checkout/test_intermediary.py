@@ -127,27 +127,37 @@ def _merchant(**values: str) -> Callable[[dict[str, Any]], object]:
 
 
 FALSE = FalseGateway("demo")
-ALTERATIONS: dict[str, Alter] = {
-    "keys: one letter of the signature": with_opening(_keys(lambda keys: _flip(keys, 2))),
-    "keys: one letter of the claims": with_opening(_keys(lambda keys: _flip(keys, 1))),
-    "keys: another amount under the old signature": with_opening(_keys(lambda keys: _claims(keys, amount="22000"))),
-    "keys: no signature": with_opening(_keys(lambda keys: keys.rpartition(".")[0] + ".")),
-    "keys: signed by a gateway of another root": with_opening(_keys(lambda keys: FALSE.keys(keys, own_signature=True))),
-    "seal certificate of another root under the old signature": with_opening(_keys(lambda keys: FALSE.keys(keys, own_signature=False))),
-    "gateway's name": with_opening(_update(gateway="urn:hanbit:evil:gateway")),
-    "amount in the opening": with_opening(_update(amount="22000")),
-    "amount everywhere on the page": lambda text: with_opening(_update(amount="22000"))(text.replace("220,000", "22,000")),
-    "amount as it is shown": lambda text: text.replace("220,000", "22,000"),
-    "payee as it is shown": lambda text: text.replace(">무지개 상점<", ">번개 상점<"),
-    "payee in the opening": with_opening(_merchant(name="번개 상점")),
-    "merchant's certificate": with_opening(lambda opening: opening.update(merchant_chain=opening["merchant_chain"][::-1])),
-    "no merchant's certificate": with_opening(_update(merchant_chain="")),
-    "one letter of the order": with_opening(lambda opening: opening.update(order=_flip(opening["order"], 1))),
-    "no order": with_opening(_update(order="")),
-    "order's text": with_opening(_update(text="SK휴대폰 IM-9999")),
-    "transaction number": with_opening(_update(tid="A" * 22)),
-    "currency": with_opening(_update(currency="USD")),
+ALTERATIONS: dict[str, tuple[str, Alter]] = {
+    "keys: one letter of the signature": ("keys_signature", with_opening(_keys(lambda keys: _flip(keys, 2)))),
+    "keys: one letter of the claims": ("keys_signature", with_opening(_keys(lambda keys: _flip(keys, 1)))),
+    "keys: another amount under the old signature": ("keys_signature", with_opening(_keys(lambda keys: _claims(keys, amount="22000")))),
+    "keys: no signature": ("keys_header", with_opening(_keys(lambda keys: keys.rpartition(".")[0] + "."))),
+    "keys: signed by a gateway of another root": (
+        "certificate_profile",
+        with_opening(_keys(lambda keys: FALSE.keys(keys, own_signature=True))),
+    ),
+    "seal certificate of another root under the old signature": (
+        "keys_signature",
+        with_opening(_keys(lambda keys: FALSE.keys(keys, own_signature=False))),
+    ),
+    "gateway's name": ("gateway", with_opening(_update(gateway="urn:hanbit:evil:gateway"))),
+    "amount in the opening": ("keys_amount", with_opening(_update(amount="22000"))),
+    "amount everywhere on the page": ("keys_amount", lambda text: with_opening(_update(amount="22000"))(text.replace("220,000", "22,000"))),
+    "amount as it is shown": ("shown_amount", lambda text: text.replace("220,000", "22,000")),
+    "payee as it is shown": ("shown_payee", lambda text: text.replace(">무지개 상점<", ">번개 상점<")),
+    "payee in the opening": ("keys_payee", with_opening(_merchant(name="번개 상점"))),
+    "merchant's certificate": (
+        "certificate_profile",
+        with_opening(lambda opening: opening.update(merchant_chain=opening["merchant_chain"][::-1])),
+    ),
+    "no merchant's certificate": ("order_certificate", with_opening(_update(merchant_chain=""))),
+    "one letter of the order": ("keys_order", with_opening(lambda opening: opening.update(order=_flip(opening["order"], 1)))),
+    "no order": ("keys_order", with_opening(_update(order=""))),
+    "order's text": ("order_text", with_opening(_update(text="SK휴대폰 IM-9999"))),
+    "transaction number": ("keys_tid", with_opening(_update(tid="A" * 22))),
+    "currency": ("keys_currency", with_opening(_update(currency="USD"))),
 }
+"""What is altered → the check that stops the program, and how it is done."""
 
 
 @pytest.mark.parametrize("alteration", ALTERATIONS)
@@ -155,10 +165,12 @@ async def test_an_altered_opening_stops_the_program_before_anything_is_typed(
     world: World, watch: Watch, visit: Visit, alteration: str
 ) -> None:
     page = await visit()
-    await Middle(world, ALTERATIONS[alteration]).stand(page, "/pay")
+    rule, alter = ALTERATIONS[alteration]
+    await Middle(world, alter).stand(page, "/pay")
     _, location = await redirect(world.shops["shop"])
     await page.goto(location)
     await _expect_distrust(page, "ko")
+    await expect(page.locator("#notice")).to_contain_text(words("ko", "program.check_failed_text", rule=rule))
     assert not [request.url for request in watch.requests if request.method != "GET"]
 
 
@@ -180,7 +192,7 @@ async def test_the_keys_of_another_order_are_not_taken(world: World, watch: Watc
     _, location = await redirect(shop, language="en")
     await page.goto(location)
     await _expect_distrust(page, "en")
-    await picture(page, "bank-check-failed-en")
+    await picture(page, "check-failed-en")
     assert not [request.url for request in watch.requests if request.method != "GET"]
 
 

@@ -58,7 +58,7 @@ async def test_a_passkey_logs_in_and_signs_a_payment(world: World, watch: Watch,
     await expect(page.locator("#pay-form")).to_be_visible()
     await page.locator("#factor-passkey").check()
     await expect(page.locator("#account-password")).to_be_hidden()
-    await picture(page, "bank-passkey-ko")
+    await picture(page, "passkey-ko")
     await page.locator("#pay-form button.pay").click()
     receipt = await expect_receipt(page)
     await expect(receipt).to_contain_text(words("ko", "receipt.signed"))

@@ -1,5 +1,6 @@
 """A customer buys at the shop and pays in Chromium: from the order screen to the receipt, the shop and the download."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,13 +38,13 @@ async def test_from_the_order_screen_to_the_receipt_and_the_download(
 
     # The shop: shelf, its own login, the order screen of Figure 6 with two ways to pay of which one is ours.
     await page.goto(shop.url)
-    await picture(page, f"shop-shelf-{language}")
+    await picture(page, f"shelf-{language}")
     await page.locator("a[href='/items/song']").click()
     await log_in_at_shop(page)
     await expect(page.locator("#method option")).to_have_count(2)
     await expect(page.locator("#method option").first).to_contain_text("Hanbit")
     await expect(page.locator("#price")).to_contain_text("1,200")
-    await picture(page, f"shop-order-{language}")
+    await picture(page, f"order-{language}")
     await page.locator("form.order button").click()
 
     # R3, R4: the payment server, under the bank's name, with shop, amount and order as they were signed.
@@ -52,14 +53,14 @@ async def test_from_the_order_screen_to_the_receipt_and_the_download(
     tid = page.url.partition("TID=")[2].partition("&")[0]
     await expect(page.locator(".operator-name")).to_have_text({"ko": "한빛은행", "en": "Hanbit Bank"}[language])
     await expect(page.locator(".stub [data-shown=amount]")).to_contain_text("1,200")
-    await picture(page, f"bank-login-{language}")
+    await picture(page, f"login-{language}")
 
     # Before it is paid the shop refuses the download.
     beside = await page.context.new_page()
     refused = await beside.goto(f"{shop.url}/orders/{tid}/download")
     assert refused is not None
     assert refused.status == 403
-    await picture(beside, f"shop-not-yet-{language}")
+    await picture(beside, f"not-yet-{language}")
     await beside.close()
 
     # R5, R6: the payment screen of Figure 7.
@@ -68,7 +69,7 @@ async def test_from_the_order_screen_to_the_receipt_and_the_download(
     bank = page.locator("label.choice", has=page.locator(f"input[value='{who.accounts['bank']}']"))
     await expect(bank).to_contain_text(who.numbers["bank"][-4:])
     await expect(page.locator("#pay-form button.pay")).to_contain_text("1,200")
-    await picture(page, f"bank-payment-{language}")
+    await picture(page, f"payment-{language}")
 
     # R7 to R12.
     await pay(page, who, kind="bank")
@@ -76,7 +77,7 @@ async def test_from_the_order_screen_to_the_receipt_and_the_download(
     await expect(receipt.locator("h1")).to_contain_text(RECEIPT_WORDS[language])
     await expect(receipt).to_contain_text(words(language, "receipt.unsigned"))
     assert who.numbers["bank"] not in await page.content(), "the account's whole number is nobody's business, not even on the receipt"
-    await picture(page, f"bank-receipt-{language}")
+    await picture(page, f"receipt-{language}")
 
     # 28: the signed receipt, verified as anybody with the operator's root can.
     async with page.expect_download() as downloading:
@@ -93,7 +94,7 @@ async def test_from_the_order_screen_to_the_receipt_and_the_download(
     await page.locator(f"a[href*='/hanbit/return?TID={tid}']").click()
     await page.wait_for_url(f"{shop.url}/orders/{tid}")
     await expect(page.locator("#order")).to_have_attribute("data-state", "settled")
-    await picture(page, f"shop-settled-{language}")
+    await picture(page, f"settled-{language}")
     async with page.expect_download() as downloading:
         await page.locator(f"a[href='/orders/{tid}/download']").click()
     assert (await (await downloading.value).path()).read_bytes().startswith(b"RIFF")
@@ -148,7 +149,7 @@ async def test_without_money_it_is_declined_and_another_account_pays(world: Worl
     await pay(page, who, kind="bank")
     await expect_notice(page, words("ko", "decline.no_funds"))
     await expect(page.locator("#account-password")).to_have_value("")
-    await picture(page, "bank-no-funds-ko")
+    await picture(page, "no-funds-ko")
     assert (await world.shops["shop"].state(tid))["state"] == "placed", "the shop hears of no decline"
     await pay(page, who, kind="emoney")
     await expect_receipt(page)
@@ -169,10 +170,12 @@ async def test_a_suspended_account_is_told_so_only_after_its_password_was_right(
     await expect(page.locator("#notice a[href^='tel:']")).to_be_visible()
 
 
-async def test_a_wrong_login_password_waits_after_five_tries_and_names_do_not_show(
-    world: World, watch: Watch, visit: Visit, invite: Invite
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_wrong_login_waits_after_five_tries_whether_or_not_there_is_such_a_customer(
+    world: World, watch: Watch, visit: Visit, invite: Invite, *, known: bool
 ) -> None:
     who = await invite()
+    who = who if known else replace(who, login=f"nobody-{who.login}")
     page = await visit("en")
     _, location = await redirect(world.shops["shop"], language="en")
     await page.goto(location)
@@ -188,7 +191,7 @@ async def test_a_wrong_login_password_waits_after_five_tries_and_names_do_not_sh
     await type_login(page, who)
     await expect_notice(page, words("en", "problem.too_many_tries.title"))
     await expect(page.locator("#notice")).to_contain_text("seconds")
-    await picture(page, "bank-too-many-tries-en")
+    await picture(page, "too-many-tries-en")
 
 
 async def test_a_wrong_account_password_closes_the_order_after_five_tries(world: World, visit: Visit, invite: Invite) -> None:

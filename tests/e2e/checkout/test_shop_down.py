@@ -30,7 +30,7 @@ async def test_when_the_line_is_down_the_page_says_so_before_any_password(
     assert answer.headers["retry-after"]
     await expect_outcome(page, "line_down")
     await expect(page.locator("input")).to_have_count(0)
-    await picture(page, "bank-line-down-ko")
+    await picture(page, "line-down-ko")
     await spare.start()
     await page.get_by_role("link", name=words("ko", "act.try_again"), exact=True).click()
     await log_in(page, who)
@@ -51,14 +51,14 @@ async def test_a_silent_shop_means_in_progress_and_its_late_yes_brings_the_recei
     await expect(page.locator("#progress-heading")).to_have_text(words("ko", "progress.heading"))
     await expect(page.locator("#stage .money")).to_have_text(words("ko", "progress.money", amount="220,000원"))
     assert await balance(world, who, "bank") == (1_000_000, PRICE), "held, not taken"
-    await picture(page, "bank-in-progress-ko")
+    await picture(page, "in-progress-ko")
     reloaded = await page.context.new_page()
     plain = await visit("ko", java_script_enabled=False)
     await plain.context.add_cookies(await page.context.cookies())  # type: ignore[arg-type]  # what comes out goes in
     for waiting in (reloaded, plain):
         await waiting.goto(location)
         await expect_outcome(waiting, "in_progress")
-    await picture(reloaded, "bank-in-progress-reloaded-ko")
+    await picture(reloaded, "in-progress-reloaded-ko")
     spare.send(signal.SIGCONT)
     for waiting in (page, reloaded, plain):
         await expect_receipt(waiting)
@@ -80,7 +80,7 @@ async def test_a_shop_that_never_answers_gets_nothing_and_the_hold_ends_by_itsel
     await expect(page.locator("#progress-heading")).to_be_visible()
     moving.clock.advance(10 * 60 + 1)
     await expect_outcome(page, "voided", "en")
-    await picture(page, "bank-voided-en")
+    await picture(page, "voided-en")
     assert await balance(moving.world, who, "bank") == (1_000_000, 0)
     moving.gate.open.set()
     answer = await shop.state(tid, wait=True)
@@ -157,7 +157,7 @@ async def test_the_return_page_waits_for_the_settled_message_by_itself(
         address = page.url
         await page.goto(f"{shop.shop.url}/hanbit/return?TID={tid}&state=captured")
         await expect(page.locator("h1")).to_have_text("Checking your payment")
-        await picture(page, "shop-return-en")
+        await picture(page, "return-en")
         who = await invite()
         beside = await page.context.new_page()
         await beside.goto(address)

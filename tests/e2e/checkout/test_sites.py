@@ -130,7 +130,7 @@ async def test_without_javascript_the_page_says_plainly_that_it_cannot_seal(worl
     await expect(page.locator("noscript code")).to_have_text("hanbit wallet pay")
     await expect(page.locator("#login-password")).to_be_hidden()
     await expect(page.locator("noscript a[href*='/hanbit/return']")).to_be_visible()
-    await picture(page, "bank-no-javascript-ko")
+    await picture(page, "no-javascript-ko")
     assert not [request for request in watch.requests if request.method == "POST"]
 
 
