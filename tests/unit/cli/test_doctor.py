@@ -49,11 +49,11 @@ def edit_book(data: Path, *statements: str) -> None:
 
 
 def fingerprint(data: Path) -> dict[str, str]:
-    """Every file of a folder with its content and mode."""
+    """Every file of a folder with its content and mode, but for the empty log that SQLite lays beside a book which is read."""
     return {
         str(path.relative_to(data)): f"{path.stat().st_mode:o} {hashlib.sha256(path.read_bytes()).hexdigest()}"
         for path in sorted(data.rglob("*"))
-        if path.is_file()
+        if path.is_file() and not (path.name.endswith("-shm") or (path.name.endswith("-wal") and path.stat().st_size == 0))
     }
 
 
