@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from hanbit.db.change import Append, Change, Put, Require, StoredMessage, Value
 from hanbit.evidence.record import record
+from hanbit.kernel import fail_points
 from hanbit.kernel.errors import ProtocolViolation
 from hanbit.ledger import rules
 from hanbit.ledger.entry import Entry
@@ -75,6 +76,7 @@ async def apply(
     )
     await gateway.book.commit(change)
     for item in steps:
+        fail_points.reach(f"payment.{item.event}")
         gateway.observe("event", item.event)
     if State(known.state) in FINAL:
         _log.info("decided", merchant=known.merchant, state=known.state, reason=known.reason)

@@ -17,6 +17,7 @@ import msgspec
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from hanbit.kernel import fail_points
 from hanbit.kernel.errors import BadInput, ProtocolViolation, Refused, TooManyTries, Unavailable
 
 ANSWER_MAX: Final = 256 * 1024
@@ -176,6 +177,7 @@ class Http:
 
     async def exchange(self, origin: Origin, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         """Send one request and read its whole answer; Unavailable where none comes. Nothing is followed."""
+        fail_points.reach("wallet.asks")
         try:
             async with self.session.request(
                 method, URL(f"{origin}{target}", encoded=True), data=body, headers=headers, allow_redirects=False
@@ -185,6 +187,7 @@ class Http:
             raise Unavailable(f"{origin} has not answered in time") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{origin} cannot be reached") from error
+        fail_points.reach("wallet.answered")
         cookie = answer.cookies.get(COOKIE)
         return Answer(
             status=answer.status,

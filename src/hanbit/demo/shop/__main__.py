@@ -2,6 +2,8 @@
 
 import argparse
 import asyncio
+import signal
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -32,7 +34,10 @@ async def serve(data: Path, host: str, port: int, public_url: str) -> None:
             timeout_keep_alive=15,
             timeout_graceful_shutdown=5,
         )
-        await uvicorn.Server(config).serve()
+        server = uvicorn.Server(config)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, partial(setattr, server, "should_exit", True))
+        await server._serve()  # noqa: SLF001 - `serve` ends by raising the signal again, before the shop has closed its book and line
 
 
 def main() -> None:
