@@ -1,0 +1,237 @@
+"""`hanbit serve`, the demo shop and `hanbit wallet` as processes of their own, each of which can be told where to die by SIGKILL."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import aiohttp
+
+from hanbit.db.reading import Reader
+from hanbit.db.sqlite import BOOK_FILE
+from hanbit.demo.cases import prove
+from hanbit.demo.world import DemoShop, Ports, World, _is_ok, _line_is_up, _wait_for
+from hanbit.kernel.clock import SystemClock
+from hanbit.kernel.errors import Unavailable, WrongState
+from hanbit.payments import payment as payments
+from hanbit.payments.payment import Payment
+from hanbit.settings import load
+from hanbit.wallet.client import GatewayRefused, Http, LoopbackResolver
+from hanbit.wallet.pay import Device, Opened, Outcome, Wallet
+from hanbit.wallet.store import Enrolment, Store
+from tests.flows.crash_world import LOGIN, MERCHANT, PASSWORD
+
+ITEM: Final = "phone"
+PAUSE_S: Final = 0.05
+"""Another process's state cannot be awaited; it is looked at again after so long."""
+PATIENCE_S: Final = 90
+"""Far beyond every wait of ours: it only turns a hang into a failure."""
+IN_THE_SHOP: Final = {"captured": "settled", "refused": "voided", "voided": "voided", "closed": "closed"}
+
+T = TypeVar("T")
+
+
+class Child:
+    """One server process that is started, dies, and is started again on the same files."""
+
+    def __init__(self, name: str, arguments: list[str], url: str, log: Path) -> None:
+        self.name = name
+        self.url = url
+        self._arguments = arguments
+        self._log = log
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self, fail_at: str = "") -> None:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "HANBIT_FAIL_AT": fail_at}
+        with self._log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, *self._arguments), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+
+    @property
+    def process(self) -> asyncio.subprocess.Process:
+        assert self._process is not None
+        return self._process
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def ready(self, http: aiohttp.ClientSession, good: Callable[[int, str], bool] = _is_ok) -> None:
+        await _wait_for(http, self.url, good, self._log)
+
+    async def killed(self) -> None:
+        """Wait until it has died where it was told to."""
+        async with asyncio.timeout(PATIENCE_S):
+            assert await self.process.wait() == -signal.SIGKILL, self.log_end()
+
+    async def kill(self) -> None:
+        self.process.kill()
+        await self.process.wait()
+
+    async def stop(self) -> int:
+        """SIGTERM, and what it exits with."""
+        if self.alive:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return await asyncio.wait_for(self.process.wait(), 30)
+        except TimeoutError:
+            await self.kill()
+            raise
+
+    def log_end(self) -> str:
+        return self._log.read_text("utf-8", "replace")[-3000:]
+
+
+@dataclass
+class Site:
+    """The two servers, and the customer's own programs."""
+
+    folder: Path
+    gateway: Child
+    shop: Child
+    pages: DemoShop
+    http: aiohttp.ClientSession
+    wallets: Http
+    accounts: dict[str, str]
+    enrolled: Enrolment
+    tids: list[str] = field(default_factory=list)
+
+    def wallet(self) -> Wallet:
+        """A browser of its own: another session, the same customer."""
+        settings = load(self.folder / "gateway")
+        pin = Store(self.folder / "wallet").pin(settings.operator)
+        return Wallet.at(settings.public_url, pin=pin, http=self.wallets, clock=SystemClock(), poll_s=0.1)
+
+    async def order(self) -> tuple[str, str]:
+        tid, location = await insist(lambda: self.pages.order(ITEM))
+        self.tids.append(tid)
+        return tid, location
+
+    async def pay(self, wallet: Wallet, location: str) -> Outcome:
+        """A customer who does not give up: R4 to R12, every request again until it is answered."""
+        opened = await self.log_in(wallet, location)
+        return await self.submit(wallet, wallet.prepare(opened, self.device, account=self.accounts["bank"]))
+
+    @property
+    def device(self) -> Device:
+        return Device(self.enrolled.device)
+
+    async def log_in(self, wallet: Wallet, location: str) -> Opened:
+        while True:
+            opened = await insist(lambda: wallet.open(location))
+            try:
+                await insist(lambda opened=opened: wallet.login(opened, LOGIN, PASSWORD))  # type: ignore[misc]
+            except GatewayRefused as refusal:  # logged in, but the answer was lost: the page is used up, the next one is not
+                if refusal.problem != WrongState.code:
+                    raise
+                continue
+            return opened
+
+    async def submit(self, wallet: Wallet, body: dict[str, str]) -> Outcome:
+        outcome = await insist(lambda: wallet.send(body))
+        async with asyncio.timeout(PATIENCE_S):
+            while outcome.state == "authorized":
+                await asyncio.sleep(PAUSE_S)
+                outcome = await wallet.look(outcome)
+        return outcome
+
+    async def new_payment(self) -> None:
+        """What a customer who comes now meets, untouched."""
+        _, location = await self.order()
+        assert (await self.pay(self.wallet(), location)).state == "captured"
+
+    def payment(self, tid: str) -> Payment | None:
+        reader = Reader(self.folder / "gateway" / BOOK_FILE)
+        try:
+            return payments.find(reader, MERCHANT, tid)
+        finally:
+            reader.close()
+
+    async def until(self, tid: str, state: str) -> None:
+        async def there() -> None:
+            payment = self.payment(tid)
+            if payment is None or payment.state != state:
+                raise Unavailable
+
+        await insist(there)
+
+    async def final(self, tid: str) -> str:
+        """Wait, doing nothing, until both sides have the same last word."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                payment = self.payment(tid)
+                order = await insist(lambda: self.pages.state(tid))
+                if payment is not None and payment.is_final and order["final"]:
+                    assert order["state"] == IN_THE_SHOP[payment.state]
+                    assert order["may_deliver"] == (payment.state == "captured")
+                    return payment.state
+                await asyncio.sleep(PAUSE_S)
+
+    async def proven(self) -> dict[str, Any]:
+        report = await prove(World(self.folder / "gateway", load(self.folder / "gateway"), {}, {}))
+        assert report["ledger"]["balanced"], report
+        assert report["evidence"]["verified"], report
+        return report
+
+    async def pay_by_program(self, location: str, fail_at: str = "") -> int:
+        """`hanbit wallet pay` as a process; its exit code."""
+        reading, writing = os.pipe()
+        os.write(writing, PASSWORD.encode() + b"\n")
+        os.close(writing)
+        arguments = ["-m", "hanbit", "wallet", "pay", "--id", LOGIN, "--account", self.accounts["bank"], "--yes"]
+        arguments += ["--wallet", str(self.folder / "wallet"), "--answers-fd", str(reading), location]
+        with (self.folder / "wallet.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, *arguments), stdout=log, stderr=log, pass_fds=(reading,), env={**os.environ, "HANBIT_FAIL_AT": fail_at}
+            )
+        os.close(reading)
+        return await asyncio.wait_for(process.wait(), PATIENCE_S)
+
+
+async def insist(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until somebody answers; a server that is away comes back."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            with contextlib.suppress(Unavailable, aiohttp.ClientError, TimeoutError):
+                return await ask()
+            await asyncio.sleep(PAUSE_S)
+
+
+@asynccontextmanager
+async def site(folder: Path, ports: Ports, *, gateway_fails_at: str = "", shop_fails_at: str = "") -> AsyncIterator[Site]:
+    """Both servers on this folder, which `make_folder` made for these ports; whatever still runs at the end is stopped."""
+    public = f"http://shop.localhost:{ports.shops[0]}"
+    connector = aiohttp.TCPConnector(resolver=LoopbackResolver())
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as http, Http() as wallets:
+        settings = load(folder / "gateway")
+        gateway = Child(
+            "gateway",
+            ["-m", "hanbit", "serve", "--data", str(folder / "gateway")],
+            f"{settings.public_url}/readyz",
+            folder / "gateway.log",
+        )
+        listen = ["--listen", f"127.0.0.1:{ports.shops[0]}", "--public-url", public]
+        shop = Child("shop", ["-m", "hanbit.demo.shop", "--data", str(folder / "shop"), *listen], f"{public}/healthz", folder / "shop.log")
+        enrolled = Store(folder / "wallet").enrolment(settings.operator)
+        assert enrolled is not None
+        accounts = json.loads((folder / "accounts.json").read_text("ascii"))
+        try:
+            await gateway.start(gateway_fails_at)
+            await shop.start(shop_fails_at)
+            if not gateway_fails_at.startswith("line"):  # a kill at the hello would come before anybody is ready
+                await gateway.ready(http)
+            if not (gateway_fails_at + shop_fails_at).count("line"):
+                await shop.ready(http, _line_is_up)
+            yield Site(folder, gateway, shop, DemoShop(public, folder / "shop", http), http, wallets, accounts, enrolled)
+        finally:
+            for child in (shop, gateway):
+                if child.alive:
+                    await child.stop()
