@@ -61,15 +61,10 @@ def cpu_ms(before: Mapping[str, float], after: Mapping[str, float], payments: in
 
 def table(figures: Mapping[str, Any]) -> str:
     """The same object for people."""
-    lines = []
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            text = "   ".join(f"{inner} {_shown(figure)}" for inner, figure in value.items())
-        else:
-            text = _shown(value)
-        lines.append(f"{name:<20} {text}")
-    return "\n".join(lines)
+    return "\n".join(f"{name:<20} {_shown(value)}" for name, value in figures.items())
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "   ".join(f"{inner} {_shown(figure)}" for inner, figure in value.items())
     return "-" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)

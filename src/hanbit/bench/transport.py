@@ -5,6 +5,7 @@ measured here is the payment server. Only what our own server sends is understoo
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Final, cast
 
@@ -68,18 +69,19 @@ class _Connection(asyncio.Protocol):
 
 
 class LeanHttp(Http):
-    """A pool of keep-alive connections to one server on this machine."""
+    """Pools of keep-alive connections to servers on this machine."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._idle: list[_Connection] = []
+        self._idle: defaultdict[int, list[_Connection]] = defaultdict(list)
 
     async def exchange(self, origin: Origin, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
         """One request on a free connection, or a new one."""
-        while self._idle and self._idle[-1].transport is None:
-            self._idle.pop()
-        if self._idle:
-            connection = self._idle.pop()
+        idle = self._idle[origin.port]
+        while idle and idle[-1].transport is None:
+            idle.pop()
+        if idle:
+            connection = idle.pop()
         else:
             _, connection = await asyncio.get_running_loop().create_connection(_Connection, LOOPBACK, origin.port)
         lines = [f"{method} {target} HTTP/1.1", f"Host: {origin.host}:{origin.port}", *(f"{name}: {headers[name]}" for name in headers)]
@@ -93,12 +95,12 @@ class LeanHttp(Http):
             if connection.transport is not None:
                 connection.transport.abort()
             raise Unavailable("no answer in time") from error
-        self._idle.append(connection)
+        idle.append(connection)
         return result
 
     async def close(self) -> None:
         """Close every connection."""
-        for connection in self._idle:
+        for connection in (one for idle in self._idle.values() for one in idle):
             if connection.transport is not None:
                 connection.transport.close()
         self._idle.clear()

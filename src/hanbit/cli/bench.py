@@ -5,14 +5,8 @@ import tempfile
 from pathlib import Path
 
 import click
-import uvloop
-from rich.console import Console
 
-from hanbit.bench import floors
-from hanbit.bench.figures import table
-from hanbit.bench.run import Plan, run
 from hanbit.cli.options import json_option
-from hanbit.kernel.clock import SystemClock
 
 PASSWORDS_AT_ONCE_MAX = 64
 """Each customer's password is counted before it is checked, so each has one try in flight."""
@@ -42,7 +36,7 @@ def bench() -> None:
     help="Where the fresh folder is made: on the disk that is to be measured, never in memory.",
 )
 @json_option
-def payments(seconds: int, concurrency: int, factor: str, directory: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click's flag
+def payments(seconds: int, concurrency: int, factor: str, directory: Path | None, as_json: bool) -> None:
     """R7 to R12 of the redirect checkout: gateway, shop and customers as processes, every message signed, stored and acknowledged.
 
     \b
@@ -51,6 +45,14 @@ def payments(seconds: int, concurrency: int, factor: str, directory: Path | None
       hanbit bench payments --seconds 20 --concurrency 1 --json
       hanbit bench payments --seconds 10 --factor password
     """
+    import uvloop
+    from rich.console import Console
+
+    from hanbit.bench import floors
+    from hanbit.bench.figures import table
+    from hanbit.bench.run import Plan, run
+    from hanbit.kernel.clock import SystemClock
+
     if factor == "password" and concurrency > PASSWORDS_AT_ONCE_MAX:
         raise click.UsageError(f"--factor password takes at most {PASSWORDS_AT_ONCE_MAX} in flight")
     if directory is None:

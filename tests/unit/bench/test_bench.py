@@ -1,0 +1,127 @@
+"""The bench counts what it says it counts: percentiles, batches, floors, its own transport, and an audit that sees what is broken."""
+
+import asyncio
+import json
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from hanbit.bench import audit, figures, floors
+from hanbit.bench.transport import LeanHttp
+from hanbit.cli import main
+from hanbit.kernel.clock import SystemClock
+from hanbit.kernel.errors import BadInput, Unavailable
+from hanbit.wallet.client import Origin
+
+BEFORE = 'hanbit_commit_batch_changes_bucket{le="1.0"} 5.0\nhanbit_commit_batch_changes_bucket{le="2.0"} 5.0\n'
+AFTER = (
+    'hanbit_commit_batch_changes_bucket{le="1.0"} 7.0\n'
+    'hanbit_commit_batch_changes_bucket{le="2.0"} 8.0\n'
+    'hanbit_commit_batch_changes_bucket{le="32.0"} 15.0\n'
+    'hanbit_commit_batch_changes_bucket{le="+Inf"} 15.0\n'
+    "hanbit_commit_batch_largest_changes 29.0\n"
+)
+
+
+@pytest.mark.parametrize(("percent", "expected"), [(1, 1.0), (50, 50.0), (99, 99.0), (100, 100.0)])
+def test_a_percentile_is_the_nearest_rank(percent: int, expected: float) -> None:
+    assert figures.percentile_ms([place / 1000 for place in range(1, 101)], percent) == expected
+
+
+def test_nothing_measured_is_no_figure() -> None:
+    assert figures.Latencies().summary() == {"p50_ms": None, "p99_ms": None}
+    assert figures.rate(0, 1.0) is None
+    assert figures.commit_batch("", "") == {"p50": None, "max": None}
+    assert figures.cpu_ms(dict.fromkeys(figures.PARTIES, 0.0), dict.fromkeys(figures.PARTIES, 1.0), 0) == dict.fromkeys(figures.PARTIES)
+
+
+def test_the_median_commit_is_that_of_the_run_alone() -> None:
+    assert figures.commit_batch(BEFORE, AFTER) == {"p50": 32, "max": 29}
+
+
+def test_cpu_is_told_a_payment() -> None:
+    after = {"gateway": 2.0, "merchant": 1.5, "customer": 1.25}
+    assert figures.cpu_ms(dict.fromkeys(figures.PARTIES, 1.0), after, 1000) == {"gateway": 1.0, "merchant": 0.5, "customer": 0.25}
+
+
+def test_the_table_shows_every_figure() -> None:
+    shown = figures.table({"payments_per_s": 1234.5, "p50_ms": None, "floors": {"commit_us": 300.0}, "factor": "device"})
+    assert shown.splitlines() == [
+        "payments_per_s       1,234.5",
+        "p50_ms               -",
+        "floors               commit_us 300.0",
+        "factor               device",
+    ]
+
+
+def test_floors_are_measured_where_the_book_will_lie(tmp_path: Path) -> None:
+    found = floors.measure(tmp_path, SystemClock())
+    assert set(found) == {"fdatasync_us", "commit_us", "p256_sign_us", "p256_verify_us"}
+    assert all(value > 0 for value in found.values())
+    assert not (tmp_path / "floor").exists()
+
+
+def test_a_folder_in_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(floors, "file_system", lambda _: "tmpfs")
+    with pytest.raises(BadInput, match="durable"):
+        floors.check_disk(tmp_path)
+
+
+async def test_the_lean_client_reads_answers_in_pieces_and_keeps_servers_apart() -> None:
+    ended = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ended.append(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError):
+            while b"POST /pay" in await reader.readuntil(b"\r\n\r\n"):
+                assert await reader.readexactly(2) == b"{}"
+                port = str(writer.get_extra_info("sockname")[1]).encode()
+                for piece in (b"HTTP/1.1 200 OK\r\nContent-", b"Type: application/json; x\r\nSet-Cookie: __Host-hanbit=abc; Path=/\r\n"):
+                    writer.write(piece)
+                    await writer.drain()
+                writer.write(b"Content-Length: %d\r\n\r\n" % len(port) + port)
+        writer.close()
+        await writer.wait_closed()
+
+    servers = [await asyncio.start_server(serve, "127.0.0.1", 0) for _ in range(2)]
+    async with LeanHttp() as http:
+        ports = [server.sockets[0].getsockname()[1] for server in servers]
+        for port in ports * 2:
+            answer = await http.exchange(Origin("http", "localhost", port), "POST", "/pay", {"Accept": "*/*"}, b"{}")
+            assert (answer.status, answer.content_type, answer.content, answer.cookie) == (
+                200,
+                "application/json",
+                str(port).encode(),
+                "abc",
+            )
+        with pytest.raises(Unavailable):
+            await http.exchange(Origin("http", "localhost", ports[0]), "GET", "/elsewhere", {}, None)
+    await asyncio.gather(*(task for task in ended if task is not None))
+    for server in servers:
+        server.close()
+        await server.wait_closed()
+
+
+def test_orders_that_the_shop_may_deliver_are_counted_from_its_own_book(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "orders.sqlite")) as book:
+        book.execute("CREATE TABLE orders (state TEXT)")
+        book.executemany("INSERT INTO orders VALUES (?)", [("settled",), ("settled",), ("placed",)])
+        book.commit()
+    assert audit.settled_orders(tmp_path / "orders.sqlite") == 2
+
+
+def test_a_short_run_pays_is_audited_and_prints_one_object() -> None:
+    result = CliRunner().invoke(main, ["bench", "payments", "--seconds", "1", "--concurrency", "2", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["errors"] == 0
+    assert report["payments"] > 0
+    promised = "payments_per_s openings_per_s checkouts_per_s p50_ms p99_ms cpu_ms_per_payment commit_batch factor errors floors"
+    assert set(promised.split()) <= set(report)
+    assert None not in report.values()
+    assert set(report["cpu_ms_per_payment"]) == {"gateway", "merchant", "customer"}
+    assert set(report["commit_batch"]) == {"p50", "max"}
+    assert {"fdatasync_us", "p256_sign_us", "p256_verify_us"} <= set(report["floors"])
