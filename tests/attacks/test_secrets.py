@@ -164,14 +164,14 @@ async def test_files_with_secrets_are_their_owners_alone(haunted: Haunted) -> No
     assert [path for path in book.parent.glob("book.sqlite*") if path.stat().st_mode & 0o077] == []
 
 
-def limits_of_the_server() -> str:
-    served = [pid for pid in children() if b"serve" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+def limits_of_the_server(data: Path) -> str:
+    served = [pid for pid in children() if Path(f"/proc/{pid}/cmdline").read_bytes().endswith(b"serve\0--data\0" + bytes(data) + b"\0")]
     assert len(served) == 1
     return Path(f"/proc/{served[0]}/limits").read_text("utf-8")
 
 
 async def test_the_payment_server_leaves_no_core(haunted: Haunted) -> None:
-    limits = limits_of_the_server()
+    limits = limits_of_the_server(haunted.world.data)
     assert [line.split()[4:6] for line in limits.splitlines() if line.startswith("Max core file size")] == [["0", "0"]]
 
 
