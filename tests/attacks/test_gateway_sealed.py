@@ -86,7 +86,7 @@ def plain(visit: Visit, **changes: Any) -> bytes:
 def seal_bytes(visit: Visit, data: bytes, *, typ: str = sealed.PAY_TYP, session: SessionKey | None = None, **header: str) -> str:
     """Any plaintext, under the session's own key for this typ."""
     session = session or visit.sealing.session
-    claims: dict[str, str | int] = {"typ": typ, "ctx": session.ctx, "sequence": 1, "tid": session.tid} | header
+    claims: dict[str, str | int] = {"typ": typ, "ctx": session.ctx, "sequence": 1, "tid": session.tid, **header}
     return envelopes.seal_with_secret(sealed._key_for(session, typ), data, claims)
 
 

@@ -1,0 +1,52 @@
+"""Throttling as pure arithmetic: five free tries, then 30 seconds growing to an hour; nothing is locked for good."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hanbit.kernel.errors import TooManyTries
+from hanbit.parties.throttle import FREE_TRIES, LONGEST_WAIT_S, UNKNOWN_KEPT, Tries, UnknownNames, cleared, count, put
+
+NOW = 1_800_000_000
+
+
+def test_four_wrong_tries_wait_for_nothing_and_the_fifth_for_half_a_minute() -> None:
+    tries = Tries("login:x")
+    for _ in range(FREE_TRIES - 1):
+        tries = count(tries, NOW)
+        assert tries.wait_until == NOW
+    assert count(tries, NOW).wait_until == NOW + 30
+
+
+@given(st.lists(st.integers(0, 5000), min_size=5, max_size=40))
+def test_no_wait_is_skipped_or_longer_than_an_hour(pauses: list[int]) -> None:
+    tries, at = Tries("login:x"), NOW
+    for pause in pauses:
+        at += pause
+        if at < tries.wait_until:
+            with pytest.raises(TooManyTries) as waits:
+                count(tries, at)
+            assert 0 < waits.value.retry_after_s <= LONGEST_WAIT_S
+            assert at + waits.value.retry_after_s == tries.wait_until
+        else:
+            counted = count(tries, at)
+            assert counted.failures == tries.failures + 1
+            tries = counted
+
+
+def test_a_right_answer_clears_the_count_that_was_written() -> None:
+    tries = count(Tries("login:x", 3, 4, 0), NOW)
+    assert (put(tries).version, put(tries).row["failures"]) == (3, 5)
+    assert (cleared(tries).version, cleared(tries).row["failures"], cleared(tries).row["wait_until"]) == (4, 0, 0)
+
+
+def test_unknown_names_are_counted_and_bounded() -> None:
+    names = UnknownNames()
+    for _ in range(FREE_TRIES):
+        names.count("nobody", NOW)
+    with pytest.raises(TooManyTries):
+        names.count("nobody", NOW)
+    for number in range(UNKNOWN_KEPT):
+        names.count(f"name {number}", NOW)
+    assert len(names._tries) == UNKNOWN_KEPT
+    names.count("nobody", NOW)
