@@ -36,6 +36,8 @@ FUNDS: Final = "900000000000"
 OPENINGS_SHARE: Final = 0.8
 """Of --seconds: an opening costs about what a payment costs, so nearly all that is prepared is used."""
 CHECKOUTS_SHARE: Final = 0.15
+OPENINGS_LEFT, PAYMENTS_LEFT, CHECKOUTS_LEFT = 0.3, 0.45, 0.15
+"""Of the time that is left when each phase begins: on a machine that is busy otherwise the phases grow shorter, the audit does not."""
 RATE_MAX: Final = {"device": 2_000, "password": 160}
 """More payments a second than two cores can make, to prepare no more than can be used."""
 START_TIMEOUT_S: Final = 30.0
@@ -52,6 +54,11 @@ class Plan:
     seconds: int
     concurrency: int
     factor: str
+
+    @property
+    def whole_s(self) -> int:
+        """How long everything may take, set-up and audit included."""
+        return 3 * self.seconds + 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +84,12 @@ class World:
 async def run(directory: Path, plan: Plan, clock: Clock, say: Callable[[str], None]) -> tuple[dict[str, Any], list[str]]:
     """The figures and what is wrong with the run; where anything is, the figures are None."""
     floors.check_disk(directory)
+    latest = clock.monotonic() + plan.whole_s
     say("measuring floors")
     found = floors.measure(directory, clock)
     async with contextlib.AsyncExitStack() as stack:
         world = await _world(stack, directory, plan, clock, say)
-        result = await _measure(world, plan, clock, say)
+        result = await _measure(world, plan, clock, latest, say)
         say("verifying receipts, proving book and evidence")
         receipts, broken = await asyncio.gather(world.customer.ask("verify"), audit.prove(world.data))
         unfinished = audit.unfinished(world.data)
@@ -97,19 +105,23 @@ async def run(directory: Path, plan: Plan, clock: Clock, say: Callable[[str], No
     return report, broken
 
 
-async def _measure(world: World, plan: Plan, clock: Clock, say: Callable[[str], None]) -> dict[str, Any]:
+async def _measure(world: World, plan: Plan, clock: Clock, latest: float, say: Callable[[str], None]) -> dict[str, Any]:
     load = {"concurrency": plan.concurrency}
+
+    def time_for(wanted_s: float, part: float) -> float:
+        return max(min(wanted_s, part * (latest - clock.monotonic())), 0.5)
+
     say("opening payments (R3 to R6)")
     # One at a time still opens with several in flight: what is prepared is not what is measured.
     opening = {"concurrency": max(plan.concurrency, 16), "most": plan.seconds * RATE_MAX[plan.factor]}
-    opened = await world.customer.ask("open", seconds=plan.seconds * OPENINGS_SHARE, **opening)
+    opened = await world.customer.ask("open", seconds=time_for(plan.seconds * OPENINGS_SHARE, OPENINGS_LEFT), **opening)
     say(f"paying {opened['openings']} payments (R7 to R12)")
     before, cpu_before = await world.metrics(), world.cpu_s()
-    paid = await world.customer.ask("pay", seconds=plan.seconds, **load)
+    paid = await world.customer.ask("pay", seconds=time_for(plan.seconds, PAYMENTS_LEFT), **load)
     drained_s = await _drained(world, clock)
     cpu_after, after = world.cpu_s(), await world.metrics()
     say("whole checkouts (R3 to R12)")
-    checked = await world.customer.ask("checkout", seconds=max(plan.seconds * CHECKOUTS_SHARE, 1.0), **load)
+    checked = await world.customer.ask("checkout", seconds=time_for(max(plan.seconds * CHECKOUTS_SHARE, 1.0), CHECKOUTS_LEFT), **load)
     await _drained(world, clock)
     return {
         "payments_per_s": figures.rate(paid["payments"], paid["seconds"] + drained_s),
