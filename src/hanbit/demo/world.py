@@ -148,10 +148,11 @@ async def demo_world(directory: Path, ports: Ports, clock: Clock, say: Callable[
         say("starting the payment server")
         logs = directory / "logs"
         logs.mkdir()
-        await stack.enter_async_context(_process([sys.executable, "-m", "hanbit", "serve", "--data", str(data)], logs / "gateway.log"))
+        serve = [sys.executable, "-m", "hanbit", "serve", "--data", str(data)]
+        gateway = await stack.enter_async_context(_process(serve, logs / "gateway.log"))
         connector = aiohttp.TCPConnector(resolver=LoopbackResolver())
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)))
-        await _wait_for(http, f"{settings.public_url}/readyz", _is_ok, logs / "gateway.log")
+        await _wait_for(http, f"{settings.public_url}/readyz", _is_ok, logs / "gateway.log", gateway)
         world = World(data, settings, {}, {})
         for (shop_id, name, telephone, orders), port in zip(SHOPS, ports.shops, strict=True):
             say(f"enrolling and starting the shop {name}")
@@ -159,8 +160,8 @@ async def demo_world(directory: Path, ports: Ports, clock: Clock, say: Callable[
             await _enrol_shop(world, shop, shop_id=shop_id, name=name, telephone=telephone, orders=orders, clock=clock)
             arguments = ["--data", str(shop.folder), "--listen", f"127.0.0.1:{port}", "--public-url", shop.url]
             log = logs / f"{shop_id}.log"
-            await stack.enter_async_context(_process([sys.executable, "-m", "hanbit.demo.shop", *arguments], log))
-            await _wait_for(http, f"{shop.url}/healthz", _line_is_up, log)
+            process = await stack.enter_async_context(_process([sys.executable, "-m", "hanbit.demo.shop", *arguments], log))
+            await _wait_for(http, f"{shop.url}/healthz", _line_is_up, log, process)
             world.shops[shop_id] = shop
         say("opening customers and accounts, enrolling their wallets")
         wallets = await stack.enter_async_context(Http())
@@ -223,15 +224,22 @@ async def _process(arguments: list[str], log: Path) -> AsyncIterator[asyncio.sub
             await process.wait()
 
 
-async def _wait_for(http: aiohttp.ClientSession, url: str, good: Callable[[int, str], bool], log: Path) -> None:
+async def _wait_for(
+    http: aiohttp.ClientSession,
+    url: str,
+    good: Callable[[int, str], bool],
+    log: Path,
+    process: asyncio.subprocess.Process | None = None,
+) -> None:
+    """Until the address answers as it should; Unavailable with the end of the log when it does not, or its process has ended."""
     latest = asyncio.get_running_loop().time() + START_TIMEOUT_S
-    while asyncio.get_running_loop().time() < latest:
+    while asyncio.get_running_loop().time() < latest and (process is None or process.returncode is None):
         with contextlib.suppress(aiohttp.ClientError):
             async with http.get(url) as response:
                 if good(response.status, await response.text()):
                     return
         await asyncio.sleep(0.05)
-    raise Unavailable(f"{url} did not come up within {START_TIMEOUT_S:g} s; its log ends:\n{log.read_text('utf-8', 'replace')[-1500:]}")
+    raise Unavailable(f"{url} did not come up; its log ends:\n{log.read_text('utf-8', 'replace')[-1500:]}")
 
 
 def _is_ok(status: int, _text: str) -> bool:

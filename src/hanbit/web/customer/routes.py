@@ -165,7 +165,9 @@ class CustomerFace:
             return self._outcome(request, page, _card_of_stranger(payment), watch=page == "in_progress")
         order = _card_of_view(view)
         if page != "receipt":
-            message = None if view.refusal_message is None else view.refusal_message.get(language_of(request, self.pages).code)
+            # Page 62 has the document's own words; what the shop says itself is shown where the shop itself refuses.
+            words = view.refusal_message if page == "refused" and view.refusal_message is not None else {}
+            message = words.get(language_of(request, self.pages).code)
             return self._outcome(request, page, order, message=message, watch=page == "in_progress")
         receipt = ReceiptCard(
             payment=payment.id,
