@@ -5,6 +5,7 @@ flows' functions with the bytes that their payment program makes. One set of par
 """
 
 import asyncio
+import atexit
 import secrets
 import shutil
 import tempfile
@@ -121,7 +122,9 @@ MERCHANTS = {"shop": "signed", "other": "signed", "plain": "plain"}
 @cache
 def enrolled() -> Enrolled:
     """The parties, enrolled once; made in a thread of its own because the caller's loop may be running."""
-    folder = Path(tempfile.mkdtemp(prefix="hanbit-world-")) / "gateway"
+    made = Path(tempfile.mkdtemp(prefix="hanbit-world-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    folder = made / "gateway"
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, _enrol(folder)).result()
 

@@ -20,7 +20,7 @@ def store(tmp_path: Path) -> SqliteStore:
 
 
 def change(name: str, *entries: Entry, **parts: object) -> Change:
-    return Change(entries=entries, appends=(note(name),), **parts)  # type: ignore[arg-type] # the parts of a Change
+    return Change(entries=entries, appends=(note(name),), **parts)  # type: ignore[arg-type]  # whichever parts of a Change
 
 
 def setting(value: str, version: int, name: str = "x") -> Put:
