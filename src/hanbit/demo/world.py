@@ -239,7 +239,11 @@ async def _wait_for(
                 if good(response.status, await response.text()):
                     return
         await asyncio.sleep(0.05)
-    raise Unavailable(f"{url} did not come up; its log ends:\n{log.read_text('utf-8', 'replace')[-1500:]}")
+    raise Unavailable(f"{url} did not come up; its log ends:\n{_end_of(log)}")
+
+
+def _end_of(log: Path) -> str:
+    return log.read_text("utf-8", "replace")[-1500:]
 
 
 def _is_ok(status: int, _text: str) -> bool:
