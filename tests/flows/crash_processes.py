@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -127,8 +128,10 @@ class Site:
     async def log_in(self, wallet: Wallet, location: str) -> Opened:
         while True:
             opened = await insist(lambda: wallet.open(location))
+            if wallet.client.has_session:
+                return opened
             try:
-                await insist(lambda opened=opened: wallet.login(opened, LOGIN, PASSWORD))  # type: ignore[misc]
+                await insist(partial(wallet.login, opened, LOGIN, PASSWORD))
             except GatewayRefused as refusal:  # logged in, but the answer was lost: the page is used up, the next one is not
                 if refusal.problem != WrongState.code:
                     raise
@@ -200,7 +203,7 @@ async def insist(ask: Callable[[], Awaitable[T]]) -> T:
     """Ask until somebody answers; a server that is away comes back."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
-            with contextlib.suppress(Unavailable, aiohttp.ClientError, TimeoutError):
+            with contextlib.suppress(Unavailable, aiohttp.ClientError, TimeoutError, FileNotFoundError):  # no token: not started yet
                 return await ask()
             await asyncio.sleep(PAUSE_S)
 
@@ -226,9 +229,8 @@ async def site(folder: Path, ports: Ports, *, gateway_fails_at: str = "", shop_f
         try:
             await gateway.start(gateway_fails_at)
             await shop.start(shop_fails_at)
-            if not gateway_fails_at.startswith("line"):  # a kill at the hello would come before anybody is ready
+            if "line" not in gateway_fails_at + shop_fails_at:  # a kill at the hello comes before the line is up
                 await gateway.ready(http)
-            if not (gateway_fails_at + shop_fails_at).count("line"):
                 await shop.ready(http, _line_is_up)
             yield Site(folder, gateway, shop, DemoShop(public, folder / "shop", http), http, wallets, accounts, enrolled)
         finally:

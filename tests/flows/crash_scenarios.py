@@ -7,6 +7,7 @@ from typing import Final
 
 from hanbit.kernel.errors import Unavailable
 from hanbit.merchant.handlers import No, Yes
+from hanbit.merchant.line_client import LineClient
 from hanbit.merchant.order import Order
 from hanbit.protocols.redirect.gateway import HOLD_LIFE_S
 from tests.flows.crash_world import MERCHANT, Parties
@@ -72,13 +73,14 @@ async def hold_expired(p: Parties) -> None:
     """The shop's line is gone when it is to be asked; the hold ends, and the shop hears of it when it is back."""
     tid = await p.order()
     opened = await p.open()
-    assert p.shop.line is not None
-    await p.shop.line.stop()  # type: ignore[attr-defined]  # the real client, which the protocol of the line does not show
+    line = p.shop.line
+    assert isinstance(line, LineClient)
+    await line.stop()
     await p.until_line(up=False)
     assert await p.submit(opened) == "authorized"
     p.clock.advance(HOLD_LIFE_S + 1)
     await p.until(lambda: _is(p, tid, "voided"))
-    await p.shop.line.start()  # type: ignore[attr-defined]
+    await line.start()
     await let_it_end(p, tid)
 
 
