@@ -65,7 +65,7 @@ def examples() -> str:
     stored = json.loads(EXAMPLES.read_text("utf-8"))
     parts = []
     for item in stored["messages"]:
-        kind = next(kind for kind in redirect.MESSAGES if kind.TYP == peek_typ(item["compact"]))
+        kind = next(kind for kind in redirect.MESSAGES if peek_typ(item["compact"]) == kind.TYP)
         claims = json.dumps(peek_claims(item["compact"]), indent=2, ensure_ascii=False)
         parts.append(
             f"### {STEPS[kind.TYP]} `{kind.TYP}`\n\n{(kind.__doc__ or '').strip()}\n\n```json\n{claims}\n```\n\n"

@@ -1,4 +1,4 @@
-"""Documents are checked: generated parts are as the code's tables are now, examples verify, links lead somewhere, traced functions exist."""
+"""Documents are checked: generated parts are current, examples verify, links lead somewhere, traced functions exist."""
 
 import importlib.util
 import json
@@ -51,7 +51,10 @@ def test_the_trace_of_one_payment_names_files_and_functions_that_exist() -> None
         file = SOURCE / path
         assert file.exists(), path
         for name in filter(None, functions.replace(" ", "").split(",")):
-            assert re.search(rf"\b(def|class|async def) {name.rpartition('.')[2]}\b|^{name}\b", file.read_text("utf-8"), re.MULTILINE), (path, name)
+            assert re.search(rf"\b(def|class|async def) {name.rpartition('.')[2]}\b|^{name}\b", file.read_text("utf-8"), re.MULTILINE), (
+                path,
+                name,
+            )
 
 
 def test_links_between_documents_lead_somewhere() -> None:

@@ -34,7 +34,7 @@ class Entry:
     ends: str | None = None
 
     def __post_init__(self) -> None:
-        assert self.kind in ENTRY_KINDS and self.money.amount_minor > 0 and len(self.postings) >= 2, self  # noqa: PLR2004
+        assert self.kind in ENTRY_KINDS and self.money.amount_minor > 0 and len(self.postings) > 1, self
         assert (self.ends is not None) is (self.kind in (CAPTURE, VOID)), self
         pending = posted = 0
         for leg in self.postings:

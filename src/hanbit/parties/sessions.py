@@ -10,6 +10,8 @@ from hanbit.kernel import ids
 
 TOKEN_BYTES = 32
 TOKEN_MAX = 64
+LIFE_MAX_S = 12 * 3600
+"""However busy, a session ends half a day after its login."""
 TOUCH_EVERY_S = 30
 """`seen_at` is written at most so often: a request is not worth a commit each."""
 
@@ -38,7 +40,7 @@ def find(reader: Reader, token: str | None, *, at: int, idle_s: int) -> WebSessi
     if not token or len(token) > TOKEN_MAX or not token.isascii():
         return None
     row = reader.one("SELECT * FROM sessions WHERE token_hash = ?", ids.digest(token.encode("ascii")))
-    if row is None or row["ended_at"] is not None or at > row["seen_at"] + idle_s:
+    if row is None or row["ended_at"] is not None or at > min(row["seen_at"] + idle_s, row["created_at"] + LIFE_MAX_S):
         return None
     return WebSession(*[row[name] for name in WebSession.__struct_fields__])
 

@@ -142,12 +142,11 @@ async def set_state(gateway: Gateway, *, what: str, id: str, state: str, reason:
     if what not in SUSPENDABLE or state not in ("active", "suspended"):
         raise BadInput("what: customer, account or merchant; state: active or suspended")
     party = SUSPENDABLE[what]
-    if what == "customer":
-        id = str(_customer(gateway, id)["id"])  # noqa: A001
-    row = gateway.reader.one(f"SELECT * FROM {party.table} WHERE {party.key} = ?", id)  # noqa: S608 - a name from our own table
+    key = str(_customer(gateway, id)["id"]) if what == "customer" else id  # customers are named by their login
+    row = gateway.reader.one(f"SELECT * FROM {party.table} WHERE {party.key} = ?", key)  # noqa: S608 - a name from our own table
     if row is None:
         raise NotFound(f"{what} {id}")
-    await _commit(gateway, f"{state} {what} {id}", Put(party.table, _row(row) | {"state": state}, row["version"]), reason or "-")
+    await _commit(gateway, f"{state} {what} {key}", Put(party.table, _row(row) | {"state": state}, row["version"]), reason or "-")
     return {what: id, "state": state}
 
 

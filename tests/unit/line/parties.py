@@ -10,13 +10,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from hanbit.crypto import certificates, keys, tls
 from hanbit.crypto.certificates import Authority
 from hanbit.kernel import ids
-from hanbit.kernel.clock import SystemClock
+from hanbit.kernel.clock import Clock, SystemClock
 from hanbit.kernel.errors import NotAllowed
 from hanbit.line.connection import Limits
 from hanbit.line.listener import Line
@@ -96,7 +98,9 @@ class Operator:
         key, chain = self.leaf(urn, purpose)
         return Signer(urn=urn, purpose=purpose, kid=certificates.kid(chain[0]), chain=chain, key=key)
 
-    def leaf(self, urn: str, purpose: str, *, at: int | None = None, lifetime_s: int = 90 * DAY_S):  # noqa: ANN201
+    def leaf(
+        self, urn: str, purpose: str, *, at: int | None = None, lifetime_s: int = 90 * DAY_S
+    ) -> tuple[EllipticCurvePrivateKey, tuple[bytes, ...]]:
         issuer = self.merchant_authority if ":merchant:" in urn else self.gateway_authority
         key = keys.new_key()
         der = certificates.make_leaf(
@@ -135,7 +139,7 @@ class World:
         self.suspended: set[str] = set()
         self.hellos: list[str] = []
         self.answer: Answer = confirm
-        self.line: Line = None  # type: ignore[assignment]
+        self.line: Line = None  # type: ignore[assignment]  # set by `listening` before anybody looks
         self.port = 0
 
     async def start(self, limits: Limits = QUICK, files: Files | None = None) -> Line:
@@ -180,7 +184,7 @@ class World:
         on_request: Answer = confirm,
         files: Files | None = None,
         limits: Limits = QUICK,
-        clock=CLOCK,  # noqa: ANN001
+        clock: Clock = CLOCK,
         signer: Signer | None = None,
     ) -> LineClient:
         return LineClient(
@@ -199,7 +203,7 @@ class World:
         )
 
     @asynccontextmanager
-    async def connected(self, name: str = "shop", **options) -> AsyncIterator[LineClient]:  # noqa: ANN003
+    async def connected(self, name: str = "shop", **options: Any) -> AsyncIterator[LineClient]:
         client = self.client(name, **options)
         await client.start()
         try:
@@ -248,7 +252,7 @@ class Raw(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         if frame.msg_type == WSMsgType.CLOSE:
-            self.closed = (int(frame.get_close_code()), frame.get_close_message().decode())
+            self.closed = (frame.get_close_code().value, frame.get_close_message().decode())
             transport.disconnect()
         elif frame.msg_type == WSMsgType.TEXT:
             self.frames.put_nowait(frame.get_payload_as_ascii_text())

@@ -333,7 +333,7 @@ async def test_a_gateway_that_went_silent_is_left(tmp_path: Path) -> None:
         connection = client._connection
         assert connection is not None
         silenced = world.line._merchants["shop"][0]
-        silenced.on_ws_frame = lambda *_: None  # type: ignore[method-assign]
+        silenced.on_ws_frame = lambda *_: None  # type: ignore[method-assign]  # it hears nothing
         await until(lambda: connection.reason != "")
         assert connection.reason == "silent"
         await asyncio.wait_for(client.connected.wait(), 2)

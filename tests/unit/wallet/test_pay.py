@@ -1,6 +1,7 @@
 """The whole redirect checkout by the installed payment program, against a payment server on a real socket."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -211,8 +212,8 @@ async def test_address_of_another_server_is_not_opened(wallet: Wallet, server: S
         {"payment": PAYMENT, "state": "captured", "reason": "\u001b[2J"},
     ],
 )
-async def test_malformed_answer_is_the_servers_fault_and_never_a_crash(wallet: Wallet, server: Server, answer: dict[str, object]) -> None:
+async def test_malformed_answer_is_the_servers_fault_and_never_a_crash(wallet: Wallet, server: Server, answer: dict[str, Any]) -> None:
     opened = await logged_in(wallet, server)
-    server._outcome = lambda _: answer  # type: ignore[method-assign]  # this server has lost its mind
+    server._outcome = lambda state: answer  # type: ignore[method-assign]  # this server has lost its mind
     with pytest.raises(ProtocolViolation):
         await wallet.submit(opened, Password("2468"), account="a1")

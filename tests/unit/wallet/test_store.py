@@ -17,6 +17,12 @@ def enrolment(operator: Operator, name: str = "hong") -> Enrolment:
     return Enrolment("https://pay.example", device.urn, device, AT + 90 * DAY_S, b"s" * 32)
 
 
+def read_everything(store: Store) -> None:
+    """Pin and enrolment of the bank."""
+    store.pin("bank")
+    store.enrolment("bank")
+
+
 def kept(store: Store, name: str = "hong") -> Enrolment:
     made = enrolment(bank(), name)
     store.enrol("bank", made, made.device.key)
@@ -139,7 +145,7 @@ def test_file_that_others_may_read_is_refused(store: Store, name: str) -> None:
     kept(store)
     (store.folder / "bank" / name).chmod(0o640)
     with pytest.raises(BadInput, match="chmod 600"):
-        store.pin("bank") and store.enrolment("bank")
+        read_everything(store)
 
 
 def test_folder_that_others_may_read_is_refused(store: Store) -> None:
