@@ -355,6 +355,16 @@ async def test_a_passkey_needs_more_than_the_login_password(site: Site) -> None:
         assert (await browser.post("/passkeys/options", {}))[0] == 401
 
 
+async def test_an_approval_in_another_session_of_the_same_customer_adds_no_passkey(site: Site) -> None:
+    """Whoever knows the login password waits, logged in, for the owner to pay: that approval is the owner's, not his."""
+    async with client() as http:
+        thief, _ = await logged_in(site, http, site.shop.order())
+        owner, accounts = await logged_in(site, http, site.shop.order())
+        assert (await owner.pay(accounts["bank"]))[1]["state"] == State.CAPTURED
+        assert (await thief.post("/passkeys/options", {}))[0] == 403
+        assert (await owner.post("/passkeys/options", {}))[0] == 200
+
+
 async def test_the_sealing_key_for_enrolment_is_shown_with_its_chain(site: Site) -> None:
     async with client() as http, http.get(f"{site.base}/enrol/keys") as answer:
         shown = await answer.json()

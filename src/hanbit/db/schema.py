@@ -141,6 +141,7 @@ attempts = _table(  # append-only: what the customer approved and how it was che
     _text("auth_hash"),
     _text("auth_value", null=True),
     _text("sealed_hash"),
+    _text("session"),
     _whole("at"),
 )
 

@@ -19,7 +19,7 @@ FIRST_RESEND_S = 2
 
 
 async def authorize(
-    gateway: Gateway, opening: Opening, customer: Customer, instruction: Instruction, approval: Approval
+    gateway: Gateway, opening: Opening, customer: Customer, instruction: Instruction, approval: Approval, *, session: str
 ) -> tuple[Payment, SignedMessage[Notice] | None]:
     """Hold the money and store the notice (the exact bytes that leave next); without a notice the payment was decided elsewhere.
 
@@ -61,7 +61,7 @@ async def authorize(
                 *first,
                 Step(Event.AUTHORIZED, messages=proofs, columns=columns),
                 requires=requires,
-                appends=(attempt(payment, customer, instruction, approval, "held", at),),
+                appends=(attempt(payment, customer, instruction, approval, "held", session, at),),
                 puts=approval.puts,
             )
         except Stale:
@@ -74,7 +74,14 @@ async def authorize(
 
 
 async def decline(
-    gateway: Gateway, opening: Opening, customer: Customer, instruction: Instruction, approval: Approval | None, reason: str
+    gateway: Gateway,
+    opening: Opening,
+    customer: Customer,
+    instruction: Instruction,
+    approval: Approval | None,
+    reason: str,
+    *,
+    session: str,
 ) -> Payment:
     """Close the attempt and say why; the payment stays open for another account until the fifth attempt closes it."""
     for _ in range(STALE_TRIES):
@@ -99,7 +106,7 @@ async def decline(
                 columns=columns | {"outcome_hash": closed.hash, "next_at": None},
                 tell=closed,
             )
-        row = attempt(payment, customer, instruction, approval, reason, at)
+        row = attempt(payment, customer, instruction, approval, reason, session, at)
         try:
             declined = await apply(gateway, payment, *first, step, appends=(row,))
         except Stale:
@@ -112,8 +119,10 @@ async def decline(
     raise Unavailable("this payment is being changed by somebody else at this moment")
 
 
-def attempt(payment: Payment, customer: Customer, instruction: Instruction, approval: Approval | None, result: str, at: int) -> Append:
-    """The row of an attempt: what was approved, how it was checked; a password or code itself is not kept."""
+def attempt(
+    payment: Payment, customer: Customer, instruction: Instruction, approval: Approval | None, result: str, session: str, at: int
+) -> Append:
+    """The row of an attempt: what was approved, how it was checked, in which web session; a password or code itself is not kept."""
     return Append(
         "attempts",
         {
@@ -127,6 +136,7 @@ def attempt(payment: Payment, customer: Customer, instruction: Instruction, appr
             "auth_hash": instruction.auth_hash,
             "auth_value": None if approval is None else approval.signature,
             "sealed_hash": instruction.sealed_hash,
+            "session": session,
             "at": at,
         },
     )

@@ -58,12 +58,12 @@ async def pay(gateway: Gateway, opening: Opening, who: SignedIn, *, unverified_k
     role.compare_instruction(instruction, opening.offer, gateway=gateway.urn)
 
     # Right factor? Only then: payable? Otherwise the page would tell a stranger what is in the account.
-    approval = None
+    approval, session = None, who.session.token_hash
     try:
         approval = await factors.check(gateway, who.customer, instruction, session_key)
-        payment, notice = await authorize(gateway, opening, who.customer, instruction, approval)
+        payment, notice = await authorize(gateway, opening, who.customer, instruction, approval, session=session)
     except Declined as declined:
-        return await decline(gateway, opening, who.customer, instruction, approval, declined.reason)
+        return await decline(gateway, opening, who.customer, instruction, approval, declined.reason, session=session)
     if notice is None:
         return payment
 

@@ -22,6 +22,7 @@ from hanbit.payments import factors, redirect_flow
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.redirect_flow import SignedIn
 from hanbit.payments.sign_in import act
+from hanbit.protocols.redirect.gateway import ORDER_LIFE_MAX_S
 from hanbit.protocols.sealed import ENROL_TYP, SEALED_MAX
 from hanbit.protocols.signed import encode_der
 from hanbit.web.customer.forms import JOSE, DeviceEnrolmentForm, MerchantEnrolmentForm, decode_form, read_body, read_form, read_json
@@ -31,6 +32,11 @@ from hanbit.web.security import session_token
 FRESH_S: Final = 15 * 60
 """A key may be added in the first so many seconds of a session."""
 PASSKEY_NAME: Final = "browser"
+_APPROVED: Final = """
+SELECT 1 FROM payments p JOIN attempts a ON a.payment = p.id
+WHERE p.customer = ? AND p.opened_at >= ? AND a.session = ? AND a.result = 'held' LIMIT 1
+"""
+"""By the customer's own recent payments, because attempts have no index but their payment."""
 
 
 class EnrolmentFace:
@@ -116,8 +122,8 @@ class EnrolmentFace:
         who = redirect_flow.signed_in(self.gateway, session_token(request))
         if self.gateway.clock.now() > who.session.created_at + FRESH_S:
             raise NotSignedIn("log in again to add a key")
-        sql = "SELECT 1 FROM attempts WHERE customer = ? AND result = 'held' AND at >= ? LIMIT 1"
-        approved = self.gateway.reader.one(sql, who.customer.id, who.session.created_at)
+        earliest = who.session.created_at - ORDER_LIFE_MAX_S
+        approved = self.gateway.reader.one(_APPROVED, who.customer.id, earliest, who.session.token_hash)
         if who.session.method != "passkey" and approved is None:
             raise NotAllowed("a passkey can be added after a payment was approved in this session")
         return who
