@@ -35,7 +35,7 @@ def read(reader: Reader, factor: str) -> Tries:
 
 def count(tries: Tries, at: int) -> Tries:
     """One more try, counted as wrong until it is cleared; TooManyTries while the factor waits."""
-    if at < tries.wait_until:
+    if at < tries.wait_until <= at + LONGEST_WAIT_S:  # a later one was written under a clock that has been put right since
         raise TooManyTries(retry_after_s=tries.wait_until - at)
     failures = tries.failures + 1
     wait_s = 0 if failures < FREE_TRIES else min(FIRST_WAIT_S << (failures - FREE_TRIES), LONGEST_WAIT_S)
@@ -53,16 +53,27 @@ def cleared(tries: Tries) -> Put:
     return Put("throttles", {"factor": tries.factor, "failures": 0, "wait_until": 0}, tries.version + 1)
 
 
+def uncounted(tries: Tries, before: Tries) -> Put:
+    """The row as it was before a try that was not checked; `tries` is the count as it was just written."""
+    return Put("throttles", {"factor": tries.factor, "failures": before.failures, "wait_until": before.wait_until}, tries.version + 1)
+
+
 class UnknownNames:
     """The counts of log-in names that belong to nobody; bounded, the least recent goes first."""
 
     def __init__(self) -> None:
         self._tries: OrderedDict[str, Tries] = OrderedDict()
 
-    def count(self, name: str, at: int) -> None:
-        """One more wrong try at this name; TooManyTries while it waits."""
-        tries = count(self._tries.get(name, Tries(name)), at)
-        self._tries[name] = tries
+    def count(self, name: str, at: int) -> Tries:
+        """One more wrong try at this name, and what there was before; TooManyTries while it waits."""
+        before = self._tries.get(name, Tries(name))
+        self._tries[name] = count(before, at)
         self._tries.move_to_end(name)
         if len(self._tries) > UNKNOWN_KEPT:
             self._tries.popitem(last=False)
+        return before
+
+    def uncount(self, before: Tries) -> None:
+        """The last try at this name was not checked."""
+        if before.factor in self._tries:
+            self._tries[before.factor] = before

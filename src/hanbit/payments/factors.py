@@ -61,14 +61,24 @@ async def check(gateway: Gateway, customer: Customer, instruction: Instruction, 
 
 
 async def guarded(gateway: Gateway, factor: str, check_it: Callable[[], Awaitable[bool]]) -> bool:
-    """Count a try before it is checked, clear the count if it was right; TooManyTries while the factor waits."""
+    """Count a try before it is checked, clear the count if it was right; TooManyTries while the factor waits.
+
+    A try that found no room to be checked was none: else a flood of anybody's log-ins would make the right people wait.
+    """
     for _ in range(STALE_TRIES):
-        tries = throttle.count(throttle.read(gateway.reader, factor), gateway.clock.now())
+        before = throttle.read(gateway.reader, factor)
+        tries = throttle.count(before, gateway.clock.now())
         try:
             await gateway.book.commit(Change(puts=(throttle.put(tries),)))
         except Stale:
             continue  # another try came between: count again from its result
-        if not await check_it():
+        try:
+            right = await check_it()
+        except Unavailable:
+            with suppress(Stale):
+                await gateway.book.commit(Change(puts=(throttle.uncounted(tries, before),)))
+            raise
+        if not right:
             return False
         with suppress(Stale):  # a later try has counted itself; it will clear what it counted
             await gateway.book.commit(Change(puts=(throttle.cleared(tries),)))
@@ -81,9 +91,14 @@ async def guarded_nobody(gateway: Gateway, name: str, password: str) -> None:
 
     Whoever measures must not learn which names exist; whoever guesses names must not fill the book.
     """
-    gateway.unknown_names.count(name, gateway.clock.now())
+    before = gateway.unknown_names.count(name, gateway.clock.now())
     await gateway.book.commit(Change())
-    await gateway.passwords.verify_nobody(password)
+    try:
+        await gateway.passwords.verify_nobody(password)
+    except Unavailable:
+        gateway.unknown_names.uncount(before)
+        await gateway.book.commit(Change())
+        raise
 
 
 def _named_account(gateway: Gateway, instruction: Instruction) -> Account | None:
