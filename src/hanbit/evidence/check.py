@@ -5,6 +5,9 @@ and purpose (dates and revocation as of the moment when it was stored). For each
 
     order ← keys ← (consent) ← notice ← confirmation ← settled ← receipt
                                       ← refusal ← voided          notice ← voided (expired)          order ← closed
+
+Every link is for the same merchant, tid, order, amount and currency. Without a signed order the chain must begin at the hash of the
+document's plain form, made again from those figures: so a signed order that is missing is missed.
 """
 
 from collections.abc import Callable, Iterable
@@ -58,8 +61,8 @@ class Report:
         return not self.broken
 
 
-def check(stored: Iterable[Stored], trust: Trust, plain_order_hash: Callable[[str, str], str | None]) -> Report:
-    """Check messages in the order in which they were stored; `plain_order_hash` gives the first link where no order is signed."""
+def check(stored: Iterable[Stored], trust: Trust, order_hash: Callable[[str, str], str | None]) -> Report:
+    """Check messages in the order in which they were stored; `order_hash` gives what the book's own row names as a payment's order."""
     report = Report()
     chains: dict[tuple[str, str], list[SignedMessage[Message]]] = {}
     for item in stored:
@@ -76,7 +79,7 @@ def check(stored: Iterable[Stored], trust: Trust, plain_order_hash: Callable[[st
     for (merchant, tid), chain in chains.items():
         report.payments += 1
         try:
-            _check_chain(chain, plain_order_hash(merchant, tid))
+            _check_chain(merchant, tid, chain, order_hash(merchant, tid))
         except ProtocolViolation as error:
             report.broken.append(f"payment {merchant}/{tid}: {error}")
     return report
@@ -108,19 +111,23 @@ def _verify(item: Stored, trust: Trust) -> SignedMessage[Message]:
     raise ProtocolViolation("typ", typ)
 
 
-def _check_chain(chain: list[SignedMessage[Message]], plain: str | None) -> None:
+def _check_chain(merchant: str, tid: str, chain: list[SignedMessage[Message]], booked: str | None) -> None:
     by_hash = {message.hash: message.claims for message in chain}
-    first = next((message.hash for message in chain if isinstance(message.claims, Order)), plain)
+    first = _first_link(merchant, tid, chain)
+    if booked is not None and first is not None and first.order != booked:
+        raise ProtocolViolation("link", "the book names another order")
     for message in chain:
         claims = message.claims
+        _check_names(claims, merchant, tid)
         if isinstance(claims, Order | redirect.Inquiry | redirect.Status):
             continue
-        if (
-            isinstance(claims, Keys | Consent | Notice | Closed | Confirmation | Refusal | Settled | Voided | Receipt)
-            and claims.order != first
-        ):
+        if not isinstance(claims, Keys | Consent | Notice | Closed | Confirmation | Refusal | Settled | Voided | Receipt):
+            raise ProtocolViolation("link", f"{claims.TYP} belongs to no payment")
+        if first is None or claims.order != first.order:
             raise ProtocolViolation("link", f"{claims.TYP} is for another order")
-        if isinstance(claims, Notice | Closed) and claims.prev != first:
+        if not isinstance(claims, Consent | Closed) and (claims.amount, claims.currency) != (first.amount, first.currency):
+            raise ProtocolViolation("link", f"{claims.TYP} says another amount")
+        if isinstance(claims, Notice | Closed) and claims.prev != first.order:
             raise ProtocolViolation("link", f"{claims.TYP} does not follow the order")
         if isinstance(claims, Confirmation | Refusal):
             _follows(claims.TYP, claims.req, by_hash, Notice)
@@ -130,6 +137,34 @@ def _check_chain(chain: list[SignedMessage[Message]], plain: str | None) -> None
             _follows(claims.TYP, claims.prev, by_hash, Refusal, Notice)
         if isinstance(claims, Receipt):
             _follows(claims.TYP, claims.prev, by_hash, Settled)
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstLink:
+    """Where a payment's chain begins, and what it is for."""
+
+    order: str
+    amount: str
+    currency: str
+
+
+def _first_link(merchant: str, tid: str, chain: list[SignedMessage[Message]]) -> _FirstLink | None:
+    """The merchant's signed order; without one the plain form's hash, made again from the figures that the gateway first signed."""
+    for message in chain:
+        if isinstance(message.claims, Order):
+            return _FirstLink(message.hash, message.claims.amount, message.claims.currency)
+    for message in chain:
+        if isinstance(message.claims, Keys):
+            amount, currency = message.claims.amount, message.claims.currency
+            return _FirstLink(redirect.plain_order_hash(merchant, tid, amount, currency), amount, currency)
+    return None
+
+
+def _check_names(claims: Message, merchant: str, tid: str) -> None:
+    """What a message says of merchant and tid is the payment under which it is kept."""
+    shops = [name for name in (claims.iss, claims.aud) if name.split(":")[3:4] == ["merchant"]]
+    if any(name.split(":")[4:] != [merchant] for name in shops) or getattr(claims, "tid", tid) != tid:
+        raise ProtocolViolation("link", f"{claims.TYP} belongs to another payment")
 
 
 def _follows(typ: str, previous: str, by_hash: dict[str, Message], *kinds: type[Message]) -> None:

@@ -12,7 +12,7 @@ from hanbit.kernel import ids
 from hanbit.payments import payment as payments
 from hanbit.protocols import signed
 from hanbit.protocols.fields import Message
-from hanbit.protocols.redirect.messages import Closed, Confirmation, Notice, Receipt, Settled, Voided
+from hanbit.protocols.redirect.messages import Closed, Confirmation, Notice, Order, Receipt, Settled, Voided
 from hanbit.protocols.signed import Signer, peek_claims, peek_typ
 from tests.world import NOW, World
 
@@ -74,6 +74,9 @@ LINKS: dict[str, tuple[type[Message], dict[str, str]]] = {
     "a_settlement_of_another_confirmation": (Settled, {"prev": "A" * 43}),
     "a_receipt_of_another_settlement": (Receipt, {"prev": "A" * 43}),
     "a_receipt_for_another_order": (Receipt, {"order": "A" * 43}),
+    "a_receipt_for_another_amount": (Receipt, {"amount": "1"}),
+    "a_receipt_in_another_currency": (Receipt, {"currency": "USD"}),
+    "a_receipt_for_another_tid": (Receipt, {"tid": "T" * 22}),
 }
 
 
@@ -87,7 +90,7 @@ async def test_a_chain_that_its_own_signer_bent_is_found(world: World, link: str
     assert not report.verified
 
 
-@pytest.mark.parametrize("kind", [Notice, Confirmation, Settled])
+@pytest.mark.parametrize("kind", [Order, Notice, Confirmation, Settled])
 async def test_a_message_that_was_removed_leaves_a_gap(world: World, kind: type[Message]) -> None:
     stored = [item for item in await kept(world) if peek_typ(item.compact) != kind.TYP]
     assert not proved(world, stored).verified
@@ -96,6 +99,19 @@ async def test_a_message_that_was_removed_leaves_a_gap(world: World, kind: type[
 async def test_a_message_moved_to_another_payment_is_found(world: World) -> None:
     stored = [replace(item, tid="T" * 22) if peek_typ(item.compact) == Notice.TYP else item for item in await kept(world)]
     assert not proved(world, stored).verified
+
+
+async def test_a_payment_filed_under_another_tid_or_merchant_is_found(world: World) -> None:
+    stored = await kept(world)
+    assert not proved(world, [replace(item, tid="T" * 22) for item in stored]).verified
+    assert not proved(world, [replace(item, merchant="other") for item in stored]).verified
+
+
+async def test_a_plain_payment_is_proved_by_what_its_address_said(world: World) -> None:
+    await (await world.visit(merchant="plain")).pay()
+    stored = await evidence.everything(world.gateway.reader)
+    assert proved(world, stored).verified
+    assert check(stored, world.gateway.registry, lambda _merchant, _tid: None).verified, "the book's own word is not needed for it"
 
 
 @pytest.mark.parametrize("kind", [Closed, Voided])
