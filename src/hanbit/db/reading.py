@@ -6,12 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from hanbit.db import sqlite_file
 from hanbit.kernel.errors import Unavailable
 
 Row = Any
 """A row by column name."""
 _log = logging.getLogger("hanbit.book")
+
+
+def columns(table: str, kind: type[msgspec.Struct]) -> str:
+    """The columns of a table that this kind of value is made of, in its order: a row is then its arguments."""
+    return ", ".join(f"{table}.{name}" for name in kind.__struct_fields__)
 
 
 class Reader:

@@ -1,10 +1,11 @@
 """The accounts that customers pay from: bank account, card, e-money account, each with its own password (A12, A13)."""
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from hanbit.db.change import Append, Put
-from hanbit.db.reading import Reader, Row
+from hanbit.db.reading import Reader, Row, columns
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput
 from hanbit.kernel.money import CURRENCY_EXPONENTS
@@ -15,8 +16,7 @@ NUMBER = {"bank": re.compile(r"[0-9]{10,14}"), "card": re.compile(r"[0-9]{16}"),
 """The grammar of numbers, after spaces and hyphens were taken out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(msgspec.Struct, frozen=True):
     """One account of a customer; `id` is also the id of its ledger account."""
 
     id: str
@@ -29,13 +29,16 @@ class Account:
     state: str
 
 
+_SELECT = f"SELECT {columns('accounts', Account)} FROM accounts "  # noqa: S608 - names of our own
+
+
 def _account(row: Row | None) -> Account | None:
-    return None if row is None else Account(**{name: row[name] for name in Account.__slots__})
+    return None if row is None else Account(*row)
 
 
 def by_id(reader: Reader, account_id: str) -> Account | None:
     """The account with this id."""
-    return _account(reader.one("SELECT * FROM accounts WHERE id = ?", account_id))
+    return _account(reader.one(_SELECT + "WHERE id = ?", account_id))
 
 
 def by_number(reader: Reader, pepper: bytes, typed: str) -> Account | None:
@@ -43,12 +46,12 @@ def by_number(reader: Reader, pepper: bytes, typed: str) -> Account | None:
     number = typed.replace(" ", "").replace("-", "")
     if not any(pattern.fullmatch(number) for pattern in NUMBER.values()):
         return None
-    return _account(reader.one("SELECT * FROM accounts WHERE number_mac = ?", number_mac(pepper, number)))
+    return _account(reader.one(_SELECT + "WHERE number_mac = ?", number_mac(pepper, number)))
 
 
 def of_customer(reader: Reader, customer_id: str, currency: str) -> list[Account]:
     """A customer's accounts in one currency, oldest first; those of one second by kind, so that the first is not left to chance."""
-    sql = "SELECT * FROM accounts WHERE customer = ? AND currency = ? ORDER BY created_at, kind, id LIMIT 50"
+    sql = _SELECT + "WHERE customer = ? AND currency = ? ORDER BY created_at, kind, id LIMIT 50"
     return [account for row in reader.all(sql, customer_id, currency) if (account := _account(row))]
 
 

@@ -4,7 +4,7 @@ import msgspec
 
 from hanbit.crypto.envelopes import mac
 from hanbit.db.change import Append, Put
-from hanbit.db.reading import Reader, Row
+from hanbit.db.reading import Reader, Row, columns
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput
 
@@ -26,20 +26,21 @@ class Customer(msgspec.Struct, frozen=True):
     webauthn_user: str
 
 
+_SELECT = f"SELECT {columns('customers', Customer)} FROM customers "  # noqa: S608 - names of our own
+
+
 def _customer(row: Row | None) -> Customer | None:
-    if row is None:
-        return None
-    return Customer(*[row[name] for name in Customer.__struct_fields__])
+    return None if row is None else Customer(*row)
 
 
 def by_login(reader: Reader, login: str) -> Customer | None:
     """The customer with this login name."""
-    return _customer(reader.one("SELECT * FROM customers WHERE login = ?", login))
+    return _customer(reader.one(_SELECT + "WHERE login = ?", login))
 
 
 def by_id(reader: Reader, customer_id: str) -> Customer | None:
     """The customer with this id."""
-    return _customer(reader.one("SELECT * FROM customers WHERE id = ?", customer_id))
+    return _customer(reader.one(_SELECT + "WHERE id = ?", customer_id))
 
 
 def new_customer(*, login: str, name: str, password_hash: str, language: str, at: int) -> Put:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hanbit.db.change import Append, Put
-from hanbit.db.reading import Reader, Row
+from hanbit.db.reading import Reader, columns
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput
 from hanbit.kernel.money import CURRENCY_EXPONENTS
@@ -42,13 +42,13 @@ class Merchant(msgspec.Struct, frozen=True):
         return origin_of(url) in _origins(self.return_origins)
 
 
-def _merchant(row: Row | None) -> Merchant | None:
-    return None if row is None else Merchant(*[row[name] for name in Merchant.__struct_fields__])
+_SELECT = f"SELECT {columns('merchants', Merchant)} FROM merchants WHERE id = ?"  # noqa: S608 - names of our own
 
 
 def by_id(reader: Reader, merchant_id: str) -> Merchant | None:
     """The merchant with this id."""
-    return _merchant(reader.one("SELECT * FROM merchants WHERE id = ?", merchant_id))
+    row = reader.one(_SELECT, merchant_id)
+    return None if row is None else Merchant(*row)
 
 
 @lru_cache(maxsize=_REGISTRATIONS_KEPT)

@@ -24,12 +24,13 @@ class Registry:
 
     def key(self, kid: str, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
         """The registered key with this kid; `chain`, where a message carries one, must be the registered chain."""
-        row = self._reader.one("SELECT chain, revoked_at FROM certificates WHERE kid = ?", kid)
+        row = self._reader.one("SELECT revoked_at FROM certificates WHERE kid = ?", kid)
         if row is None:
             raise ProtocolViolation("unknown_key", "no such key is registered")
         known = self._verified.get(kid)
         if known is None:
-            known = certificates.verify_chain(decode_chain(json.loads(row["chain"])), root=self._root, at=at, operator=self._operator)
+            chain_texts = self.chain_texts(kid)
+            known = certificates.verify_chain(decode_chain(chain_texts), root=self._root, at=at, operator=self._operator)
             if len(self._verified) >= _KEYS_KEPT:
                 self._verified.clear()
             self._verified[kid] = known

@@ -5,8 +5,9 @@ import secrets
 import msgspec
 
 from hanbit.db.change import Put
-from hanbit.db.reading import Reader
+from hanbit.db.reading import Reader, columns
 from hanbit.kernel import ids
+from hanbit.parties.customers import Customer
 
 TOKEN_BYTES = 32
 TOKEN_MAX = 64
@@ -28,6 +29,13 @@ class WebSession(msgspec.Struct, frozen=True):
     ended_at: int | None
 
 
+_WITH_CUSTOMER = (
+    f"SELECT {columns('sessions', WebSession)}, {columns('customers', Customer)} "  # noqa: S608 - names of our own
+    "FROM sessions JOIN customers ON customers.id = sessions.customer WHERE sessions.token_hash = ?"
+)
+_SESSION_COLUMNS = len(WebSession.__struct_fields__)
+
+
 def open_session(customer: str, method: str, at: int) -> tuple[str, Put]:
     """A fresh token for the cookie, and the row that holds its hash."""
     token = secrets.token_urlsafe(TOKEN_BYTES)
@@ -35,14 +43,17 @@ def open_session(customer: str, method: str, at: int) -> tuple[str, Put]:
     return token, _put(session)
 
 
-def find(reader: Reader, token: str | None, *, at: int, idle_s: int) -> WebSession | None:
-    """The live session of a cookie's token, or None."""
+def find(reader: Reader, token: str | None, *, at: int, idle_s: int) -> tuple[WebSession, Customer] | None:
+    """The live session of a cookie's token with its customer, or None."""
     if not token or len(token) > TOKEN_MAX or not token.isascii():
         return None
-    row = reader.one("SELECT * FROM sessions WHERE token_hash = ?", ids.digest(token.encode("ascii")))
-    if row is None or row["ended_at"] is not None or at > min(row["seen_at"] + idle_s, row["created_at"] + LIFE_MAX_S):
+    row = reader.one(_WITH_CUSTOMER, ids.digest(token.encode("ascii")))
+    if row is None:
         return None
-    return WebSession(*[row[name] for name in WebSession.__struct_fields__])
+    session = WebSession(*row[:_SESSION_COLUMNS])
+    if session.ended_at is not None or at > min(session.seen_at + idle_s, session.created_at + LIFE_MAX_S):
+        return None
+    return session, Customer(*row[_SESSION_COLUMNS:])
 
 
 def touch(session: WebSession, at: int) -> Put | None:

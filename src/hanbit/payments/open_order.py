@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import NotFound, ProtocolViolation
-from hanbit.parties import merchants
 from hanbit.parties.merchants import Merchant
 from hanbit.payments import payment as payments
 from hanbit.payments.apply import Step
@@ -57,7 +56,8 @@ def open_order(gateway: Gateway, *, mid: str, tid: str, amount: str, currency: s
     """R4: check what came in the address against the signed order and make fresh keys; the registration chooses the form."""
     at = gateway.clock.now()
     clear = role.read_clear(mid, tid, amount, currency)
-    merchant, offer = _offer(gateway, clear, order, at)
+    merchant, payment = _registered(gateway, mid, tid)
+    offer = _offer(gateway, merchant, clear, order, at)
     keys = role.make_keys(
         offer,
         signer=gateway.signer,
@@ -68,25 +68,26 @@ def open_order(gateway: Gateway, *, mid: str, tid: str, amount: str, currency: s
         at=at,
     )
     gateway.openings.keep(keys)
-    return Opening(merchant, offer, keys, _find_payment(gateway, merchant, offer))
+    return Opening(merchant, offer, keys, _of_this_order(payment, merchant, offer))
 
 
 def reopen(gateway: Gateway, *, mid: str, tid: str, amount: str, order: str, keys: str) -> Opening:
     """R5, R7: order and keys come back in clear beside a sealed message; both are verified, n is computed again."""
     at = gateway.clock.now()
-    merchant = _merchant(gateway, mid)
-    merchant, offer = _offer(gateway, role.read_clear(mid, tid, amount, merchant.currency), order, at)
+    merchant, payment = _registered(gateway, mid, tid)
+    offer = _offer(gateway, merchant, role.read_clear(mid, tid, amount, merchant.currency), order, at)
     known = gateway.openings.get(keys, Keys)
     if known is None:
         known = role.verify_keys(keys, trust=gateway.registry, gateway=gateway.urn, customer=gateway.settings.customer_urn, at=at)
         gateway.openings.keep(known)
     role.check_keys(known, offer, server_key=gateway.keyring.server_key, at=at)
-    return Opening(merchant, offer, known, _find_payment(gateway, merchant, offer))
+    return Opening(merchant, offer, known, _of_this_order(payment, merchant, offer))
 
 
 def refreshed(gateway: Gateway, opening: Opening) -> Opening:
     """The same opening after somebody else moved the payment on: with the payment as the book holds it now."""
-    return replace(opening, payment=_find_payment(gateway, opening.merchant, opening.offer))
+    payment = payments.find(gateway.reader, opening.merchant.id, opening.offer.tid)
+    return replace(opening, payment=_of_this_order(payment, opening.merchant, opening.offer))
 
 
 @contextmanager
@@ -123,16 +124,22 @@ def first_step(gateway: Gateway, opening: Opening) -> tuple[Payment, tuple[Step,
     return payment, (Step(Event.OPENED, messages=(*order, opening.keys), columns={"next_at": pay_by + 1}),)
 
 
-def _find_payment(gateway: Gateway, merchant: Merchant, offer: Offer) -> Payment | None:
-    """The payment of this order, if the book has it. One tid has one order for ever: a second with other bytes is refused."""
-    payment = payments.find(gateway.reader, merchant.id, offer.tid)
+def _registered(gateway: Gateway, mid: str, tid: str) -> tuple[Merchant, Payment | None]:
+    """The merchant, and what the book has under its tid already."""
+    found = payments.find_with_merchant(gateway.reader, ids.check(ids.PARTY_ID, mid, "MID"), ids.check(ids.TID, tid, "TID"))
+    if found is None:
+        raise NotFound("no such shop")
+    return found
+
+
+def _of_this_order(payment: Payment | None, merchant: Merchant, offer: Offer) -> Payment | None:
+    """The payment that the book has for the tid. One tid has one order for ever: a second with other bytes is refused."""
     if payment is not None and payment.order_hash != offer.order_hash:
         raise NotOpened(merchant, "tid_reused", "this transaction number has another order", offer.order)
     return payment
 
 
-def _offer(gateway: Gateway, clear: Clear, order: str, at: int) -> tuple[Merchant, Offer]:
-    merchant = _merchant(gateway, clear.merchant)
+def _offer(gateway: Gateway, merchant: Merchant, clear: Clear, order: str, at: int) -> Offer:
     if merchant.currency != clear.money.currency:
         raise NotFound("no such shop")
     try:
@@ -142,7 +149,7 @@ def _offer(gateway: Gateway, clear: Clear, order: str, at: int) -> tuple[Merchan
         role.compare(clear, offer)
     except ProtocolViolation as error:
         raise NotOpened(merchant, error.rule, error.detail) from error
-    return merchant, offer
+    return offer
 
 
 def _signed_offer(gateway: Gateway, merchant: Merchant, order: str, at: int) -> Offer:
@@ -162,10 +169,3 @@ def _plain_offer(gateway: Gateway, merchant: Merchant, clear: Clear, order: str)
     if order:
         raise ProtocolViolation("order", "this shop is registered for plain orders")
     return role.plain_offer(clear, merchant_urn=gateway.settings.merchant_urn(merchant.id), return_url=merchant.return_url)
-
-
-def _merchant(gateway: Gateway, merchant_id: str) -> Merchant:
-    merchant = merchants.by_id(gateway.reader, ids.check(ids.PARTY_ID, merchant_id, "MID"))
-    if merchant is None:
-        raise NotFound("no such shop")
-    return merchant

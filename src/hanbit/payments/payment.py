@@ -3,9 +3,10 @@
 import msgspec
 
 from hanbit.db.change import Put
-from hanbit.db.reading import Reader, Row
+from hanbit.db.reading import Reader, Row, columns
 from hanbit.kernel.money import Money
 from hanbit.ledger.chart import merchant_account
+from hanbit.parties.merchants import Merchant
 from hanbit.payments.states import FINAL, State
 from hanbit.protocols.redirect.gateway import Offer
 
@@ -63,7 +64,12 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
         return Put("payments", msgspec.structs.asdict(self), self.version)
 
 
-COLUMNS = Payment.__struct_fields__
+_SELECT = f"SELECT {columns('payments', Payment)} FROM payments "  # noqa: S608 - names of our own
+_WITH_MERCHANT = (
+    f"SELECT {columns('merchants', Merchant)}, {columns('payments', Payment)} FROM merchants "  # noqa: S608 - names of our own
+    "LEFT JOIN payments ON payments.merchant = merchants.id AND payments.tid = ? WHERE merchants.id = ?"
+)
+_MERCHANT_COLUMNS = len(Merchant.__struct_fields__)
 
 
 def new_payment(offer: Offer, *, payment_id: str, payee: str, pay_by: int, at: int) -> Payment:
@@ -89,19 +95,28 @@ def new_payment(offer: Offer, *, payment_id: str, payee: str, pay_by: int, at: i
 
 def find(reader: Reader, merchant: str, tid: str) -> Payment | None:
     """The payment of a merchant's tid, or None."""
-    return _payment(reader.one("SELECT * FROM payments WHERE merchant = ? AND tid = ?", merchant, tid))
+    return _payment(reader.one(_SELECT + "WHERE merchant = ? AND tid = ?", merchant, tid))
+
+
+def find_with_merchant(reader: Reader, merchant: str, tid: str) -> tuple[Merchant, Payment | None] | None:
+    """A registered merchant with its payment of this tid, if the book has it; None if there is no such merchant."""
+    row = reader.one(_WITH_MERCHANT, tid, merchant)
+    if row is None:
+        return None
+    payment = None if row[_MERCHANT_COLUMNS] is None else Payment(*row[_MERCHANT_COLUMNS:])
+    return Merchant(*row[:_MERCHANT_COLUMNS]), payment
 
 
 def by_id(reader: Reader, payment_id: str) -> Payment | None:
     """The payment with our own id, or None."""
-    return _payment(reader.one("SELECT * FROM payments WHERE id = ?", payment_id))
+    return _payment(reader.one(_SELECT + "WHERE id = ?", payment_id))
 
 
 def due(reader: Reader, at: int, limit: int) -> list[Payment]:
     """Payments for which something is to be done by now, the longest overdue first."""
-    rows = reader.all("SELECT * FROM payments WHERE next_at <= ? ORDER BY next_at LIMIT ?", at, limit)
+    rows = reader.all(_SELECT + "WHERE next_at <= ? ORDER BY next_at LIMIT ?", at, limit)
     return [payment for row in rows if (payment := _payment(row))]
 
 
 def _payment(row: Row | None) -> Payment | None:
-    return None if row is None else Payment(*[row[name] for name in COLUMNS])
+    return None if row is None else Payment(*row)

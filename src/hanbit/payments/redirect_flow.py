@@ -7,7 +7,7 @@ from hanbit.db.change import Change, Stale
 from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel.errors import Declined, NotSignedIn, ProtocolViolation, Unavailable, WrongState
-from hanbit.parties import customers, sessions
+from hanbit.parties import sessions
 from hanbit.parties.customers import Customer
 from hanbit.parties.sessions import WebSession
 from hanbit.payments import factors, outbox
@@ -39,11 +39,10 @@ class SignedIn:
 
 def signed_in(gateway: Gateway, token: str | None) -> SignedIn:
     """The live session of a cookie, or NotSignedIn."""
-    session = sessions.find(gateway.reader, token, at=gateway.clock.now(), idle_s=gateway.settings.session_idle_s)
-    customer = None if session is None else customers.by_id(gateway.reader, session.customer)
-    if session is None or customer is None:
+    found = sessions.find(gateway.reader, token, at=gateway.clock.now(), idle_s=gateway.settings.session_idle_s)
+    if found is None:
         raise NotSignedIn
-    return SignedIn(session, customer)
+    return SignedIn(*found)
 
 
 async def pay(gateway: Gateway, opening: Opening, who: SignedIn, *, unverified_key: str, unverified_pay: str) -> Payment:
