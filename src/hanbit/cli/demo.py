@@ -74,6 +74,7 @@ def _welcome(world: World, tid: str) -> None:
 One purchase was made by the installed payment program and is paid (tid {tid}); book and evidence were proved from the store.
 
   The shop           {world.shops["shop"].url}       log in as {" or ".join(f"{name} / {password}" for name, password in SHOP_LOGINS)}
+  Its plain sister   {world.shops["plain-shop"].url} registered for the document's own form, without a signed order
   The payment server {world.settings.public_url}        opened by the shop when you pay
 
   Customers of the bank (ID / password):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from hanbit.crypto.envelopes import equal
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput
 from hanbit.kernel.money import AMOUNT_MAX, Money
@@ -75,6 +76,10 @@ class Order(msgspec.Struct, frozen=True):
     def may_deliver(self) -> bool:
         """True only after the signed settled message was verified and stored."""
         return self.state is State.SETTLED
+
+    def belongs_to(self, owner: str | None) -> bool:
+        """Whether this is who placed it; an order without an owner is nobody's."""
+        return self.owner is not None and owner is not None and equal(self.owner.encode(), (owner_hash(owner) or "").encode())
 
     @property
     def barred(self) -> str | None:

@@ -16,9 +16,8 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from hanbit.crypto.envelopes import equal
 from hanbit.kernel.errors import HanbitError, NotFound
-from hanbit.merchant.order import Order, owner_hash
+from hanbit.merchant.order import Order
 from hanbit.merchant.shop import Shop
 
 WAIT_S: Final = 15.0
@@ -93,8 +92,7 @@ class ReturnPage:
         if len(tids) != 1:
             raise NotFound
         order = await self._shop.order(tids[0])
-        owner = owner_hash(self._owner_of(scope) or None)
-        if order.owner is None or owner is None or not equal(order.owner.encode(), owner.encode()):
+        if not order.belongs_to(self._owner_of(scope) or None):
             raise NotFound
         return order
 
