@@ -335,6 +335,11 @@ class MemoryLine:
         """Whether the line is up."""
         return merchant_id in self.links and self.links[merchant_id].up
 
+    def drop(self, merchant_id: str, reason: str) -> None:
+        """Hang up."""
+        if merchant_id in self.links:
+            self.links[merchant_id].up = False
+
     def _link(self, merchant_id: str) -> Link:
         if not self.connected(merchant_id):
             raise Unavailable(f"no line to {merchant_id}")
@@ -432,7 +437,8 @@ class Visit:
         """R7 to R12 with these very bytes."""
         who = who or await self.world.session(self.person)
         key = self.sealing.key
-        return await redirect_flow.pay(self.world.gateway, self.reopened(), who, unverified_key=key, unverified_pay=sealed_pay)
+        shown = await redirect_flow.pay(self.world.gateway, self.reopened(), who, unverified_key=key, unverified_pay=sealed_pay)
+        return shown.payment
 
     async def pay(self, account: str = "bank", method: str = "device") -> Payment:
         """R7 to R12."""

@@ -39,6 +39,9 @@ class NoLine:
         """Nobody is connected."""
         return not merchant_id
 
+    def drop(self, merchant_id: str, reason: str) -> None:
+        """Nobody is connected: there is nothing to hang up."""
+
 
 @contextmanager
 def hold(folder: Path) -> Iterator[None]:

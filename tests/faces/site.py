@@ -86,6 +86,10 @@ class Shop:
         """Whether the line is up."""
         return self.up and merchant_id == SHOP
 
+    def drop(self, merchant_id: str, reason: str) -> None:
+        """Hang up."""
+        self.up = self.up and merchant_id != SHOP
+
 
 @dataclass
 class Site:
@@ -125,6 +129,9 @@ class _LateShop:
 
     def connected(self, merchant_id: str) -> bool:
         return self.shop.connected(merchant_id)
+
+    def drop(self, merchant_id: str, reason: str) -> None:
+        self.shop.drop(merchant_id, reason)
 
 
 @asynccontextmanager

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from hanbit.merchant.handlers import No
-from hanbit.payments import recovery
+from hanbit.payments import operations, recovery
 from hanbit.protocols.redirect.messages import Confirmation, Settled, Status, Voided
 from hanbit.protocols.signed import peek_claims, peek_typ
 from tests.world import (
@@ -269,3 +269,22 @@ async def test_a_stale_inquiry_is_refused(world: World) -> None:
     reply = await world.shop.to_gateway(inquiry)
     assert reply is not None
     assert peek_claims(reply)["code"] == "expired"
+
+
+async def test_revoking_a_merchants_certificate_hangs_up_at_once(world: World) -> None:
+    (row,) = [
+        row for row in world.rows("certificates") if row["urn"] == world.gateway.settings.merchant_urn("shop") and row["purpose"] == "line"
+    ]
+    assert world.gateway.line.connected("shop")
+    await operations.revoke(world.gateway, kid=str(row["kid"]), reason="key lost")
+    assert not world.gateway.line.connected("shop")
+
+
+async def test_a_suspended_merchant_still_hears_what_became_of_its_payments(world: World) -> None:
+    visit = await world.visit()
+    world.shop.plan.append(lose_answer)
+    await visit.pay()
+    await operations.set_state(world.gateway, what="merchant", id="shop", state="suspended", reason="test")
+    world.clock.advance(3)
+    await recovery.tick(world.gateway)
+    await assert_captured_once(visit)

@@ -110,10 +110,3 @@ class Book:
         await self.finish()
         await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
         self._thread.shutdown()
-
-
-def write_now(store: SqliteStore, changes: list[Change], at: int) -> None:
-    """Commit from a command that holds the folder's lock itself, without a loop; raises the first refusal."""
-    for answer in store.write_batch(changes, at):
-        if answer is not None:
-            raise answer

@@ -19,7 +19,6 @@ _FROM_URL = bytes.maketrans(b"-_+/=", b"+/???")
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 _PADDING = (b"", b"", b"==", b"=")
 _LAST = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
-ROLES = ("gateway", "merchant", "customer", "temporary", "authority")
 
 
 def new_token() -> str:

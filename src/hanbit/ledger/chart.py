@@ -40,30 +40,6 @@ CUSTOMER_KINDS = {"bank": "customer_bank", "card": "customer_card", "emoney": "c
 """The three kinds of account that a customer may pay from (A13)."""
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerAccount:
-    """An account as the book holds it; amounts are whole minor units of `currency`."""
-
-    id: str
-    kind: str
-    currency: str
-    credit_limit: int = 0
-    debits_pending: int = 0
-    credits_pending: int = 0
-    debits_posted: int = 0
-    credits_posted: int = 0
-
-    @property
-    def balance(self) -> int:
-        """Posted balance on the normal side; negative only for a card that is owed on."""
-        return normal_balance(self.kind, self.debits_posted, self.credits_posted)
-
-    @property
-    def available(self) -> int:
-        """What a payment may still take: posted, minus holds, plus the credit line."""
-        return self.credits_posted - self.debits_posted - self.debits_pending + self.credit_limit
-
-
 def normal_balance(kind: str, debits: int, credits_: int) -> int:
     """Posted balance on the kind's normal side."""
     return credits_ - debits if KINDS[kind].normal == "C" else debits - credits_

@@ -19,7 +19,7 @@ from hanbit.protocols.line import HelloFromGateway, HelloFromMerchant, RefusedBy
 from hanbit.protocols.signed import Signer, Trust, head, sign
 
 Admit = Callable[[str, bytes], Awaitable[str]]
-"""(URN, certificate in DER) → merchant id; raises a HanbitError for whoever is unknown, suspended or revoked."""
+"""(URN, certificate in DER) → merchant id; raises a HanbitError for whoever is unknown or revoked."""
 OnRequest = Callable[[str, str, str], Awaitable[str | None]]
 """(merchant id, merchant's URN, unverified frame) → the frame to send back, if any."""
 OnConnected = Callable[[str, HelloFromMerchant], None]
@@ -152,7 +152,7 @@ class Line:
         return any(connection.missed == 0 for connection in self._merchants.get(merchant_id, ()))
 
     def down_reason(self, merchant_id: str) -> str | None:
-        """Why the merchant's line is down (`clock_offset`, `suspended`, `disconnected`, …); None if it is up or was never seen."""
+        """Why the merchant's line is down (`clock_offset`, `revoked`, `disconnected`, …); None if it is up or was never seen."""
         return None if self.connected(merchant_id) else self._down.get(merchant_id)
 
     def offset_s(self, merchant_id: str) -> int | None:
@@ -160,7 +160,7 @@ class Line:
         return self._offsets.get(merchant_id)
 
     def drop(self, merchant_id: str, reason: str) -> None:
-        """Hang up on a merchant that was just suspended or whose certificate was revoked."""
+        """Hang up on a merchant whose certificate was just revoked."""
         # Also those that were admitted and have not said hello yet.
         for connection in tuple(self._all):
             if connection.merchant_id == merchant_id:
@@ -279,7 +279,7 @@ class Line:
         return await self._admit(connection.urn, connection.certificate)
 
     async def _review(self, connection: Connection) -> None:
-        """A certificate expires and a merchant is suspended while connected; whoever suspends also calls `drop`, which is at once."""
+        """A certificate expires or is revoked while connected; whoever revokes also calls `drop`, which is at once."""
         try:
             tls.peer_urn(connection.certificate, self._root, self._clock.now(), self._operator)
             await self._admitted(connection)

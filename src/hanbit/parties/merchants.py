@@ -20,7 +20,6 @@ TELEPHONE = re.compile(r"\+?[0-9][0-9 -]{4,20}")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|[0-9a-f:]*:[0-9a-f:.]*")
 """A name without a dot at its end (another origin to browsers, the same place to the network), or an IPv6 address."""
 URL_MAX = 500
-ORIGINS_MAX = 10
 _REGISTRATIONS_KEPT = 1024
 
 

@@ -31,6 +31,10 @@ class AskingLine(Protocol):
         """Whether a healthy connection of this merchant is there."""
         ...
 
+    def drop(self, merchant_id: str, reason: str) -> None:
+        """Hang up on a merchant whose certificate was just revoked."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Gateway:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hanbit.kernel.errors import BadInput
 from hanbit.kernel.money import AMOUNT_MAX, Money
 from hanbit.ledger import rules
-from hanbit.ledger.chart import KINDS, LedgerAccount, merchant_account, normal_balance
+from hanbit.ledger.chart import KINDS, merchant_account, normal_balance
 from hanbit.ledger.entry import CAPTURE, ENTRY_KINDS, HOLD, TRANSFER, VOID, Entry, Posting
 
 WON = Money(1000, "KRW")
@@ -82,8 +82,6 @@ def test_a_leg_is_on_one_of_two_sides() -> None:
 def test_balances_stand_on_the_normal_side() -> None:
     for kind in KINDS.values():
         assert normal_balance(kind.name, 5, 8) == (3 if kind.normal == "C" else -3)
-    card = LedgerAccount("card", "customer_card", "KRW", credit_limit=100, debits_pending=30, debits_posted=50, credits_posted=20)
-    assert (card.balance, card.available) == (-30, 40)
     assert all(kind.limited != kind.name.startswith("operator") for kind in KINDS.values())
 
 
