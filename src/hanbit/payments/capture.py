@@ -10,8 +10,8 @@ from hanbit.protocols.redirect.messages import Confirmation
 from hanbit.protocols.signed import SignedMessage
 
 
-async def capture(gateway: Gateway, payment: Payment, confirmation: SignedMessage[Confirmation]) -> tuple[Payment, str]:
-    """Move the held money to the merchant; returns the payment and the settled message to be told. Stale if it was decided meanwhile."""
+async def capture(gateway: Gateway, payment: Payment, confirmation: SignedMessage[Confirmation]) -> tuple[Payment, str, str]:
+    """Move the held money to the merchant; returns payment, settled message to be told, receipt. Stale if it was decided meanwhile."""
     at = gateway.clock.now()
     settled = role.make_settled(confirmation, signer=gateway.signer, at=at)
     receipt = role.make_receipt(settled, signer=gateway.signer, customer=gateway.settings.customer_urn, payee=payment.payee, at=at)
@@ -23,4 +23,4 @@ async def capture(gateway: Gateway, payment: Payment, confirmation: SignedMessag
         "next_at": None,
     }
     step = Step(Event.MERCHANT_CONFIRMED, messages=(confirmation, settled, receipt), columns=columns, tell=settled)
-    return await apply(gateway, payment, step), settled.compact
+    return await apply(gateway, payment, step), settled.compact, receipt.compact

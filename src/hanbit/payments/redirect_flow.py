@@ -37,6 +37,14 @@ class SignedIn:
     customer: Customer
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A payment in its true state; `receipt` are the bytes that were stored a moment ago, None where the book is to be asked for them."""
+
+    payment: Payment
+    receipt: str | None = None
+
+
 def signed_in(gateway: Gateway, token: str | None) -> SignedIn:
     """The live session of a cookie, or NotSignedIn."""
     found = sessions.find(gateway.reader, token, at=gateway.clock.now(), idle_s=gateway.settings.session_idle_s)
@@ -45,15 +53,15 @@ def signed_in(gateway: Gateway, token: str | None) -> SignedIn:
     return SignedIn(*found)
 
 
-async def pay(gateway: Gateway, opening: Opening, who: SignedIn, *, unverified_key: str, unverified_pay: str) -> Payment:
+async def pay(gateway: Gateway, opening: Opening, who: SignedIn, *, unverified_key: str, unverified_pay: str) -> Shown:
     """R7 to R12. Returns the payment in its true state, declined attempts included (`open` with a reason)."""
     # R7: open SK(PI, TID, AMOUNT). The same sealed bytes again (a double click) are not tried twice.
     with unsealing(gateway, opening, unverified_key) as session_key:
         instruction = sealed.open_pay(unverified_pay, session_key)
     if opening.payment is not None and was_tried(gateway, opening.payment, instruction):
-        return opening.payment
+        return Shown(opening.payment)
     if opening.payment is not None and opening.payment.state != State.OPEN:
-        return opening.payment
+        return Shown(opening.payment)
     role.compare_instruction(instruction, opening.offer, gateway=gateway.urn)
 
     # Right factor? Only then: payable? Otherwise the page would tell a stranger what is in the account.
@@ -62,9 +70,9 @@ async def pay(gateway: Gateway, opening: Opening, who: SignedIn, *, unverified_k
         approval = await factors.check(gateway, who.customer, instruction, session_key)
         payment, notice = await authorize(gateway, opening, who.customer, instruction, approval, session=session)
     except Declined as declined:
-        return await decline(gateway, opening, who.customer, instruction, approval, declined.reason, session=session)
+        return Shown(await decline(gateway, opening, who.customer, instruction, approval, declined.reason, session=session))
     if notice is None:
-        return payment
+        return Shown(payment)
 
     # R8, R9: nothing is open while the merchant thinks. If we stop here, recovery asks again: same notice, same answer.
     try:
@@ -75,7 +83,7 @@ async def pay(gateway: Gateway, opening: Opening, who: SignedIn, *, unverified_k
         gateway.observe("answer", error.code)
     except ProtocolViolation as error:
         await note_refused(gateway, payment.merchant, error, tid=payment.tid)
-    return payments.find(gateway.reader, payment.merchant, payment.tid) or payment
+    return Shown(payments.find(gateway.reader, payment.merchant, payment.tid) or payment)
 
 
 async def take_answer(
@@ -85,7 +93,7 @@ async def take_answer(
     *,
     payment: Payment | None = None,
     notice: SignedMessage[Notice] | None = None,
-) -> Payment:
+) -> Shown:
     """R9 to R11: a confirmation captures, a refusal voids; once decided, the stored outcome is told again and nothing changes.
 
     Comes from the page that waits, from recovery, or late and unasked over the line.
@@ -102,26 +110,27 @@ async def take_answer(
         try:
             if known.is_final:
                 await outbox.tell_again(gateway, known)
-                return known
+                return Shown(known)
+            receipt = None
             if at > asked.claims.exp:
                 decided, outcome = await void_expired(gateway, known, asked)
             elif isinstance(answer.claims, Confirmation):
-                decided, outcome = await capture(gateway, known, answer)
+                decided, outcome, receipt = await capture(gateway, known, answer)
             else:
                 decided, outcome = await void_refused(gateway, known, asked, answer)
         except Stale:
             payment = None
             continue
         await outbox.tell(gateway, decided.merchant, outcome)
-        return decided
+        return Shown(decided, receipt)
     raise Unavailable("this payment is being decided at this moment")
 
 
-async def ask_again(gateway: Gateway, payment: Payment) -> Payment:
+async def ask_again(gateway: Gateway, payment: Payment) -> None:
     """R8 once more, the same bytes; what the merchant answers is taken as if it had come the first time."""
     notice = stored_notice(gateway, payment)
     unverified_answer = await gateway.line.ask(payment.merchant, notice.compact)
-    return await take_answer(gateway, payment.merchant, unverified_answer, notice=notice)
+    await take_answer(gateway, payment.merchant, unverified_answer, notice=notice)
 
 
 async def cancel(gateway: Gateway, opening: Opening, *, unverified_key: str) -> Payment:

@@ -34,7 +34,7 @@ from hanbit.payments import redirect_flow, views
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.open_order import NotOpened, Opening, open_order, reopen
 from hanbit.payments.payment import Payment
-from hanbit.payments.redirect_flow import SignedIn
+from hanbit.payments.redirect_flow import Shown, SignedIn
 from hanbit.payments.sign_in import sign_in
 from hanbit.payments.states import FINAL, State
 from hanbit.web.assets import Assets
@@ -144,14 +144,14 @@ class CustomerFace:
         form = await read_form(request, PayForm)
         who = await self._signed_in(request)
         opening = self._reopen(form, any_state=True)
-        payment = await redirect_flow.pay(self.gateway, opening, who, unverified_key=form.key, unverified_pay=form.pay)
-        return self._answer(request, payment, who)
+        shown = await redirect_flow.pay(self.gateway, opening, who, unverified_key=form.key, unverified_pay=form.pay)
+        return self._answer(request, shown, who)
 
     async def cancel_payment(self, request: Request) -> Response:
         """The customer's Cancel; whoever runs the payment program on this order may, because an unpaid order is nobody's yet."""
         form = await read_form(request, CancelForm)
         payment = await redirect_flow.cancel(self.gateway, self._reopen(form, any_state=True), unverified_key=form.key)
-        return self._answer(request, payment, self._visitor(request))
+        return self._answer(request, Shown(payment), self._visitor(request))
 
     async def payment_page(self, request: Request) -> Response:
         """R12 and every other end: the page of the true state."""
@@ -265,7 +265,8 @@ class CustomerFace:
         )
         return {**screen, "html": html}
 
-    def _answer(self, request: Request, payment: Payment, who: SignedIn | None) -> Response:
+    def _answer(self, request: Request, shown: Shown, who: SignedIn | None) -> Response:
+        payment = shown.payment
         owner = who is not None and payment.customer == who.customer.id
         state, reason = State(payment.state), payment.reason
         html = None
@@ -281,7 +282,7 @@ class CustomerFace:
                 "payment": payment.id,
                 "state": payment.state,
                 "reason": reason if owner or state is State.OPEN else None,
-                "receipt": views.receipt(self.gateway, payment) if owner else None,
+                "receipt": (shown.receipt or views.receipt(self.gateway, payment)) if owner else None,
                 "next": f"/payments/{payment.id}",
                 "html": html,
             }
