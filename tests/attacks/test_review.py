@@ -1,11 +1,18 @@
 """What a slow reading of the core turned up: each was a way in once, and stays shut here."""
 
+import asyncio
+from typing import Any
 
 import pytest
 
-from hanbit.kernel.errors import Unavailable
+from hanbit.kernel.errors import ProtocolViolation, Unavailable
+from hanbit.payments import operations, recovery, redirect_flow
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.payment import Payment
 from hanbit.payments.sign_in import LoginFailed
-from tests.world import World
+from hanbit.protocols.redirect.messages import Notice
+from hanbit.protocols.signed import SignedMessage, peek_claims
+from tests.world import Link, World, lose_request
 
 
 async def refuse_to_hash(_stored: str, _password: str) -> bool:
@@ -34,3 +41,107 @@ async def test_a_clock_that_was_wrong_for_a_moment_locks_nobody_out(world: World
             await (await world.visit()).login("hong", "a wrong password")
     world.clock.advance(-6 * 3_600)
     assert await (await world.visit()).login()
+
+
+async def test_a_revoked_key_of_the_gateway_signs_nothing_more(world: World) -> None:
+    """An operator who revokes the gateway's own key has stopped it: nothing is stored that could never be proved."""
+    open_page, before = await world.visit(), world.dump(leave_out=("audit", "certificates", "sessions"))
+    await operations.revoke(world.gateway, kid=world.gateway.signer.kid)
+    world.clock.advance(1)
+    with pytest.raises((Unavailable, ProtocolViolation)):
+        await open_page.pay()
+    assert world.dump(leave_out=("audit", "certificates", "sessions")) == before
+    reply = await world.shop.to_gateway(world.shop.shop._role.make_inquiry(open_page.redirect.tid, at=world.clock.now()).compact)
+    assert reply is not None
+    assert peek_claims(reply)["code"] == "unavailable"
+
+
+async def test_a_payment_that_recovery_cannot_handle_lets_the_others_pass(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    poisoned, sound = await world.visit(amount=1_000), await world.visit(amount=2_000)
+    for visit in (poisoned, sound):
+        world.shop.plan.append(lose_request)
+        await visit.pay()
+    def unreadable(gateway: Gateway, payment: Payment) -> SignedMessage[Notice]:
+        if payment.id == poisoned.stored.id:
+            raise ProtocolViolation("revoked")
+        return redirect_flow.stored_notice(gateway, payment)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recovery, "stored_notice", unreadable)
+        patched.setattr(recovery, "AT_ONCE_MAX", 1)
+        await world.tick(601)
+        for _ in range(5):
+            await world.tick()
+        assert (poisoned.stored.state, sound.stored.state) == ("authorized", "voided")
+        assert sum(row["reason"] == "revoked" for row in world.rows("audit")) == 1, "not a row for every look at it"
+    await world.tick(60)
+    assert poisoned.stored.state == "voided"
+
+
+async def test_a_silent_merchant_holds_up_neither_ends_nor_outcomes_nor_other_merchants(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = await world.visit(amount=3_000, merchant="other")
+    world.line.links["other"].plan.append(lose_request)
+    abandoned = await world.visit()
+    await abandoned.login()
+    world.clock.advance(29 * 60)
+    silent = [world.open(await world.order(1_000 + n)) for n in range(4)]
+    for visit in silent:
+        world.shop.plan.append(lose_request)
+        assert (await visit.pay()).state == "authorized"
+    world.clock.advance(2)
+    assert (await late.pay()).state == "authorized"
+    world.clock.advance(120)
+    never = asyncio.Event()
+
+    async def think(_link: Link, _message: str) -> str | None:
+        await never.wait()
+        raise Unavailable("silent")
+
+    world.shop.plan.extend([think] * 8)
+    monkeypatch.setattr(recovery, "AT_ONCE_MAX", 3)
+    monkeypatch.setattr(recovery, "ASKED_A_MERCHANT_MAX", 2)
+    monkeypatch.setattr(recovery, "TICK_S", 0)
+    background = asyncio.create_task(recovery.run(world.gateway))
+    async with asyncio.timeout(20):
+        while late.stored.state != "captured" or abandoned.stored.state != "closed":  # noqa: ASYNC110 - a book has no bell
+            await asyncio.sleep(0)
+    never.set()
+    background.cancel()
+    await asyncio.gather(background, return_exceptions=True)
+
+
+async def test_a_merchant_whose_line_comes_up_costs_what_is_unfinished_and_not_all_it_was_ever_paid(world: World) -> None:
+    asked: list[tuple[str, tuple[str | int | None, ...]]] = []
+    reader, all_rows = world.gateway.reader, world.gateway.reader.all
+
+    def noted(sql: str, *values: str | int | None) -> list[Any]:
+        asked.append((sql, values))
+        return all_rows(sql, *values)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(reader, "all", noted)
+        await recovery.merchant_connected(world.gateway, "shop")
+    plans = [" ".join(row["detail"] for row in all_rows(f"EXPLAIN QUERY PLAN {sql}", *values)) for sql, values in asked]
+    assert len(plans) == 2
+    assert all("_due (next_at>?)" in plan for plan in plans), plans
+
+
+async def test_the_thousandth_inquiry_reads_no_more_than_the_first(world: World) -> None:
+    role, tid = world.shop.shop._role, (await world.visit()).redirect.tid
+    read: list[int] = []
+    reader, all_rows = world.gateway.reader, world.gateway.reader.all
+
+    def counted(sql: str, *values: str | int | None) -> list[Any]:
+        found = all_rows(sql, *values)
+        read.append(len(found))
+        return found
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(reader, "all", counted)
+        inquiries = [role.make_inquiry(tid, at=world.clock.now()).compact for _ in range(5)]
+        answers = [await world.shop.to_gateway(inquiry) for inquiry in (*inquiries, *inquiries)]
+    assert answers[:5] == answers[5:]
+    assert len(set(answers)) == 5
+    assert sum(read) == 0

@@ -24,13 +24,16 @@ def is_known(reader: Reader, message_hash: str) -> bool:
     return reader.one("SELECT 1 FROM messages WHERE hash = ?", message_hash) is not None
 
 
-def answer_to(reader: Reader, merchant: str, tid: str, typ: str, request_hash: str) -> str | None:
-    """The very bytes of the answer of this typ that was given to a request, or None if none was."""
-    rows = reader.all(_SELECT + "WHERE m.merchant = ? AND m.tid = ? AND m.typ = ? ORDER BY m.leaf", merchant, tid, typ)
-    for row in rows:
-        if json.loads(row["payload"]).get("req") == request_hash:
-            return rebuild(row["segment"], row["payload"], row["signature"])
-    return None
+def answer_to(reader: Reader, request_hash: str, typ: str) -> str | None:
+    """The very bytes of the answer of this typ that was stored with a request, or None if none was.
+
+    A request and its answer are neighbours, because one Change stored both: however often a merchant asks, one row is read.
+    """
+    request = reader.one("SELECT leaf FROM messages WHERE hash = ?", request_hash)
+    row = None if request is None else reader.one(_SELECT + "WHERE m.leaf = ? AND m.typ = ?", request["leaf"] + 1, typ)
+    if row is None or json.loads(row["payload"]).get("req") != request_hash:
+        return None
+    return rebuild(row["segment"], row["payload"], row["signature"])
 
 
 def of_payment(reader: Reader, merchant: str, tid: str) -> list[tuple[str, str]]:

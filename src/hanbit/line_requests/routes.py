@@ -8,6 +8,7 @@ from hanbit.evidence.record import record
 from hanbit.kernel import ids
 from hanbit.kernel.errors import HanbitError, ProtocolViolation
 from hanbit.payments import outbox, views
+from hanbit.payments.apply import signing_still
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.redirect_flow import take_answer
 from hanbit.payments.sign_in import act
@@ -49,7 +50,7 @@ async def _inquiry(gateway: Gateway, merchant_id: str, unverified_frame: str) ->
     urn = gateway.settings.merchant_urn(merchant_id)
     at = gateway.clock.now()
     inquiry = role.verify_inquiry(unverified_frame, trust=gateway.registry, gateway=gateway.urn, merchant_urn=urn, at=at)
-    known = evidence.answer_to(gateway.reader, merchant_id, inquiry.claims.tid, Status.TYP, inquiry.hash)
+    known = evidence.answer_to(gateway.reader, inquiry.hash, Status.TYP)
     if known is not None:
         return known
     role.check_fresh(inquiry, at)
@@ -57,9 +58,9 @@ async def _inquiry(gateway: Gateway, merchant_id: str, unverified_frame: str) ->
     status = role.make_status(inquiry, signer=gateway.signer, state=state, outcome=outcome, at=at)
     kept = tuple(record(message, merchant=merchant_id, tid=inquiry.claims.tid) for message in (inquiry, status))
     try:
-        await gateway.book.commit(Change(messages=kept))
+        await gateway.book.commit(Change(requires=(signing_still(gateway),), messages=kept))
     except Stale:  # the same inquiry came twice at once: one answer for both
-        known = evidence.answer_to(gateway.reader, merchant_id, inquiry.claims.tid, Status.TYP, inquiry.hash)
+        known = evidence.answer_to(gateway.reader, inquiry.hash, Status.TYP)
         if known is None:
             raise
         return known

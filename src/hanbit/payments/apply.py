@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from hanbit.db.change import Append, Change, Put, Require, StoredMessage, Value
 from hanbit.evidence.record import record
 from hanbit.kernel import fail_points
-from hanbit.kernel.errors import ProtocolViolation
+from hanbit.kernel.errors import ProtocolViolation, Unavailable
 from hanbit.ledger import rules
 from hanbit.ledger.entry import Entry
 from hanbit.payments.gateway import Gateway
@@ -84,9 +84,14 @@ async def apply(
 
 
 def _still_trusted(gateway: Gateway, steps: Iterable[Step]) -> Iterable[Require]:
-    """Under the book lock no key is revoked by which another party signed what is stored here: revocation takes effect at once."""
+    """Under the book lock no key is revoked by which anybody signed what is stored here: revocation takes effect at once."""
     foreign = {message.kid for step in steps for message in step.messages if message.claims.iss != gateway.urn}
-    return (Require("certificates", kid, "revoked_at", None, ProtocolViolation("revoked")) for kid in foreign)
+    return (signing_still(gateway), *(Require("certificates", kid, "revoked_at", None, ProtocolViolation("revoked")) for kid in foreign))
+
+
+def signing_still(gateway: Gateway) -> Require:
+    """The gateway's own key is not revoked either: what it would store under it could never be proved."""
+    return Require("certificates", gateway.signer.kid, "revoked_at", None, Unavailable("the payment server's signing key is revoked"))
 
 
 def _outbox(outcome: SignedMessage[Message], payment: Payment, at: int) -> Append:

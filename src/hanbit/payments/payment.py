@@ -70,6 +70,10 @@ _WITH_MERCHANT = (
     "LEFT JOIN payments ON payments.merchant = merchants.id AND payments.tid = ? WHERE merchants.id = ?"
 )
 _MERCHANT_COLUMNS = len(Merchant.__struct_fields__)
+_WAITING = (
+    f"SELECT {columns('payments', Payment)} FROM (SELECT *, row_number() OVER (PARTITION BY merchant ORDER BY next_at) AS place "  # noqa: S608 - names of our own
+    "FROM payments WHERE next_at <= ? AND state = 'authorized' AND hold_until >= ?) AS payments WHERE place <= ? ORDER BY next_at LIMIT ?"
+)
 
 
 def new_payment(offer: Offer, *, payment_id: str, payee: str, pay_by: int, at: int) -> Payment:
@@ -112,10 +116,21 @@ def by_id(reader: Reader, payment_id: str) -> Payment | None:
     return _payment(reader.one(_SELECT + "WHERE id = ?", payment_id))
 
 
-def due(reader: Reader, at: int, limit: int) -> list[Payment]:
-    """Payments for which something is to be done by now, the longest overdue first."""
-    rows = reader.all(_SELECT + "WHERE next_at <= ? ORDER BY next_at LIMIT ?", at, limit)
-    return [payment for row in rows if (payment := _payment(row))]
+def ending(reader: Reader, at: int, limit: int) -> list[Payment]:
+    """Payments whose time has passed: unpaid at their `pay_by`, or unanswered at the end of their hold; the longest overdue first."""
+    sql = _SELECT + "WHERE next_at <= ? AND (state = 'open' OR hold_until < ?) ORDER BY next_at LIMIT ?"
+    return [Payment(*row) for row in reader.all(sql, at, at, limit)]
+
+
+def waiting(reader: Reader, at: int, limit: int, share: int) -> list[Payment]:
+    """Held payments whose merchant is to be asked again by now, at most `share` of one merchant: a silent one keeps no other waiting."""
+    return [Payment(*row) for row in reader.all(_WAITING, at, at, share, limit)]
+
+
+def waiting_for(reader: Reader, merchant: str, at: int, limit: int) -> list[Payment]:
+    """Held payments of one merchant, whenever it would be asked; by what is unfinished, because of a merchant's payments most are not."""
+    sql = _SELECT + "WHERE +merchant = ? AND next_at IS NOT NULL AND state = 'authorized' AND hold_until >= ? ORDER BY next_at LIMIT ?"
+    return [Payment(*row) for row in reader.all(sql, merchant, at, limit)]
 
 
 def _payment(row: Row | None) -> Payment | None:

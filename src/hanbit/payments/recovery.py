@@ -1,7 +1,12 @@
-"""Finishes or undoes what a crash, an expiry or a lost answer left half way: every payment becomes final by itself."""
+"""Finishes or undoes what a crash, an expiry or a lost answer left half way: every payment becomes final by itself.
+
+Each of the `JOBS` has a loop of its own, so that none waits for another: a merchant that is silent holds up no end, no outcome, no key.
+"""
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -18,47 +23,68 @@ from hanbit.payments.void import void_expired
 
 TICK_S = 0.5
 AT_ONCE_MAX = 100
+ASKED_A_MERCHANT_MAX = 25
 LONGEST_RESEND_S = 30
 
 log = logging.getLogger("hanbit.recovery")
 
 
 async def run(gateway: Gateway) -> None:
-    """The one loop of the background: what is due, twice a second, until cancelled."""
+    """The background: every job twice a second, until cancelled."""
+    await asyncio.gather(*(_repeat(gateway, job) for job in JOBS))
+
+
+async def tick(gateway: Gateway) -> int:
+    """Every job once; returns how many payments and outcomes were looked at."""
+    return sum([await job(gateway) for job in JOBS])
+
+
+async def _repeat(gateway: Gateway, job: Callable[[Gateway], Awaitable[int]]) -> None:
     while True:
         try:
-            await tick(gateway)
+            await job(gateway)
         except HanbitError as error:  # the book is full or closing: the next tick tries again
             log.warning("recovery_waits", extra={"reason": str(error)})
-        except Exception:  # a full disk under a new key, a bug of ours: nothing may end the one loop on which everything unfinished waits
+        except Exception:  # a full disk under a new key, a bug of ours: nothing may end the loop on which what is unfinished waits
             log.exception("recovery_failed")
         await asyncio.sleep(TICK_S)
 
 
-async def tick(gateway: Gateway) -> int:
-    """Do everything that is due now; returns how many payments and outcomes were looked at."""
-    found = payments.due(gateway.reader, gateway.clock.now(), AT_ONCE_MAX)
-    await asyncio.gather(*(_move_on(gateway, payment) for payment in found))
-    told = await outbox.tell_due(gateway)
+async def rotate_seal(gateway: Gateway) -> int:
+    """A new sealing key when it is time for one."""
     seal = gateway.keyring.rotate_seal(gateway.clock.now())
     if seal is not None:
         await gateway.book.commit(Change(puts=(seal,)))
-    return len(found) + told
+    return 0
+
+
+async def end_due(gateway: Gateway) -> int:
+    """Close what nobody paid, void what nobody answered."""
+    return await _move_all(gateway, payments.ending(gateway.reader, gateway.clock.now(), AT_ONCE_MAX))
+
+
+async def ask_due(gateway: Gateway) -> int:
+    """Ask for the answers that are missing."""
+    return await _move_all(gateway, payments.waiting(gateway.reader, gateway.clock.now(), AT_ONCE_MAX, ASKED_A_MERCHANT_MAX))
+
+
+JOBS: tuple[Callable[[Gateway], Awaitable[int]], ...] = (rotate_seal, end_due, ask_due, outbox.tell_due)
 
 
 async def merchant_connected(gateway: Gateway, merchant_id: str) -> None:
     """A line came up: ask and tell at once what waits for this merchant."""
-    at = gateway.clock.now()
-    rows = gateway.reader.all(
-        "SELECT id FROM payments WHERE merchant = ? AND state = 'authorized' ORDER BY next_at LIMIT ?", merchant_id, AT_ONCE_MAX
-    )
-    waiting = [payment for row in rows if (payment := payments.by_id(gateway.reader, row["id"]))]
-    await asyncio.gather(*(_move_on(gateway, payment) for payment in waiting if at <= (payment.hold_until or 0)))
+    await _move_all(gateway, payments.waiting_for(gateway.reader, merchant_id, gateway.clock.now(), AT_ONCE_MAX))
     await outbox.tell_waiting(gateway, merchant_id)
+
+
+async def _move_all(gateway: Gateway, found: list[Payment]) -> int:
+    await asyncio.gather(*(_move_on(gateway, payment) for payment in found))
+    return len(found)
 
 
 async def _move_on(gateway: Gateway, payment: Payment) -> None:
     at = gateway.clock.now()
+    scheduled = payment
     try:
         if payment.state == State.OPEN:
             _, outcome = await close(gateway, payment, Event.PAY_BY_PASSED)
@@ -70,13 +96,19 @@ async def _move_on(gateway: Gateway, payment: Payment) -> None:
             scheduled = await _schedule(gateway, payment, at)
             await ask_again(gateway, scheduled)
     except (Stale, WrongState):
-        pass  # somebody else has moved it on meanwhile
+        return  # somebody else has moved it on meanwhile
     except Unavailable:
         gateway.observe("answer", "unavailable")
+        return
     except ProtocolViolation as error:
         await note_refused(gateway, payment.merchant, error, tid=payment.tid)
     except Exception:  # one payment that we cannot handle must not leave all others half way
         log.exception("recovery_failed", extra={"payment": payment.id})
+    else:
+        return
+    if scheduled is payment:  # what failed before its next hour was written down would stand before all others for ever
+        with suppress(Unavailable):
+            await gateway.book.commit(Change(puts=(replace(payment, next_at=at + LONGEST_RESEND_S).put(),)))
 
 
 async def _schedule(gateway: Gateway, payment: Payment, at: int) -> Payment:
