@@ -61,6 +61,7 @@ async def test_a_payment_that_recovery_cannot_handle_lets_the_others_pass(world:
     for visit in (poisoned, sound):
         world.shop.plan.append(lose_request)
         await visit.pay()
+
     def unreadable(gateway: Gateway, payment: Payment) -> SignedMessage[Notice]:
         if payment.id == poisoned.stored.id:
             raise ProtocolViolation("revoked")

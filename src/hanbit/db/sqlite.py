@@ -22,6 +22,7 @@ from hanbit.kernel.errors import BadInput, Conflict, HanbitError, ProtocolViolat
 ROWS_A_STATEMENT = 64
 """A power of two; batches are cut into powers of two so that few statements are ever prepared."""
 BOOK_FILE = "book.sqlite"
+_HEADERS_KNOWN_MAX = 4096
 _log = logging.getLogger("hanbit.book")
 Row = tuple[Value, ...]
 
@@ -31,6 +32,9 @@ class SqliteStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Header segments known to be on the disk: the table is append-only, so one that was committed need not be offered again.
+        self._known_headers: set[str] = set()
+        self._new_headers: set[str] = set()
         self._connection = sqlite_file.open_for_writing(path)
         row = self._connection.execute("SELECT schema_version FROM book WHERE id = 1").fetchone()
         if row is None or row[0] != schema.SCHEMA_VERSION:
@@ -70,13 +74,14 @@ class SqliteStore:
     def commit(self, changes: Sequence[Change], answers: list[HanbitError | None], at: int) -> list[HanbitError | None]:
         """Make durable what `prepare` wrote; the final answers.
 
-        Where the database refused what the decision missed (a constraint), the batch is tried again one by one, so that only the
-        guilty Change is turned away.
+        Where the database refused what the decision missed (a constraint), each half of the batch is tried by itself, and so on, so that
+        only the guilty Change is turned away and whoever sends such Changes does not cost its neighbours a commit each.
         """
         connection = self._connection
         if not connection.in_transaction:
             if len(changes) > 1 and all(isinstance(answer, Conflict) for answer in answers):
-                return [answer for change in changes for answer in self.write_batch([change], at)]
+                half = len(changes) // 2
+                return [*self.write_batch(changes[:half], at), *self.write_batch(changes[half:], at)]
             return answers
         try:
             fail_points.reach("gateway.commit.before")
@@ -87,6 +92,9 @@ class SqliteStore:
         except BaseException:
             self._roll_back()
             raise
+        if len(self._known_headers) + len(self._new_headers) > _HEADERS_KNOWN_MAX:
+            self._known_headers.clear()
+        self._known_headers |= self._new_headers
         fail_points.reach("gateway.commit.after")
         return answers
 
@@ -140,7 +148,8 @@ class SqliteStore:
             self._insert(table, list(puts.values()), replace=True)
         for table, appends in writes.appends.items():
             self._insert(table, appends)
-        self._insert("headers", list(writes.headers.items()), ignore=True)
+        self._new_headers = writes.headers.keys() - self._known_headers
+        self._insert("headers", [(header, writes.headers[header]) for header in self._new_headers], ignore=True)
         self._insert("messages", writes.messages)
         self._insert("entries", writes.entries)
         self._insert("postings", writes.postings)

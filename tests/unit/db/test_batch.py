@@ -242,3 +242,19 @@ async def test_a_bug_in_one_change_is_told_to_its_caller_and_the_book_goes_on(tm
     finally:
         await book.close()
     assert notes(SqliteStore(store.path)) == {"good"}
+
+
+def test_a_change_that_only_a_constraint_stops_costs_its_neighbours_few_commits(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dishonest party repeats the number of a message on purpose: that must not make a commit of each Change beside it."""
+    assert write(store, change("first", messages=(message("h", "used"),))) == [""]
+    commits, prepare = [], store.prepare
+    monkeypatch.setattr(store, "prepare", lambda changes, at: commits.append(len(changes)) or prepare(changes, at))  # type: ignore[func-returns-value]  # counted on the way
+    changes = [change(f"n{number}") for number in range(63)]
+    guilty = change("guilty", messages=(message("other", "used"),))
+    answers = write(store, *changes[:40], guilty, *changes[40:])
+    assert answers == [*[""] * 40, "jti", *[""] * 23]
+    assert notes(store) == {"first", *(f"n{number}" for number in range(63))}
+    assert len(commits) == 1 + 2 * 6
+    prove(store)
