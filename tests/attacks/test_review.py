@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hanbit.kernel import ids
 from hanbit.kernel.errors import ProtocolViolation, Unavailable
 from hanbit.payments import operations, recovery, redirect_flow
 from hanbit.payments.gateway import Gateway
@@ -146,3 +147,16 @@ async def test_the_thousandth_inquiry_reads_no_more_than_the_first(world: World)
     assert answers[:5] == answers[5:]
     assert len(set(answers)) == 5
     assert sum(read) == 0
+
+
+async def test_a_stranger_who_names_tids_to_a_plain_shop_fills_nobody_s_book(world: World) -> None:
+    """In plain form an address is anybody's word: without a login, Cancel on an order that nobody opened leaves no row anywhere."""
+    before = world.dump(leave_out=())
+    for _ in range(3):
+        visit = world.open(f"?MID=plain&TID={ids.new_token()}&AMOUNT=1&CUR=KRW")
+        assert (await visit.cancel()).state == "new"
+    assert world.dump(leave_out=()) == before
+    assert world.line.links["plain"].told == []
+    visit = await world.visit(merchant="plain")
+    await visit.login()
+    assert (await visit.cancel()).state == "closed"

@@ -355,6 +355,21 @@ async def test_a_passkey_needs_more_than_the_login_password(site: Site) -> None:
         assert (await browser.post("/passkeys/options", {}))[0] == 401
 
 
+async def test_who_cancels_a_plain_order_that_nobody_opened_goes_back_to_the_shop(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(site.shop, "connected", lambda _merchant: True)
+    await operations.create_merchant(
+        site.gateway, id="plain", name="A stall", telephone="02-555-0123", return_url="https://stall.example/back", orders="plain"
+    )
+    before, tid = changes(site.gateway), ids.new_token()
+    async with client() as http:
+        browser = Browser(site, http)
+        await browser.open({"MID": "plain", "TID": tid, "AMOUNT": "1000", "CUR": "KRW"})
+        browser.body["mid"] = "plain"
+        status, answer, _ = await browser.cancel()
+    assert (status, answer["state"], answer["next"]) == (200, "open", f"https://stall.example/back?TID={tid}")
+    assert changes(site.gateway) == before
+
+
 async def test_an_approval_in_another_session_of_the_same_customer_adds_no_passkey(site: Site) -> None:
     """Whoever knows the login password waits, logged in, for the owner to pay: that approval is the owner's, not his."""
     async with client() as http:

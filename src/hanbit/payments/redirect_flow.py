@@ -133,13 +133,16 @@ async def ask_again(gateway: Gateway, payment: Payment) -> None:
     await take_answer(gateway, payment.merchant, unverified_answer, notice=notice)
 
 
-async def cancel(gateway: Gateway, opening: Opening, *, unverified_key: str) -> Payment:
-    """The customer's Cancel: before R8 it closes the payment, after it the true state is shown."""
+async def cancel(gateway: Gateway, opening: Opening, *, unverified_key: str, is_signed_in: bool = False) -> Payment:
+    """The customer's Cancel: before R8 it closes the payment, after it the true state is shown.
+
+    In plain form anybody can name any tid. One that no customer has opened with a login is then nobody's, and stays out of the book.
+    """
     with unsealing(gateway, opening, unverified_key):
         pass  # somebody really runs the payment program on this opening
     for _ in range(ANSWER_TRIES):
         payment, first = first_step(gateway, opening)
-        if payment.state not in (State.NEW, State.OPEN):
+        if payment.state not in (State.NEW, State.OPEN) or (first and opening.offer.order is None and not is_signed_in):
             return payment
         try:
             closed, outcome = await close(gateway, payment, Event.CUSTOMER_CANCELLED, *first)

@@ -150,8 +150,9 @@ class CustomerFace:
     async def cancel_payment(self, request: Request) -> Response:
         """The customer's Cancel; whoever runs the payment program on this order may, because an unpaid order is nobody's yet."""
         form = await read_form(request, CancelForm)
-        payment = await redirect_flow.cancel(self.gateway, self._reopen(form, any_state=True), unverified_key=form.key)
-        return self._answer(request, Shown(payment), self._visitor(request))
+        who, opening = self._visitor(request), self._reopen(form, any_state=True)
+        payment = await redirect_flow.cancel(self.gateway, opening, unverified_key=form.key, is_signed_in=who is not None)
+        return self._answer(request, Shown(payment), who)
 
     async def payment_page(self, request: Request) -> Response:
         """R12 and every other end: the page of the true state."""
@@ -280,10 +281,10 @@ class CustomerFace:
         return json_response(
             {
                 "payment": payment.id,
-                "state": payment.state,
+                "state": State.OPEN if state is State.NEW else state,
                 "reason": reason if owner or state is State.OPEN else None,
                 "receipt": (shown.receipt or views.receipt(self.gateway, payment)) if owner else None,
-                "next": f"/payments/{payment.id}",
+                "next": return_address(payment.return_url, payment.tid) if state is State.NEW else f"/payments/{payment.id}",
                 "html": html,
             }
         )

@@ -213,7 +213,7 @@ async function loginAgain() {
 function go(path) {
   page.session = null;
   clearSecrets();
-  location.replace(localised(path));
+  location.replace(path.startsWith("/") ? localised(path) : path); // an order that nobody opened has no page here: back to the shop
   return "leaving";
 }
 
