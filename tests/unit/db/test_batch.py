@@ -1,6 +1,7 @@
 """A batch decides each Change by itself: whole or not at all, in order, and the book's time never goes back."""
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hanbit.db.change import Acknowledge, Append, Change, Put, Require, StoredMe
 from hanbit.db.commit import Book
 from hanbit.db.sqlite import SqliteStore
 from hanbit.kernel.clock import ManualClock
-from hanbit.kernel.errors import Conflict, Declined, Unavailable
+from hanbit.kernel.errors import Conflict, Declined, HanbitError, Unavailable
 from hanbit.ledger.entry import Entry
 from tests.unit.db.books import CARD, HONG, KIM, NOW, capture, fund, hold, note, notes, open_book, prove, rows, void, write
 
@@ -249,8 +250,13 @@ def test_a_change_that_only_a_constraint_stops_costs_its_neighbours_few_commits(
 ) -> None:
     """A dishonest party repeats the number of a message on purpose: that must not make a commit of each Change beside it."""
     assert write(store, change("first", messages=(message("h", "used"),))) == [""]
-    commits, prepare = [], store.prepare
-    monkeypatch.setattr(store, "prepare", lambda changes, at: commits.append(len(changes)) or prepare(changes, at))  # type: ignore[func-returns-value]  # counted on the way
+    commits, prepare = list[int](), store.prepare
+
+    def counted(changes: Sequence[Change], at: int) -> list[HanbitError | None]:
+        commits.append(len(changes))
+        return prepare(changes, at)
+
+    monkeypatch.setattr(store, "prepare", counted)
     changes = [change(f"n{number}") for number in range(63)]
     guilty = change("guilty", messages=(message("other", "used"),))
     answers = write(store, *changes[:40], guilty, *changes[40:])
