@@ -52,7 +52,7 @@ class KnownEntry:
 
 @dataclass(slots=True)
 class Loaded:
-    """Every row that the batch's Changes read, as it stands under the book lock."""
+    """What the batch's Changes are compared with, as it stands under the book lock: of each row the columns that one of them names."""
 
     next_entry: int
     next_leaf: int

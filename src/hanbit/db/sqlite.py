@@ -14,7 +14,7 @@ from sqlalchemy.dialects import sqlite as dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from hanbit.db import schema, sqlite_file
-from hanbit.db.batch import COLUMNS, KEYS, Batch, KnownEntry, Loaded, Writes, new_counters
+from hanbit.db.batch import COLUMNS, KEYS, Batch, Key, KnownEntry, Loaded, Writes, key_of, new_counters
 from hanbit.db.change import Change, Stale, Value
 from hanbit.kernel import fail_points
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, ProtocolViolation, Unavailable
@@ -115,26 +115,29 @@ class SqliteStore:
     def _load(self, changes: Sequence[Change]) -> Loaded:
         next_entry, next_leaf, time = self._connection.execute("SELECT next_entry, next_leaf, time FROM book WHERE id = 1").fetchone()
         wanted: dict[str, set[tuple[Value, ...]]] = {}
+        columns: dict[str, set[str]] = {}
         accounts: set[str] = set()
         entry_ids: set[str] = set()
         for change in changes:
             for put in change.puts:
-                wanted.setdefault(put.table, set()).add(tuple(put.row[column] for column in KEYS[put.table]))
+                wanted.setdefault(put.table, set()).add(key_of(put))
+                columns.setdefault(put.table, set()).add("version")
             for require in change.requires:
                 wanted.setdefault(require.table, set()).add((require.key,))
+                columns.setdefault(require.table, set()).add(require.column)
             for entry in change.entries:
                 accounts.update(leg.account for leg in entry.postings)
                 entry_ids.add(entry.id)
                 if entry.ends is not None:
                     entry_ids.add(entry.ends)
-        rows = {
-            (table, tuple(row[KEYS_AT[table][i]] for i in range(len(KEYS[table])))): dict(zip(COLUMNS[table], row, strict=True))
-            for table, keys in wanted.items()
-            for row in self._connection.execute(_select(table), (json.dumps(list(keys)),))
-        }
+        rows: dict[tuple[str, Key], dict[str, Value]] = {}
+        for table, keys in wanted.items():
+            compared, width = tuple(sorted(columns[table])), len(KEYS[table])
+            for row in self._connection.execute(_select(table, compared), (json.dumps(list(keys)),)):
+                rows[table, row[:width]] = dict(zip(compared, row[width:], strict=True))
         counters = {
-            row[0]: new_counters(dict(zip(COLUMNS["ledger_accounts"], row, strict=True)))
-            for row in (self._connection.execute(_select("ledger_accounts"), (json.dumps([[a] for a in accounts]),)) if accounts else ())
+            row[0]: new_counters(dict(zip(COLUMNS["ledger_accounts"], row[1:], strict=True)))
+            for row in (self._connection.execute(_SELECT_ACCOUNTS, (json.dumps([[a] for a in accounts]),)) if accounts else ())
         }
         entries = {
             row[0]: KnownEntry(row[1], row[2], row[3], row[4], ended=bool(row[5]))
@@ -187,7 +190,6 @@ def _not_written(error: Exception) -> Unavailable:
     return Unavailable(f"the book cannot be written: {error}")
 
 
-KEYS_AT = {table: tuple(COLUMNS[table].index(column) for column in KEYS[table]) for table in COLUMNS}
 _SELECT_ENTRIES = """
 SELECT e.id, e.number, e.kind, e.amount, e.currency, EXISTS (SELECT 1 FROM entries x WHERE x.ends = e.number)
 FROM json_each(?) wanted JOIN entries e ON e.id = wanted.value
@@ -245,10 +247,14 @@ def _parts(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
 
 
 @cache
-def _select(table: str) -> str:
-    columns = ", ".join(f"t.{column}" for column in COLUMNS[table])
+def _select(table: str, compared: tuple[str, ...]) -> str:
+    """The key of each wanted row, then what the batch compares of it; a chain of certificates or a password hash is not carried along."""
+    columns = ", ".join(f"t.{column}" for column in (*KEYS[table], *compared))
     on = " AND ".join(f"t.{column} = wanted.value ->> {at}" for at, column in enumerate(KEYS[table]))
     return f"SELECT {columns} FROM json_each(?) wanted JOIN {table} t ON {on}"  # noqa: S608 - names from our own schema
+
+
+_SELECT_ACCOUNTS = _select("ledger_accounts", COLUMNS["ledger_accounts"])
 
 
 @cache
