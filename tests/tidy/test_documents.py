@@ -5,6 +5,9 @@ import json
 import re
 from pathlib import Path
 
+import click
+
+from hanbit.cli import main
 from hanbit.protocols.redirect import messages as redirect
 from hanbit.protocols.signed import PinnedTrust, RegisteredKey, decode_chain, peek_claims, verify
 
@@ -61,3 +64,30 @@ def test_links_between_documents_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name} → {target}"
+
+
+def _commands(text: str) -> list[str]:
+    """Every `hanbit …` command that a page shows, in a code block or inline."""
+    blocks = re.findall(r"^(?:```|    ).*?hanbit .*?$|`[^`\n]*hanbit [^`\n]*`", text, re.MULTILINE)
+    fenced = [line for block in re.findall(r"```[a-z]*\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    lines = [line.strip(" `") for line in (*blocks, *fenced)]
+    return [re.split(r"\s{3,}|#", line.partition("hanbit ")[2])[0].strip() for line in lines if re.search(r"(^|/)hanbit ", line)]
+
+
+def test_every_command_that_a_page_shows_exists_with_its_options() -> None:
+    seen = 0
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for shown in _commands(page.read_text("utf-8")):
+            words = [word for word in shown.split() if word not in {"&", "…"}]
+            command: click.Command = main
+            while words and isinstance(command, click.Group) and not words[0].startswith("--"):
+                name = words.pop(0).strip(",;")
+                found = command.get_command(click.Context(command), name)
+                assert found is not None, f"{page.name}: hanbit {shown}"
+                command = found
+            options = {option for parameter in command.params for option in parameter.opts}
+            for word in words:
+                if word.startswith("--"):
+                    assert word.rstrip(",;") in options | {"--help", "--version"}, f"{page.name}: hanbit {shown}: {word}"
+            seen += 1
+    assert seen > 25
