@@ -1,12 +1,17 @@
 """What a slow reading of the core turned up: each was a way in once, and stays shut here."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hanbit.db.sqlite import BOOK_FILE
 from hanbit.kernel import ids
 from hanbit.kernel.errors import ProtocolViolation, Unavailable
+from hanbit.ledger.check import check
 from hanbit.payments import operations, recovery, redirect_flow
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.payment import Payment
@@ -160,3 +165,45 @@ async def test_a_stranger_who_names_tids_to_a_plain_shop_fills_nobody_s_book(wor
     visit = await world.visit(merchant="plain")
     await visit.login()
     assert (await visit.cancel()).state == "closed"
+
+
+def forged(world: World, folder: Path, *statements: str) -> set[str]:
+    """What the ledger's check says of a copy of the book in which somebody has written."""
+    copy = folder / "forged.sqlite"
+    with closing(sqlite3.connect(world.folder / BOOK_FILE)) as book:
+        book.execute("VACUUM INTO ?", (str(copy),))
+    with closing(sqlite3.connect(copy, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        return set(check(connection).broken)
+
+
+async def test_the_ledger_check_sees_money_that_moved_for_no_payment_or_to_another_merchant(world: World, tmp_path: Path) -> None:
+    visit = await world.visit()
+    await visit.pay()
+    payment, bank = visit.stored.id, world.hong.accounts["bank"].id
+    next_entry = world.rows("book")[0]["next_entry"]
+
+    def moved(number: int, name: str, target: str, amount: int = 5) -> tuple[str, ...]:
+        return (
+            f"INSERT INTO entries VALUES ({number}, '{name}', 'hold', '{name}', NULL, 5, 'KRW', 1)",  # noqa: S608 - a forger's own
+            f"INSERT INTO entries VALUES ({number + 1}, 'end {name}', 'capture', '{name}', {number}, 5, 'KRW', 1)",  # noqa: S608 - a forger's own
+            f"INSERT INTO postings VALUES ({number}, 0, '{bank}', 'D', 5, 0, 0), ({number}, 1, '{target}', 'C', 5, 0, 0)",  # noqa: S608 - a forger's own
+            f"INSERT INTO postings VALUES ({number + 1}, 0, '{bank}', 'D', -5, {amount}, 0)",  # noqa: S608 - a forger's own
+            f"INSERT INTO postings VALUES ({number + 1}, 1, '{target}', 'C', -5, {amount}, 0)",  # noqa: S608 - a forger's own
+            f"UPDATE ledger_accounts SET debits_posted = debits_posted + {amount} WHERE id = '{bank}'",  # noqa: S608 - a forger's own
+            f"UPDATE ledger_accounts SET credits_posted = credits_posted + {amount} WHERE id = '{target}'",  # noqa: S608 - a forger's own
+            f"UPDATE book SET next_entry = {number + 2}",  # noqa: S608 - a forger's own
+        )
+
+    assert forged(world, tmp_path) == set()
+    (tmp_path / "forged.sqlite").unlink()
+    assert forged(world, tmp_path, *moved(next_entry, "nobody", "merchant:shop:KRW")) == {"holds_belong_to_payments"}
+    (tmp_path / "forged.sqlite").unlink()
+    assert "legs_are_of_their_entrys_amount" in forged(world, tmp_path, *moved(next_entry, "nobody", "merchant:shop:KRW", 6))
+    (tmp_path / "forged.sqlite").unlink()
+    redirected = (
+        f"UPDATE payments SET merchant = 'other' WHERE id = '{payment}'",  # noqa: S608 - a forger's own
+        f"UPDATE outbox SET merchant = 'other' WHERE tid = '{visit.redirect.tid}'",  # noqa: S608 - a forger's own
+    )
+    assert "payments_move_between_their_own_accounts" in forged(world, tmp_path, *redirected)

@@ -28,6 +28,11 @@ CHECKS: dict[str, str] = {
         FROM entries e JOIN postings p ON p.entry = e.number JOIN ledger_accounts a ON a.id = p.account
         WHERE a.currency <> e.currency
     """,
+    "legs_are_of_their_entrys_amount": """
+        SELECT e.number
+        FROM entries e JOIN postings p ON p.entry = e.number
+        WHERE max(abs(p.pending), abs(p.posted)) <> e.amount
+    """,
     "legs_belong_to_entries": """
         SELECT p.entry
         FROM postings p
@@ -102,6 +107,20 @@ CHECKS: dict[str, str] = {
         AND NOT EXISTS (SELECT 1
         FROM entries x
         WHERE x.ends = e.number))
+    """,
+    "holds_belong_to_payments": """
+        SELECT e.number
+        FROM entries e
+        LEFT JOIN payments p ON p.id = e.payment
+        WHERE e.kind <> 'transfer'
+        AND p.id IS NULL
+    """,
+    "payments_move_between_their_own_accounts": """
+        SELECT e.number
+        FROM entries e JOIN payments p ON p.id = e.payment JOIN postings l ON l.entry = e.number
+        WHERE l.account <> (CASE l.side WHEN 'D' THEN p.account ELSE 'merchant:' || p.merchant || ':' || p.currency END)
+        OR e.currency <> p.currency
+        OR e.amount > p.amount
     """,
     "captured_is_what_moved": """
         SELECT p.id
