@@ -12,7 +12,7 @@ from hanbit.db.sqlite import BOOK_FILE
 from hanbit.kernel import ids
 from hanbit.kernel.errors import ProtocolViolation, Unavailable
 from hanbit.ledger.check import check
-from hanbit.payments import operations, recovery, redirect_flow
+from hanbit.payments import operations, outbox, recovery, redirect_flow
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.payment import Payment
 from hanbit.payments.sign_in import LoginFailed
@@ -207,3 +207,21 @@ async def test_the_ledger_check_sees_money_that_moved_for_no_payment_or_to_anoth
         f"UPDATE outbox SET merchant = 'other' WHERE tid = '{visit.redirect.tid}'",  # noqa: S608 - a forger's own
     )
     assert "payments_move_between_their_own_accounts" in forged(world, tmp_path, *redirected)
+
+
+async def test_a_merchant_that_is_away_for_days_costs_little_and_hears_everything_when_it_is_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    visits = [await world.visit(amount=1_000 + number) for number in range(5)]
+    for visit in visits:
+        world.shop.tell_plan.append(lose_request)
+        await visit.pay()
+    world.shop.up = False
+    looked_at = 0
+    for _ in range(2 * 24 * 12):
+        looked_at += await world.tick(300)
+    assert looked_at <= 5 * (12 + 48)
+    monkeypatch.setattr(outbox, "TOLD_AT_ONCE_MAX", 2)
+    world.shop.up = True
+    await recovery.merchant_connected(world.gateway, "shop")
+    assert all([(await world.shop_order(visit)).may_deliver for visit in visits])

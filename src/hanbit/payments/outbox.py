@@ -15,7 +15,10 @@ from hanbit.protocols.redirect import gateway as role
 LONGEST_WAIT_S = 300
 EXCEPTION_AFTER_S = 24 * 3600
 """An outcome without acknowledgement for so long is shown to the operator as an exception."""
+ABSENT_WAIT_S = 3600
+"""Whoever is away is told when its line comes up: until then each look at an outcome is a row written for nothing."""
 TOLD_AT_ONCE_MAX = 200
+TOLD_TO_ONE_MAX = 10_000
 
 
 async def tell(gateway: Gateway, merchant_id: str, outcome: str) -> None:
@@ -41,9 +44,13 @@ async def tell_due(gateway: Gateway) -> int:
 
 
 async def tell_waiting(gateway: Gateway, merchant_id: str) -> int:
-    """A line came up: tell its merchant at once what was not acknowledged, whenever it would have been due."""
+    """A line came up: tell its merchant what was not acknowledged, whenever it would have been due, for as long as the line is up."""
     sql = "SELECT * FROM outbox WHERE next_at IS NOT NULL AND merchant = ? ORDER BY next_at LIMIT ?"
-    return await _tell_rows(gateway, gateway.reader.all(sql, merchant_id, TOLD_AT_ONCE_MAX))
+    rows = gateway.reader.all(sql, merchant_id, TOLD_TO_ONE_MAX)
+    told = 0
+    while told < len(rows) and gateway.line.connected(merchant_id):
+        told += await _tell_rows(gateway, rows[told : told + TOLD_AT_ONCE_MAX])
+    return told
 
 
 async def _tell_rows(gateway: Gateway, rows: list[Row]) -> int:
@@ -53,7 +60,8 @@ async def _tell_rows(gateway: Gateway, rows: list[Row]) -> int:
 
 async def _tell_row(gateway: Gateway, row: Row) -> None:
     """Write down when to tell it next, then tell it; each row by itself, so that one acknowledged meanwhile holds up no other."""
-    wait_s = min(2 << min(row["tries"], 10), LONGEST_WAIT_S)
+    is_there = gateway.line.connected(row["merchant"])
+    wait_s = min(2 << min(row["tries"], 11), LONGEST_WAIT_S if is_there else ABSENT_WAIT_S)
     again = {"next_at": gateway.clock.now() + wait_s, "tries": row["tries"] + 1}
     later = {name: row[name] for name in row.keys()} | again  # noqa: SIM118 - a database row
     try:
