@@ -13,8 +13,6 @@ from hanbit.payments.payment import Payment
 from hanbit.protocols.redirect import gateway as role
 
 LONGEST_WAIT_S = 300
-EXCEPTION_AFTER_S = 24 * 3600
-"""An outcome without acknowledgement for so long is shown to the operator as an exception."""
 ABSENT_WAIT_S = 3600
 """Whoever is away is told when its line comes up: until then each look at an outcome is a row written for nothing."""
 TOLD_AT_ONCE_MAX = 200
