@@ -52,7 +52,9 @@ class Settings:
     """Where the customers' pages listen."""
     line_host: str = "127.0.0.1"
     line_port: int = 8401
-    """Where merchants dial the private line (TLS 1.3, both sides certified)."""
+    """Where the private line listens (TLS 1.3, both sides certified)."""
+    line_public_host: str = ""
+    """The host that enrolment tells merchants to dial; `line_host` if empty. Needed where the line listens on every address (0.0.0.0)."""
     metrics_port: int = 0
     """Loopback port of /metrics; 0 turns it off."""
     password_workers: int = 2
@@ -83,7 +85,7 @@ class Settings:
             raise BadInput("telephone: digits, spaces and hyphens")
         if self.currency not in CURRENCY_EXPONENTS:
             raise BadInput(f"currency: one of {', '.join(CURRENCY_EXPONENTS)}")
-        for name, host in (("listen_host", self.listen_host), ("line_host", self.line_host)):
+        for name, host in (("listen_host", self.listen_host), ("line_host", self.line_host), ("line_public_host", self.line_dialled)):
             if not host or not host.isascii() or not host.isprintable() or " " in host:
                 raise BadInput(f"{name}: an address of this machine, such as 127.0.0.1")
         for name, (least, most) in RANGES.items():
@@ -103,6 +105,11 @@ class Settings:
     def customer_urn(self) -> str:
         """Any customer of this operator, as audience of `keys` and `receipt`."""
         return ids.urn(self.operator, "customer")
+
+    @property
+    def line_dialled(self) -> str:
+        """The host that merchants dial."""
+        return self.line_public_host or self.line_host
 
     def merchant_urn(self, merchant_id: str) -> str:
         """A merchant's name in certificates and messages."""

@@ -87,7 +87,7 @@ class EnrolmentFace:
                 "operator": settings.operator,
                 "merchant": found.urn,
                 "gateway": self.gateway.urn,
-                "line": {"host": settings.line_host, "port": settings.line_port},
+                "line": {"host": settings.line_dialled, "port": settings.line_port},
                 "orders": merchant.orders,
                 "pay_url": f"{settings.public_url}/pay",
                 "root": encode_der(keyring.root),
