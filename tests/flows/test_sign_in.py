@@ -1,11 +1,13 @@
 """R5: logins, what they cost to guess, and the sessions that they open."""
 
+import asyncio
+
 import pytest
 
 from hanbit.db.change import Change
 from hanbit.kernel.errors import BadInput, NotSignedIn, ProtocolViolation, TooManyTries, WrongState
-from hanbit.parties import sessions
-from hanbit.payments import redirect_flow
+from hanbit.parties import sessions, throttle
+from hanbit.payments import factors, redirect_flow
 from hanbit.payments.sign_in import LoginFailed
 from hanbit.protocols import sealed
 from hanbit.protocols.redirect import customer as role
@@ -236,3 +238,27 @@ async def test_an_ended_session_is_gone(world: World) -> None:
 async def test_a_token_that_was_never_given_opens_nothing(world: World, token: str | None) -> None:
     with pytest.raises(NotSignedIn):
         redirect_flow.signed_in(world.gateway, token)
+
+
+async def test_right_answers_that_overlap_add_up_to_no_wait(world: World) -> None:
+    """Each try is counted before it is checked; two that always overlap must not climb to a wait."""
+    factor = f"login:{world.hong.id}"
+    counted, released = asyncio.Event(), asyncio.Event()
+
+    async def slow_and_right() -> bool:
+        counted.set()
+        await released.wait()
+        return True
+
+    async def right() -> bool:
+        return True
+
+    for _ in range(throttle.FREE_TRIES + 2):
+        counted.clear()
+        released.clear()
+        first = asyncio.create_task(factors.guarded(world.gateway, factor, slow_and_right))
+        await counted.wait()
+        assert await factors.guarded(world.gateway, factor, right)
+        released.set()
+        assert await first
+    assert throttle.read(world.gateway.reader, factor).failures == 0

@@ -7,6 +7,7 @@ in each whole checkout, and for the payments after the clock has stopped.
 import asyncio
 import gc
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,11 +38,13 @@ class Customer:
     wallet: Wallet
     factor: Factor
     account: str
+    openings: deque[Opened] = field(default_factory=deque)
+    """What has come to R6 and is to be paid, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A payment that has come to R6."""
+class Paid:
+    """A payment that was made."""
 
     customer: Customer
     opened: Opened
@@ -76,8 +79,7 @@ class Load:
         self._http = http
         self._clock = SystemClock()
         self._customers: list[Customer] = []
-        self._prepared: list[Prepared] = []
-        self._paid: list[tuple[Prepared, Outcome]] = []
+        self._paid: list[tuple[Paid, Outcome]] = []
         self._errors: list[str] = []
 
     async def enrol(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -111,28 +113,27 @@ class Load:
         async def one(customer: Customer) -> None:
             opened = await customer.wallet.open(await self._orders.next())
             await customer.wallet.screen(opened)
-            self._prepared.append(Prepared(customer, opened))
+            customer.openings.append(opened)
 
-        seconds = await self._drive(request, one, lambda: len(self._prepared) < request["most"])
-        return {"openings": len(self._prepared), "seconds": seconds}
+        seconds = await self._drive(request, one, lambda _: self._left() < request["most"])
+        return {"openings": self._left(), "seconds": seconds}
 
     async def pay(self, request: dict[str, Any]) -> dict[str, Any]:
-        """R7 (key and pay) to R12 of what was prepared."""
+        """R7 (key and pay) to R12 of what was prepared; each customer pays his own, one after the other, as people do."""
         latencies = Latencies()
-        self._prepared.reverse()  # the oldest is taken first: it would be the first to expire
         gc.collect()
         gc.freeze()  # thousands of openings wait here; looking through them again and again is no customer's cost
 
-        async def one(_: Customer) -> None:
-            prepared = self._prepared.pop()
-            customer, started = prepared.customer, self._clock.monotonic()
-            body = customer.wallet.prepare(prepared.opened, customer.factor, account=customer.account)
+        async def one(customer: Customer) -> None:
+            opened = customer.openings.popleft()  # the oldest first: it would be the first to expire
+            started = self._clock.monotonic()
+            body = customer.wallet.prepare(opened, customer.factor, account=customer.account)
             outcome = await customer.wallet.send(body)
             latencies.add(self._clock.monotonic() - started)
-            self._paid.append((prepared, outcome))
+            self._paid.append((Paid(customer, opened), outcome))
 
-        seconds = await self._drive(request, one, lambda: bool(self._prepared))
-        return {"payments": len(self._paid), "seconds": seconds, "latencies": latencies.summary(), "left": len(self._prepared)}
+        seconds = await self._drive(request, one, lambda customer: bool(customer.openings))
+        return {"payments": len(self._paid), "seconds": seconds, "latencies": latencies.summary(), "left": self._left()}
 
     async def checkout(self, request: dict[str, Any]) -> dict[str, Any]:
         """R3 to R12 of logged-in customers, the receipt verified."""
@@ -147,8 +148,11 @@ class Load:
                 raise Unavailable(f"a checkout ended {outcome.state} ({outcome.reason})")
             made += 1
 
-        seconds = await self._drive(request, one, lambda: True)
+        seconds = await self._drive(request, one, lambda _: True)
         return {"checkouts": made, "seconds": seconds}
+
+    def _left(self) -> int:
+        return sum(len(customer.openings) for customer in self._customers)
 
     async def verify(self, _: dict[str, Any]) -> dict[str, Any]:
         """Every payment's receipt, as the customer verifies it; whatever waited for the shop is asked for again."""
@@ -161,13 +165,13 @@ class Load:
                 self._errors.append(f"{type(error).__name__}: {error}")
         return {"errors": len(self._errors), "shown": self._errors[:ERRORS_SHOWN]}
 
-    async def _drive(self, request: dict[str, Any], one: Callable[[Customer], Awaitable[None]], more: Callable[[], bool]) -> float:
+    async def _drive(self, request: dict[str, Any], one: Callable[[Customer], Awaitable[None]], more: Callable[[Customer], bool]) -> float:
         """Keep `concurrency` of them in flight until the time is over or there is no more; the seconds until the last has ended."""
         started = self._clock.monotonic()
         latest = started + request["seconds"]
 
         async def work(customer: Customer) -> None:
-            while more() and self._clock.monotonic() < latest:
+            while more(customer) and self._clock.monotonic() < latest:
                 try:
                     await one(customer)
                 except HanbitError as error:

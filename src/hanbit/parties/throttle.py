@@ -53,6 +53,12 @@ def cleared(tries: Tries) -> Put:
     return Put("throttles", {"factor": tries.factor, "failures": 0, "wait_until": 0}, tries.version + 1)
 
 
+def without_one(tries: Tries) -> Tries:
+    """The count without one of its tries, which has turned out right; a wait that it led to is over."""
+    failures = max(tries.failures - 1, 0)
+    return Tries(tries.factor, tries.version, failures, 0 if failures < FREE_TRIES else tries.wait_until)
+
+
 def uncounted(tries: Tries, before: Tries) -> Put:
     """The row as it was before a try that was not checked; `tries` is the count as it was just written."""
     return Put("throttles", {"factor": tries.factor, "failures": before.failures, "wait_until": before.wait_until}, tries.version + 1)

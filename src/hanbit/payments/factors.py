@@ -16,6 +16,7 @@ from hanbit.parties.accounts import Account
 from hanbit.parties.customers import Customer
 from hanbit.parties.enrolment import unwrap
 from hanbit.parties.passkeys import Site
+from hanbit.parties.throttle import Tries
 from hanbit.payments.gateway import Gateway
 from hanbit.protocols.redirect import gateway as role
 from hanbit.protocols.redirect.messages import Consent
@@ -80,10 +81,24 @@ async def guarded(gateway: Gateway, factor: str, check_it: Callable[[], Awaitabl
             raise
         if not right:
             return False
-        with suppress(Stale):  # a later try has counted itself; it will clear what it counted
-            await gateway.book.commit(Change(puts=(throttle.cleared(tries),)))
+        await _clear(gateway, tries)
         return True
     raise Unavailable("too many tries at once")
+
+
+async def _clear(gateway: Gateway, tries: Tries) -> None:
+    """The answer was right: the count begins anew. Where other tries have counted themselves since, only this one is taken back.
+
+    Otherwise right answers that overlap without a pause would add up to a wait.
+    """
+    put = throttle.cleared(tries)
+    for _ in range(STALE_TRIES):
+        try:
+            await gateway.book.commit(Change(puts=(put,)))
+        except Stale:
+            put = throttle.put(throttle.without_one(throttle.read(gateway.reader, tries.factor)))
+            continue
+        return
 
 
 async def guarded_nobody(gateway: Gateway, name: str, password: str) -> None:
