@@ -83,7 +83,7 @@ def list_certificates(data: Path, as_json: bool) -> None:
     show(operate(data, "list_parties", what="certificates"), as_json=as_json)
 
 
-@merchant.command("revoke")
+@merchant.command("revoke", context_settings={"ignore_unknown_options": True})  # a kid may begin with a hyphen
 @click.argument("kid")
 @click.option("--reason", default="", help="Why; kept in the audit.")
 @data_option

@@ -22,8 +22,10 @@ _LAST = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 
 
 def new_token() -> str:
-    """128 random bits as 22 base64url characters."""
-    return encode_base64url(secrets.token_bytes(16))
+    """128 random bits as 22 base64url characters, the first no hyphen: typed after a command it would look like an option."""
+    while (token := encode_base64url(secrets.token_bytes(16))).startswith("-"):
+        pass
+    return token
 
 
 def encode_base64url(data: bytes) -> str:
