@@ -6,7 +6,7 @@ amounts whole minor units. Secrets are not here: passwords as peppered argon2id,
 
 from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MONEY_MAX = 999_999_999_999_999_999
 """Bound of every counter: sums of amounts stay far inside 64 bits."""
 
@@ -73,7 +73,7 @@ entries = _table(
     UniqueConstraint("ends", name="a_hold_ends_once"),
     CheckConstraint(f"amount BETWEEN 1 AND {MONEY_MAX}", name="amount"),
     CheckConstraint("(ends IS NOT NULL) = (kind IN ('capture', 'void'))", name="ends"),
-    CheckConstraint("kind IN ('hold', 'capture', 'void', 'transfer')", name="kind"),
+    CheckConstraint("kind IN ('hold', 'capture', 'void', 'refund', 'transfer')", name="kind"),
     Index("entries_by_payment", "payment"),
 )
 postings = _table(
@@ -143,6 +143,24 @@ attempts = _table(  # append-only: what the customer approved and how it was che
     _text("sealed_hash"),
     _text("session"),
     _whole("at"),
+)
+
+cancellations = _table(  # append-only: what a merchant asked back, and the answer that it gets for ever
+    "cancellations",
+    _text("merchant", key=True),
+    _text("id", key=True),
+    _text("tid"),
+    _text("payment", null=True),
+    _whole("amount"),
+    _text("currency"),
+    _text("reason"),
+    _text("result"),
+    _text("request_hash"),
+    _text("answer_hash"),
+    _whole("refunded"),
+    _whole("at"),
+    CheckConstraint("amount > 0 AND refunded BETWEEN 0 AND amount", name="cancellation_amounts"),
+    Index("cancellations_by_payment", "merchant", "tid"),
 )
 
 # --- evidence and what must still be told -------------------------------------------------------------------------------------------
@@ -248,9 +266,15 @@ merchants = _table(
     _text("currency"),
     _text("return_url"),
     _text("return_origins"),
+    _text("line_mode"),
+    _text("line_address", null=True),
+    _text("post_url", null=True),
     _whole("created_at"),
     CheckConstraint("state IN ('active', 'suspended')", name="merchant_state"),
     CheckConstraint("orders IN ('signed', 'plain')", name="merchant_orders"),
+    CheckConstraint("line_mode IN ('vpn', 'leased')", name="merchant_line_mode"),
+    CheckConstraint("line_mode = 'vpn' OR line_address IS NOT NULL", name="leased_lines_are_pinned"),
+    UniqueConstraint("line_address", name="one_merchant_an_address"),
 )
 certificates = _table(
     "certificates",
@@ -301,5 +325,5 @@ openings = _table(  # each opening logs in at most once: a replayed login finds 
 )
 settings = _table("settings", _text("name", key=True), _whole("version"), _text("value"))
 
-HISTORY = ("entries", "postings", "messages", "headers", "attempts", "audit")
+HISTORY = ("entries", "postings", "messages", "headers", "attempts", "cancellations", "audit")
 """Tables in which a row is never changed or removed; triggers say so."""

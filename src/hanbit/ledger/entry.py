@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from hanbit.kernel.money import Money
 
-HOLD, CAPTURE, VOID, TRANSFER = "hold", "capture", "void", "transfer"
-ENTRY_KINDS = (HOLD, CAPTURE, VOID, TRANSFER)
+HOLD, CAPTURE, VOID, REFUND, TRANSFER = "hold", "capture", "void", "refund", "transfer"
+ENTRY_KINDS = (HOLD, CAPTURE, VOID, REFUND, TRANSFER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,12 @@ class Merchant(msgspec.Struct, frozen=True):
     currency: str
     return_url: str
     return_origins: str
+    line_mode: str
+    """`vpn` (TLS, both sides certified) or `leased` (a line of its own, the peer pinned by address)."""
+    line_address: str | None
+    """From where a leased line comes; nobody else has this address."""
+    post_url: str | None
+    """Where frames go by HTTPS POST while no connection is up; None where the merchant only dials."""
 
     def allows_return(self, url: str) -> bool:
         """Whether this exact address lies on a registered origin."""
@@ -99,6 +105,9 @@ def new_merchant(
         "currency": currency,
         "return_url": return_url,
         "return_origins": json.dumps([origin]),
+        "line_mode": "vpn",
+        "line_address": None,
+        "post_url": None,
         "created_at": at,
     }
     return Put("merchants", row, version=0), ledger_account(merchant_account(merchant_id, currency), "merchant", currency, limited=True)

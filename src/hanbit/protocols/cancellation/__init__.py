@@ -1,0 +1,1 @@
+"""Cancellation (document A, Figure 4): C1 to C3."""
