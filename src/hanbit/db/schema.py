@@ -327,3 +327,5 @@ settings = _table("settings", _text("name", key=True), _whole("version"), _text(
 
 HISTORY = ("entries", "postings", "messages", "headers", "attempts", "cancellations", "audit")
 """Tables in which a row is never changed or removed; triggers say so."""
+VOLATILE = frozenset({"enrolments", "openings", "sessions", "throttles"})
+"""Tables whose rows are removed once they can matter to nobody any more: no evidence, so no log covers them."""
