@@ -696,19 +696,26 @@ async def open_world(folder: Path, **settings: Any) -> AsyncIterator[World]:
         path = data / "hanbit.toml"
         kept = [line for line in path.read_text("utf-8").splitlines() if line.split(" ")[0] not in settings]
         path.write_text("\n".join([*kept, *(f"{name} = {value}" for name, value in settings.items())]) + "\n", "utf-8")
-    clock, line = ManualClock(NOW), MemoryLine()
+    async with opened(data, parties, {name: folder / f"{name}.db" for name in MERCHANTS}, at=NOW) as world:
+        yield world
+
+
+@asynccontextmanager
+async def opened(data: Path, parties: Enrolled, order_books: dict[str, Path], *, at: int) -> AsyncIterator[World]:
+    """These parties on these files, whoever made them."""
+    clock, line = ManualClock(at), MemoryLine()
     observed: list[tuple[str, str]] = []
     async with AsyncExitStack() as stack:
         stack.enter_context(hold(data))
         gateway = open_gateway(data, clock, line=lambda *_: line, observe=lambda what, why: observed.append((what, why)))
         world = World(data, clock, gateway, line, parties, {}, observed)
         stack.push_async_callback(world.close)
-        for name, orders in MERCHANTS.items():
-            await _open_shop(world, stack, folder, name, plain=orders == "plain")
+        for name, order_book in order_books.items():
+            await _open_shop(world, stack, order_book, name, plain=MERCHANTS[name] == "plain")
         yield world
 
 
-async def _open_shop(world: World, stack: AsyncExitStack, folder: Path, name: str, *, plain: bool) -> None:
+async def _open_shop(world: World, stack: AsyncExitStack, order_book: Path, name: str, *, plain: bool) -> None:
     signer, gateway = world.parties.merchants[name], world.gateway
     registration = files.Registration(
         operator=OPERATOR,
@@ -724,7 +731,7 @@ async def _open_shop(world: World, stack: AsyncExitStack, folder: Path, name: st
 
     trust = PinnedTrust(world.parties.root, OPERATOR, urn=gateway.urn)
     merchant = Merchant(signer=signer, gateway=gateway.urn, trust=trust, plain=plain)
-    opened = Shop(registration=registration, role=merchant, book_path=folder / f"{name}.db", on_confirm=on_confirm, clock=world.clock)
+    opened = Shop(registration=registration, role=merchant, book_path=order_book, on_confirm=on_confirm, clock=world.clock)
     shop = await stack.enter_async_context(opened)
     world.line.links[name] = Link(name, shop, signer, gateway)
     shop.line = _ShopsLine(world.line.links[name])
