@@ -63,8 +63,7 @@ REFUSALS: dict[str, str] = {
     "remaining_differs": "the shop believes that another amount is left",
     "too_much": "more than what is left of the payment",
     "too_late": "the order's refund deadline has passed",
-    "merchant_funds": "the merchant's account cannot cover the refund",
-    "merchant_suspended": "the merchant is suspended",
+    "merchant_funds": "the merchant's account (and the reserve, where the operator lends it) cannot cover the refund",
 }
 """Why a cancellation is refused."""
 
