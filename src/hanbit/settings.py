@@ -22,6 +22,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "password_workers": (1, 64),
     "password_waiting_max": (0, 10_000),
     "notice_wait_s": (0.01, 60),
+    "inquiries_per_minute": (1, 1_000_000),
+    "refusals_per_minute": (1, 1_000_000),
     "unsigned_limit_minor": (0, AMOUNT_MAX),
     "session_idle_s": (30, 3_600),
 }
@@ -63,6 +65,10 @@ class Settings:
     """Log-ins that may wait for a password worker; beyond it 503 and Retry-After."""
     notice_wait_s: float = 4.0
     """How long the page waits for the merchant before it says "in progress"."""
+    inquiries_per_minute: int = 1_200
+    """Frames that a merchant may send unasked and that are kept (inquiries, acknowledgements of nothing that waits); `too_many` beyond."""
+    refusals_per_minute: int = 60
+    """Refused frames of one merchant that are kept with their reason; what is beyond is answered `too_many` and leaves no row."""
     unsigned_limit_minor: int = 1_000_000
     """The largest payment by password or code, in minor units; above it the customer must sign (passkey or device key)."""
     session_idle_s: int = 300

@@ -22,7 +22,7 @@ from hanbit.kernel import fail_points
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, TooLarge, Unavailable
 from hanbit.line.quiet import hush
-from hanbit.protocols.line import FRAME_MAX, Matching, RefusedByGateway, frame_hash, read_frame
+from hanbit.protocols.line import FRAME_MAX, OFFSET_MAX_S, OFFSET_WARNED_S, Matching, RefusedByGateway, frame_hash, read_frame
 
 PATH = "/line"
 BUSY = "busy"
@@ -388,6 +388,12 @@ class Connection(WSListener):
         if self._hello_timer is not None:
             self._hello_timer.cancel()
             self._hello_timer = None
+
+
+def warn_of_offset(log: logging.Logger, urn: str, offset_s: int) -> None:
+    """Both ends warn of a clock that is more than half a minute away; beyond a minute the line counts as down."""
+    if abs(offset_s) > OFFSET_WARNED_S:
+        log.warning("the clock of %s is %+d s away from ours; beyond %d s the line is down", urn, offset_s, OFFSET_MAX_S)
 
 
 def _give_up(slot: "asyncio.Future[str]") -> None:

@@ -14,7 +14,7 @@ from picows import WSCloseCode, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeRe
 from hanbit.crypto import tls
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
-from hanbit.line.connection import PATH, Connection, Limits
+from hanbit.line.connection import PATH, Connection, Limits, warn_of_offset
 from hanbit.protocols.line import HelloFromGateway, HelloFromMerchant, RefusedByGateway, make_hello, read_hello
 from hanbit.protocols.signed import Signer, Trust, head, sign
 
@@ -255,11 +255,14 @@ class Line:
             connection.close(WSCloseCode.POLICY_VIOLATION, _code(error))
             return
         connection.offset_s = self._offsets[connection.merchant_id] = greeting.offset_s
-        if greeting.fault:
-            connection.close(WSCloseCode.POLICY_VIOLATION, greeting.fault)
+        warn_of_offset(_log, connection.urn, greeting.offset_s)
         if connection.reason:
             return
+        # Also to a clock that is too far off: by our hello the merchant sees how far.
         connection.say_hello(make_hello(HelloFromGateway, self._signer, connection.urn, self._clock.now(), self._checkpoint()))
+        if greeting.fault:
+            connection.close(WSCloseCode.POLICY_VIOLATION, greeting.fault)
+            return
         connection.open()
         self._enlist(connection)
         if self._on_connected is not None:

@@ -1,4 +1,7 @@
-"""Routes one frame of a merchant by its typ: late answers, acknowledgements, inquiries; everything else is answered `refused`."""
+"""Routes one frame of a merchant by its typ: late answers, acknowledgements, inquiries; everything else is answered `refused`.
+
+What costs a row has an allowance a merchant: beyond it the frame is answered `too_many` and nothing is written.
+"""
 
 import structlog
 
@@ -8,8 +11,9 @@ from hanbit.evidence.record import record
 from hanbit.kernel import ids
 from hanbit.kernel.errors import HanbitError, ProtocolViolation
 from hanbit.payments import outbox, views
+from hanbit.payments.allowance import TOO_MANY
 from hanbit.payments.apply import signing_still
-from hanbit.payments.gateway import Gateway
+from hanbit.payments.gateway import Gateway, spend_unasked
 from hanbit.payments.redirect_flow import take_answer
 from hanbit.payments.sign_in import act
 from hanbit.protocols.line import Acknowledgement, RefusedByGateway
@@ -36,10 +40,13 @@ async def answer(gateway: Gateway, merchant_id: str, unverified_frame: str) -> s
     except HanbitError as error:
         rule = error.rule if isinstance(error, ProtocolViolation) else error.code
         at = gateway.clock.now()
-        gateway.observe("line_refused", rule)
         urn = gateway.settings.merchant_urn(merchant_id)
-        row = act(at, urn, f"sent {typ[:40]}", rule, merchant_id)
-        await gateway.book.commit(Change(appends=(row,)))
+        if rule != TOO_MANY and gateway.allowances.spend(merchant_id, "refused", gateway.settings.refusals_per_minute):
+            row = act(at, urn, f"sent {typ[:40]}", rule, merchant_id)
+            await gateway.book.commit(Change(appends=(row,)))
+        else:
+            rule = TOO_MANY
+        gateway.observe("line_refused", rule)
         claims = RefusedByGateway(
             **head(gateway.signer, urn, at), req=ids.digest(unverified_frame.encode("ascii", "replace")), code=rule, message=error.advice
         )
@@ -54,6 +61,7 @@ async def _inquiry(gateway: Gateway, merchant_id: str, unverified_frame: str) ->
     if known is not None:
         return known
     role.check_fresh(inquiry, at)
+    spend_unasked(gateway, merchant_id)
     state, outcome = views.merchant_state(gateway, merchant_id, inquiry.claims.tid)
     status = role.make_status(inquiry, signer=gateway.signer, state=state, outcome=outcome, at=at)
     kept = tuple(record(message, merchant=merchant_id, tid=inquiry.claims.tid) for message in (inquiry, status))

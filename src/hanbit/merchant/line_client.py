@@ -11,7 +11,7 @@ from picows import WSCloseCode, WSError, ws_connect
 from hanbit.crypto import tls
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import ProtocolViolation, Unavailable
-from hanbit.line.connection import PATH, Connection, Limits
+from hanbit.line.connection import PATH, Connection, Limits, warn_of_offset
 from hanbit.protocols.line import HelloFromGateway, HelloFromMerchant, RefusedByMerchant, make_hello, read_hello
 from hanbit.protocols.signed import Signer, Trust, head, sign
 
@@ -131,6 +131,7 @@ class LineClient:
             connection.close(WSCloseCode.POLICY_VIOLATION, violation.rule)
             return
         self.offset_s = connection.offset_s = greeting.offset_s
+        warn_of_offset(_log, self._gateway_urn, greeting.offset_s)
         if greeting.fault:
             connection.close(WSCloseCode.POLICY_VIOLATION, greeting.fault)
             return

@@ -8,9 +8,11 @@ from hanbit.crypto.passwords import Passwords
 from hanbit.db.commit import Book
 from hanbit.db.reading import Reader
 from hanbit.kernel.clock import Clock
+from hanbit.kernel.errors import ProtocolViolation
 from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
 from hanbit.parties.throttle import UnknownNames
+from hanbit.payments.allowance import TOO_MANY, Allowances
 from hanbit.payments.known import KnownOpenings
 from hanbit.protocols.signed import Signer
 from hanbit.settings import Settings
@@ -52,6 +54,10 @@ class Gateway:
     """Counts an outcome: (what, reason)."""
     unknown_names: UnknownNames = field(default_factory=UnknownNames)
     openings: KnownOpenings = field(default_factory=KnownOpenings)
+    allowances: Allowances = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "allowances", Allowances(self.clock.monotonic))
 
     @property
     def signer(self) -> Signer:
@@ -62,3 +68,9 @@ class Gateway:
     def urn(self) -> str:
         """The gateway's name in messages."""
         return self.settings.gateway_urn
+
+
+def spend_unasked(gateway: Gateway, merchant_id: str) -> None:
+    """Before a frame that nobody asked this merchant for is kept; ProtocolViolation (`too_many`) beyond its allowance."""
+    if not gateway.allowances.spend(merchant_id, "unasked", gateway.settings.inquiries_per_minute):
+        raise ProtocolViolation(TOO_MANY)

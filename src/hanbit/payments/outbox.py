@@ -8,7 +8,7 @@ from hanbit.db.reading import Row
 from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel.errors import Unavailable
-from hanbit.payments.gateway import Gateway
+from hanbit.payments.gateway import Gateway, spend_unasked
 from hanbit.payments.payment import Payment
 from hanbit.protocols.redirect import gateway as role
 
@@ -79,6 +79,15 @@ async def take_acknowledgement(gateway: Gateway, merchant_id: str, unverified: s
     message = role.verify_acknowledgement(unverified, trust=gateway.registry, gateway=gateway.urn, merchant_urn=urn, at=at)
     if evidence.is_known(gateway.reader, message.hash):
         return
+    if not _waits_for(gateway, merchant_id, message.claims.req):
+        spend_unasked(gateway, merchant_id)
     acknowledge = Acknowledge(merchant=merchant_id, hashes=message.claims.req)
     with suppress(Stale):  # these very bytes came twice at once
         await gateway.book.commit(Change(acknowledges=(acknowledge,), messages=(record(message, merchant=merchant_id, tid=""),)))
+
+
+def _waits_for(gateway: Gateway, merchant_id: str, hashes: tuple[str, ...]) -> bool:
+    """Whether any of these outcomes is this merchant's and still to be acknowledged."""
+    places = ", ".join("?" * len(hashes)) or "NULL"
+    sql = f"SELECT 1 FROM outbox WHERE merchant = ? AND acknowledged_at IS NULL AND hash IN ({places}) LIMIT 1"  # noqa: S608 - question marks
+    return gateway.reader.one(sql, merchant_id, *hashes) is not None

@@ -12,7 +12,9 @@ Digest = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
 Tid = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22,64}$")]
 Amount = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,14})$")]
 Currency = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$")]
-Instant = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799)]
+INSTANT_MAX = 253_402_300_799
+"""The last second of the year 9999."""
+Instant = Annotated[int, msgspec.Meta(ge=0, le=INSTANT_MAX)]
 Code = Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,40}$")]
 Text = Annotated[str, msgspec.Meta(max_length=200)]
 

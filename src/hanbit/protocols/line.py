@@ -15,12 +15,14 @@ import msgspec
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, HanbitError, ProtocolViolation, Unavailable
-from hanbit.protocols.fields import Code, Digest, Instant, Message, Text, Token
+from hanbit.protocols.fields import INSTANT_MAX, Code, Digest, Instant, Message, Text, Token
 from hanbit.protocols.signed import Signer, Trust, head, sign, verify
 
 FRAME_MAX = 64 * 1024
 """Bytes of one frame: a JWS, or (D6) a JWS, one line feed and an envelope."""
 HELLO_LIFETIME_S = 120
+OFFSET_WARNED_S = 30
+"""With clocks further apart than this both ends warn."""
 OFFSET_MAX_S = 60
 """With clocks further apart than this the line counts as down."""
 CLOCK_OFFSET = "clock_offset"
@@ -112,15 +114,10 @@ def make_hello(kind: type[Hello], signer: Signer, audience: str, at: int, checkp
 
 
 def read_hello(unverified: str, kind: type[Hello], *, trust: Trust, audience: str, sender: str, at: int) -> Greeting[Hello]:
-    """Verify the peer's first frame and measure its clock; ProtocolViolation if the frame is not good."""
-    try:
-        hello = verify(unverified, kind, trust=trust, audience=audience, at=at, sender=sender).claims
-    except ProtocolViolation as violation:
-        if violation.rule == "iat":  # it is refused only for lying too far ahead of our clock
-            raise ProtocolViolation(CLOCK_OFFSET, violation.detail) from violation
-        raise
+    """Verify the peer's first frame and measure its clock, however far away; ProtocolViolation if the frame is not good."""
+    hello = verify(unverified, kind, trust=trust, audience=audience, at=at, sender=sender, ahead_s=INSTANT_MAX).claims
     offset_s = hello.time - at
-    if abs(offset_s) > OFFSET_MAX_S:
+    if max(abs(offset_s), abs(hello.iat - at)) > OFFSET_MAX_S:
         return Greeting(hello, offset_s, CLOCK_OFFSET)
     return Greeting(hello, offset_s, "exp" if at > hello.exp else "")
 

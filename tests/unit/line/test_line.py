@@ -12,8 +12,8 @@ from hanbit.kernel.clock import ManualClock
 from hanbit.kernel.errors import Declined, HanbitError, NotFound, ProtocolViolation, TooLarge, Unavailable
 from hanbit.line.connection import Limits
 from hanbit.merchant.line_client import LineClient, _address
-from hanbit.protocols.line import RefusedByGateway, RefusedByMerchant, frame_hash, read_frame
-from hanbit.protocols.signed import verify
+from hanbit.protocols.line import HelloFromMerchant, RefusedByGateway, RefusedByMerchant, frame_hash, read_frame
+from hanbit.protocols.signed import head, sign, verify
 from tests.unit.line.parties import (
     CLOCK,
     GATEWAY,
@@ -100,24 +100,44 @@ async def test_both_ends_are_told_when_the_line_is_up_and_measure_each_others_cl
     assert world.line.offset_s("stranger") is None
 
 
-@pytest.mark.parametrize("offset_s", [45, -45])
-async def test_a_clock_that_is_a_little_wrong_is_measured_and_works(world: World, offset_s: int) -> None:
+@pytest.mark.parametrize(("offset_s", "warned"), [(20, False), (45, True), (-45, True)])
+async def test_a_clock_that_is_a_little_wrong_is_measured_and_works_and_both_ends_warn(
+    world: World, offset_s: int, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     async with world.connected(clock=ManualClock(CLOCK.now() + offset_s), limits=PATIENT) as client:
         assert await world.line.ask("shop", request())
         assert abs((world.line.offset_s("shop") or 0) - offset_s) <= 1
         assert abs((client.offset_s or 0) + offset_s) <= 1
+    warnings = {record.name for record in caplog.records if record.levelname == "WARNING" and "clock of" in record.message}
+    assert warnings == ({"hanbit.line", "hanbit.merchant.line"} if warned else set())
 
 
-@pytest.mark.parametrize("offset_s", [70, -70, 500, -500])
-async def test_a_clock_more_than_a_minute_off_counts_as_down_with_that_reason(world: World, offset_s: int) -> None:
+@pytest.mark.parametrize("offset_s", [70, -70, 500, -500, 86_400, -86_400])
+async def test_a_clock_more_than_a_minute_off_counts_as_down_with_that_reason_and_its_figure(world: World, offset_s: int) -> None:
+    # Its certificates are older than its clock is wrong: what is measured here is the clock alone.
     client = world.client(clock=ManualClock(CLOCK.now() + offset_s))
     await client.start()
-    await until(lambda: client.down_reason == "peer_clock_offset")
+    await until(lambda: "clock_offset" in client.down_reason)
+    assert not client.connected.is_set()
     assert not world.line.connected("shop")
-    assert world.line.down_reason("shop") == "clock_offset"
+    await until(lambda: world.line.down_reason("shop") in {"clock_offset", "peer_clock_offset"})
+    assert abs((world.line.offset_s("shop") or 0) - offset_s) <= 1
+    assert abs((client.offset_s or 0) + offset_s) <= 1
     with pytest.raises(Unavailable, match="clock_offset"):
         await world.line.ask("shop", request())
     await client.stop()
+
+
+async def test_a_hello_whose_signature_lies_in_the_future_does_not_open_the_line(world: World) -> None:
+    """Its `time` is right, but it was dated to be good for years."""
+    signer = world.operator.signer(merchant_urn("shop"), "merchant-sign")
+    at = CLOCK.now()
+    claims = head(signer, GATEWAY, at + 100_000)
+    hello = sign(HelloFromMerchant(**claims, nonce="A" * 22, time=at, exp=at + 200_000), signer).compact
+    async with world.raw() as peer:
+        peer.send(hello)
+        assert await peer.end() == (1008, "clock_offset")
+    assert world.hellos == []
 
 
 async def test_the_merchant_comes_back_by_itself_after_the_gateway_was_restarted(world: World) -> None:
