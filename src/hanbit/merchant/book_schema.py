@@ -5,16 +5,14 @@ from typing import Final
 
 from hanbit.merchant.states import TRANSITIONS
 
-VERSION: Final = 1
+VERSION: Final = 2
 
-SCHEMA: Final = """
-CREATE TABLE legal_steps (state TEXT NOT NULL, event TEXT NOT NULL, next TEXT NOT NULL, PRIMARY KEY (state, event)) STRICT, WITHOUT ROWID;
-
+ORDERS: Final = """
 CREATE TABLE orders (
     tid          TEXT PRIMARY KEY CHECK (length(tid) BETWEEN 22 AND 64),
     version      INTEGER NOT NULL CHECK (version >= 1),
     state        TEXT NOT NULL CHECK (state IN
-                 ('placed', 'withdrawn', 'confirmed', 'refused', 'settled', 'voided', 'closed')),
+                 ('placed', 'withdrawn', 'confirmed', 'refused', 'settled', 'voided', 'closed', 'cancelled')),
     plain        INTEGER NOT NULL CHECK (plain IN (0, 1)),
     amount_minor INTEGER NOT NULL CHECK (amount_minor BETWEEN 1 AND 999999999999999),
     currency     TEXT NOT NULL CHECK (length(currency) = 3),
@@ -33,15 +31,41 @@ CREATE TABLE orders (
     reason       TEXT,
     replaced_by  TEXT REFERENCES orders (tid) DEFERRABLE INITIALLY DEFERRED,
     outcome      TEXT,                       -- hash of the settled, voided or closed message
-    handled_at   INTEGER,                    -- the shop's handler has taken the outcome
-    CHECK ((state IN ('settled', 'voided', 'closed')) = (outcome IS NOT NULL)),
+    handled_at   INTEGER,                    -- the shop's handler has taken the outcome, or that the order was struck
+    refunded_minor INTEGER NOT NULL DEFAULT 0,  -- the sum of the cancellations that the gateway has confirmed
+    CHECK (refunded_minor BETWEEN 0 AND amount_minor),
+    CHECK (refunded_minor = 0 OR payment IS NOT NULL),
+    CHECK (state NOT IN ('settled', 'voided', 'closed') OR outcome IS NOT NULL),
+    CHECK (outcome IS NULL OR state IN ('settled', 'voided', 'closed', 'cancelled')),
     CHECK (state NOT IN ('confirmed', 'settled') OR payment IS NOT NULL)
 ) STRICT;
 CREATE UNIQUE INDEX one_order_a_request ON orders (request_key) WHERE request_key IS NOT NULL;
-CREATE INDEX orders_unhandled ON orders (changed_at) WHERE outcome IS NOT NULL AND handled_at IS NULL;
-CREATE INDEX orders_unfinished ON orders (pay_by) WHERE outcome IS NULL;
+CREATE INDEX orders_unhandled ON orders (changed_at) WHERE (outcome IS NOT NULL OR state = 'cancelled') AND handled_at IS NULL;
+CREATE INDEX orders_unfinished ON orders (pay_by) WHERE outcome IS NULL AND state <> 'cancelled';
 CREATE INDEX orders_of_an_owner ON orders (owner, placed_at) WHERE owner IS NOT NULL;
+"""
 
+TRIGGERS: Final = """
+CREATE TRIGGER orders_step BEFORE UPDATE OF state ON orders WHEN old.state <> new.state
+BEGIN SELECT RAISE(ABORT, 'no such step') WHERE NOT EXISTS (SELECT 1 FROM legal_steps WHERE state = old.state AND next = new.state); END;
+CREATE TRIGGER orders_version BEFORE UPDATE ON orders WHEN new.version <> old.version + 1
+    AND (new.version, new.state, new.payment, new.reason, new.replaced_by, new.outcome, new.refunded_minor)
+        IS NOT (old.version, old.state, old.payment, old.reason, old.replaced_by, old.outcome, old.refunded_minor)
+BEGIN SELECT RAISE(ABORT, 'a step raises the version by one'); END;
+CREATE TRIGGER orders_fixed BEFORE UPDATE OF tid, plain, amount_minor, currency, text, return_url, lines, salt, order_hash,
+    request_key, owner, placed_at, pay_by, answer_until ON orders
+BEGIN SELECT RAISE(ABORT, 'an order is never edited'); END;
+-- Whatever the code does, one order is never confirmed for two payments.
+CREATE TRIGGER orders_payment_stays BEFORE UPDATE OF payment ON orders WHEN old.payment IS NOT NULL AND old.payment IS NOT new.payment
+BEGIN SELECT RAISE(ABORT, 'an order has one payment'); END;
+CREATE TRIGGER orders_outcome_stays BEFORE UPDATE OF outcome ON orders WHEN old.outcome IS NOT NULL AND old.outcome IS NOT new.outcome
+BEGIN SELECT RAISE(ABORT, 'an order ends once'); END;
+CREATE TRIGGER orders_kept BEFORE DELETE ON orders BEGIN SELECT RAISE(ABORT, 'orders are kept'); END;
+CREATE TRIGGER orders_refund_grows BEFORE UPDATE OF refunded_minor ON orders WHEN new.refunded_minor < old.refunded_minor
+BEGIN SELECT RAISE(ABORT, 'what was refunded stays refunded'); END;
+"""
+
+HISTORY: Final = """
 -- Headers carry the certificates (some 2 KB) and recur: each is stored once.
 CREATE TABLE headers (id INTEGER PRIMARY KEY, header TEXT NOT NULL UNIQUE) STRICT;
 
@@ -91,23 +115,55 @@ CREATE TABLE rejected (
     detail TEXT NOT NULL,
     bytes  BLOB NOT NULL
 ) STRICT;
-
-CREATE TRIGGER orders_step BEFORE UPDATE OF state ON orders WHEN old.state <> new.state
-BEGIN SELECT RAISE(ABORT, 'no such step') WHERE NOT EXISTS (SELECT 1 FROM legal_steps WHERE state = old.state AND next = new.state); END;
-CREATE TRIGGER orders_version BEFORE UPDATE ON orders WHEN new.version <> old.version + 1
-    AND (new.version, new.state, new.payment, new.reason, new.replaced_by, new.outcome)
-        IS NOT (old.version, old.state, old.payment, old.reason, old.replaced_by, old.outcome)
-BEGIN SELECT RAISE(ABORT, 'a step raises the version by one'); END;
-CREATE TRIGGER orders_fixed BEFORE UPDATE OF tid, plain, amount_minor, currency, text, return_url, lines, salt, order_hash,
-    request_key, owner, placed_at, pay_by, answer_until ON orders
-BEGIN SELECT RAISE(ABORT, 'an order is never edited'); END;
--- Whatever the code does, one order is never confirmed for two payments.
-CREATE TRIGGER orders_payment_stays BEFORE UPDATE OF payment ON orders WHEN old.payment IS NOT NULL AND old.payment IS NOT new.payment
-BEGIN SELECT RAISE(ABORT, 'an order has one payment'); END;
-CREATE TRIGGER orders_outcome_stays BEFORE UPDATE OF outcome ON orders WHEN old.outcome IS NOT NULL AND old.outcome IS NOT new.outcome
-BEGIN SELECT RAISE(ABORT, 'an order ends once'); END;
-CREATE TRIGGER orders_kept BEFORE DELETE ON orders BEGIN SELECT RAISE(ABORT, 'orders are kept'); END;
 """
+
+ADDED_IN_2: Final = """
+-- What the shop asked the gateway to take back (C1), stored before it is sent, and the one answer that it gets for ever (C3).
+CREATE TABLE cancellations (
+    id              TEXT PRIMARY KEY CHECK (length(id) = 22),
+    tid             TEXT NOT NULL REFERENCES orders (tid),
+    state           TEXT NOT NULL CHECK (state IN ('asked', 'confirmed', 'refused')),
+    amount_minor    INTEGER NOT NULL CHECK (amount_minor BETWEEN 1 AND 999999999999999),
+    currency        TEXT NOT NULL CHECK (length(currency) = 3),
+    remaining_minor INTEGER NOT NULL CHECK (remaining_minor >= amount_minor),  -- what the shop believes is left before it
+    reason          TEXT NOT NULL,
+    request_key     TEXT,                       -- the shop's idempotency key
+    early           INTEGER NOT NULL CHECK (early IN (0, 1)),  -- asked before the outcome of the payment was known here
+    asked_at        INTEGER NOT NULL,
+    changed_at      INTEGER NOT NULL,
+    goods           TEXT NOT NULL CHECK (goods IN ('none', 'awaited', 'returned')),
+    message         INTEGER NOT NULL REFERENCES journal (number),
+    answer          INTEGER REFERENCES journal (number),
+    refusal         TEXT,                       -- why it was refused
+    look            TEXT,                       -- what somebody should look at: figures of the gateway that are not ours
+    replaced_by     TEXT REFERENCES cancellations (id) DEFERRABLE INITIALLY DEFERRED,  -- asked anew with the right figures
+    CHECK ((state = 'asked') = (answer IS NULL)),
+    CHECK ((state = 'refused') = (refusal IS NOT NULL)),
+    CHECK (replaced_by IS NULL OR state = 'refused')
+) STRICT;
+-- Only one at a time: what is left is known when the next is signed, so two together can never ask for more than that.
+CREATE UNIQUE INDEX one_open_cancellation ON cancellations (tid) WHERE state = 'asked';
+CREATE UNIQUE INDEX one_cancellation_a_request ON cancellations (request_key) WHERE request_key IS NOT NULL AND replaced_by IS NULL;
+CREATE INDEX cancellations_of_a_tid ON cancellations (tid, asked_at);
+CREATE INDEX cancellations_to_look_at ON cancellations (changed_at) WHERE look IS NOT NULL;
+CREATE INDEX cancellations_refused_early ON cancellations (tid) WHERE state = 'refused' AND early = 1 AND replaced_by IS NULL;
+CREATE TRIGGER cancellations_fixed BEFORE UPDATE OF id, tid, amount_minor, currency, remaining_minor, reason, request_key, early, asked_at,
+    message ON cancellations
+BEGIN SELECT RAISE(ABORT, 'a cancellation is never edited'); END;
+CREATE TRIGGER cancellations_end_once BEFORE UPDATE OF state, answer, refusal, look ON cancellations WHEN old.state <> 'asked'
+    AND (new.state, new.answer, new.refusal, new.look) IS NOT (old.state, old.answer, old.refusal, old.look)
+BEGIN SELECT RAISE(ABORT, 'a cancellation is answered once'); END;
+CREATE TRIGGER cancellations_replaced_once BEFORE UPDATE OF replaced_by ON cancellations WHEN old.replaced_by IS NOT NULL
+BEGIN SELECT RAISE(ABORT, 'a cancellation is asked anew once'); END;
+CREATE TRIGGER cancellations_kept BEFORE DELETE ON cancellations BEGIN SELECT RAISE(ABORT, 'cancellations are kept'); END;
+
+-- What the shop holds for the gateway or against it, the latest of each: revocation lists, the last checkpoint of the evidence log.
+CREATE TABLE held (name TEXT PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 100), at INTEGER NOT NULL, content TEXT NOT NULL) STRICT;
+"""
+
+SCHEMA: Final = f"""
+CREATE TABLE legal_steps (state TEXT NOT NULL, event TEXT NOT NULL, next TEXT NOT NULL, PRIMARY KEY (state, event)) STRICT, WITHOUT ROWID;
+{ORDERS}{HISTORY}{ADDED_IN_2}{TRIGGERS}"""
 
 _GROWING: Final = ("headers", "journal", "answers", "notices", "legal_steps")
 
@@ -115,8 +171,7 @@ _GROWING: Final = ("headers", "journal", "answers", "notices", "legal_steps")
 def create(connection: sqlite3.Connection) -> None:
     """Make every table, the transition table's rows and the triggers on what only grows: all in one transaction, or nothing."""
     connection.executescript(f"BEGIN IMMEDIATE;\n{SCHEMA}")
-    steps = [(state, event, following) for state, events in TRANSITIONS.items() for event, following in events.items()]
-    connection.executemany("INSERT INTO legal_steps VALUES (?, ?, ?)", steps)
+    write_steps(connection)
     for table in _GROWING:
         for verb in ("UPDATE", "DELETE"):
             connection.execute(
@@ -124,3 +179,9 @@ def create(connection: sqlite3.Connection) -> None:
             )
     connection.execute(f"PRAGMA user_version = {VERSION}")
     connection.execute("COMMIT")
+
+
+def write_steps(connection: sqlite3.Connection) -> None:
+    """The transition table's rows, as the triggers read them; a later version only adds to them."""
+    steps = [(state, event, following) for state, events in TRANSITIONS.items() for event, following in events.items()]
+    connection.executemany("INSERT OR IGNORE INTO legal_steps VALUES (?, ?, ?)", steps)

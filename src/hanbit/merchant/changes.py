@@ -6,11 +6,11 @@ as Stale: the caller reads again, computes again and signs again. Nothing that w
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from msgspec.structs import replace
 
-from hanbit.kernel.errors import Conflict, HanbitError, NotFound, ProtocolViolation, WrongState
+from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, ProtocolViolation, WrongState
 from hanbit.merchant.order import Order
 from hanbit.merchant.states import Event, State, step
 from hanbit.protocols.fields import Message
@@ -21,6 +21,9 @@ from hanbit.protocols.signed import SignedMessage
 
 AnySigned: TypeAlias = SignedMessage[Message]
 Acknowledge: TypeAlias = Callable[[tuple[str, ...], int], AnySigned]
+
+HELD_MAX: Final = 1024 * 1024
+"""Characters of one thing that the shop holds for the gateway or against it."""
 
 
 class Stale(Exception):
@@ -87,9 +90,10 @@ class Keep:
 
 @dataclass(frozen=True, slots=True)
 class MarkHandled:
-    """The shop's handler has taken the outcome."""
+    """The shop's handler has taken the order in this state; one that was struck meanwhile is handed over once more."""
 
     tid: str
+    state: State
     at: int
 
 
@@ -103,7 +107,16 @@ class Reject:
     at: int
 
 
-Change: TypeAlias = Place | Withdraw | AnswerNotice | Conclude | Keep | MarkHandled | Reject
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The latest of what the shop holds under a name (a revocation list, the last checkpoint)."""
+
+    name: str
+    content: str
+    at: int
+
+
+Change: TypeAlias = Place | Withdraw | AnswerNotice | Conclude | Keep | MarkHandled | Hold | Reject
 
 
 @dataclass(slots=True)
@@ -143,6 +156,7 @@ class Rows:
     journal: list[JournalRow] = field(default_factory=list)
     answers: list[tuple[str, int]] = field(default_factory=list)
     notices: list[tuple[str, int, int, int]] = field(default_factory=list)
+    held: list[Hold] = field(default_factory=list)
     rejected: list[tuple[int, str, str, bytes]] = field(default_factory=list)
 
 
@@ -170,6 +184,8 @@ class Batch:
                     self._keep(change)
                 case MarkHandled():
                     self._mark_handled(change)
+                case Hold():
+                    self._hold(change)
                 case Reject():
                     self.rows.rejected.append((change.at, change.rule, change.detail, change.unverified))
         except (Stale, HanbitError) as turned_away:
@@ -233,6 +249,8 @@ class Batch:
         if order is None or change.event is None:
             self._write(change.at, change.tid, change.outcome)
         else:
+            if order.outcome is not None:
+                raise ProtocolViolation("state", "the order has its outcome")
             try:
                 following = step(order.state, change.event)
             except WrongState as error:
@@ -246,7 +264,8 @@ class Batch:
                 payment=change.payment or order.payment,
                 outcome=change.outcome.hash,
                 reason=_reason(change.outcome) or order.reason,
-                handled_at=change.at if change.handled else None,
+                # A struck order was, or will be, handed to the shop as such; the outcome that was overtaken changes nothing for it.
+                handled_at=order.handled_at if following is State.CANCELLED else change.at if change.handled else None,
             )
         self._to_acknowledge.append(change.outcome.hash)
 
@@ -259,8 +278,13 @@ class Batch:
 
     def _mark_handled(self, change: MarkHandled) -> None:
         order = self._loaded.orders.get(change.tid)
-        if order is not None and order.outcome is not None and order.handled_at is None:
+        if order is not None and order.final and order.state is change.state and order.handled_at is None:
             self._put(replace(order, handled_at=change.at))
+
+    def _hold(self, change: Hold) -> None:
+        if not change.name or len(change.content) > HELD_MAX:
+            raise BadInput(f"what is held has a name and at most {HELD_MAX} characters")
+        self.rows.held.append(change)
 
     def _unmoved(self, tid: str, version: int | None) -> Order | None:
         """The order as the caller saw it; None where there was and is none."""

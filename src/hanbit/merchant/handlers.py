@@ -46,7 +46,7 @@ class No:
 
 OnConfirm: TypeAlias = Callable[[Order], Awaitable[Yes | No]]
 OnOutcome: TypeAlias = Callable[[Order], Awaitable[None]]
-"""Called at least once for each order that ended; when it returns, it is not called again for that order."""
+"""Called at least once for each order that ended, and again where it is struck later; what it returned from is not handed over again."""
 
 
 async def ask_shop(on_confirm: OnConfirm | None, order: Order) -> Objection | None:
@@ -129,7 +129,7 @@ class OutcomeDesk:
     async def _hand_over(self, order: Order) -> None:
         try:
             await asyncio.wait_for(self._on_outcome(order), HANDLE_WITHIN_S)
-            await self._book.commit(MarkHandled(order.tid, self._clock.now()))
+            await self._book.commit(MarkHandled(order.tid, order.state, self._clock.now()))
             self._later.pop(order.tid, None)
         except Exception:  # noqa: BLE001 - the shop's code; it is asked again, with growing pauses, until it succeeds
             _log.exception("the outcome handler failed; it will be called again")

@@ -61,6 +61,7 @@ class Order(msgspec.Struct, frozen=True):
     replaced_by: str | None = None
     outcome: str | None = None
     handled_at: int | None = None
+    refunded_minor: int = 0
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -69,13 +70,24 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def final(self) -> bool:
-        """The gateway's last word is stored; nothing changes any more."""
+        """What became of the payment is known and stored; only a cancellation of the shop's own still changes the order."""
         return self.state in FINAL
 
     @property
     def may_deliver(self) -> bool:
-        """True only after the signed settled message was verified and stored."""
+        """True only after the signed settled message was verified and stored, and until the order is struck; see `refunded` for a part."""
         return self.state is State.SETTLED
+
+    @property
+    def refunded(self) -> Money:
+        """What has gone back to the customer, by the gateway's signed confirmations."""
+        return Money(self.refunded_minor, self.amount.currency)
+
+    @property
+    def remaining(self) -> Money:
+        """What is left of the order's amount: nothing once it is struck."""
+        left = 0 if self.state is State.CANCELLED else self.amount.amount_minor - self.refunded_minor
+        return Money(left, self.amount.currency)
 
     def belongs_to(self, owner: str | None) -> bool:
         """Whether this is who placed it; an order without an owner is nobody's."""
@@ -88,6 +100,8 @@ class Order(msgspec.Struct, frozen=True):
             return None
         if self.state is State.WITHDRAWN:
             return "order_changed" if self.replaced_by else "withdrawn"
+        if self.state is State.CANCELLED and self.payment is None:
+            return "withdrawn"
         return "expired" if self.state in (State.VOIDED, State.CLOSED) else "already_answered"
 
     @property

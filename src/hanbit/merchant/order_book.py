@@ -23,13 +23,14 @@ import msgspec
 from hanbit.kernel import fail_points
 from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
-from hanbit.merchant import book_schema
+from hanbit.merchant import book_migration
 from hanbit.merchant.changes import (
     Acknowledge,
     AnswerNotice,
     Batch,
     Change,
     Conclude,
+    Hold,
     JournalRow,
     Keep,
     Loaded,
@@ -54,7 +55,7 @@ _ROWS_MAX: Final = 1_000
 
 _COLUMNS: Final = (
     "tid, version, state, plain, amount_minor, currency, text, return_url, lines, salt, order_hash, request_key, owner, "
-    "placed_at, pay_by, answer_until, changed_at, payment, reason, replaced_by, outcome, handled_at"
+    "placed_at, pay_by, answer_until, changed_at, payment, reason, replaced_by, outcome, handled_at, refunded_minor"
 )
 _ORDER_COLUMNS: Final = ", ".join(f"o.{column}" for column in _COLUMNS.split(", "))
 # One statement for all that a message from the gateway needs: each has its own price.
@@ -92,6 +93,15 @@ class KeptMessage:
     typ: str
     hash: str
     compact: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the shop holds under a name, the latest of its kind."""
+
+    name: str
+    at: int
+    content: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +194,13 @@ class OrderBook:
 
     async def unhandled(self, limit: int) -> list[Order]:
         """Orders with an outcome that the shop's handler has not taken yet, oldest first."""
-        return await self._orders("WHERE outcome IS NOT NULL AND handled_at IS NULL ORDER BY changed_at LIMIT ?", limit)
+        return await self._orders(
+            "WHERE (outcome IS NOT NULL OR state = 'cancelled') AND handled_at IS NULL ORDER BY changed_at LIMIT ?", limit
+        )
 
     async def unfinished(self, limit: int) -> list[Order]:
         """Orders without an outcome, by their deadline."""
-        return await self._orders("WHERE outcome IS NULL ORDER BY pay_by LIMIT ?", limit)
+        return await self._orders("WHERE outcome IS NULL AND state <> 'cancelled' ORDER BY pay_by LIMIT ?", limit)
 
     async def messages(self, tid: str) -> list[KeptMessage]:
         """Every message about a tid in the order of storing: the shop's half of the evidence. Acknowledgements name no tid."""
@@ -208,6 +220,16 @@ class OrderBook:
                 (tid, _ROWS_MAX),
             ).fetchall()
         return [Step(version, event, State(state), message, at) for version, event, state, message, at in rows]
+
+    async def hold(self, name: str, content: str, at: int) -> None:
+        """Keep this under its name in place of what was held there; durable when this returns. BadInput beyond 1 MiB."""
+        await self.commit(Hold(name, content, at))
+
+    async def held(self, name: str) -> Held | None:
+        """What is held under a name."""
+        async with self._turn:
+            row = self._connection.execute("SELECT name, at, content FROM held WHERE name = ?", (name,)).fetchone()
+        return Held(*row) if row is not None else None
 
     # --- the one writer -------------------------------------------------------------------------------------------------------------
 
@@ -308,7 +330,7 @@ class OrderBook:
     def _insert(self, rows: Rows) -> None:
         execute = self._connection.executemany
         if rows.new_orders:
-            execute(f"INSERT INTO orders ({_COLUMNS}) VALUES ({', '.join('?' * 22)})", [_order_row(order) for order in rows.new_orders])  # noqa: S608 - our own column list
+            execute(f"INSERT INTO orders ({_COLUMNS}) VALUES ({', '.join('?' * 23)})", [_order_row(order) for order in rows.new_orders])  # noqa: S608 - our own column list
         if rows.journal:
             execute("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [self._journal_row(row) for row in rows.journal])
         if rows.answers:
@@ -318,12 +340,17 @@ class OrderBook:
         if rows.moved_orders:
             execute(
                 "UPDATE orders SET version = ?, state = ?, changed_at = ?, payment = ?, reason = ?, replaced_by = ?, outcome = ?, "
-                "handled_at = ? WHERE tid = ?",
+                "handled_at = ?, refunded_minor = ? WHERE tid = ?",
                 [
-                    (o.version, o.state, o.changed_at, o.payment, o.reason, o.replaced_by, o.outcome, o.handled_at, o.tid)
+                    (
+                        *(o.version, o.state, o.changed_at, o.payment, o.reason, o.replaced_by, o.outcome, o.handled_at),
+                        *(o.refunded_minor, o.tid),
+                    )
                     for o in rows.moved_orders.values()
                 ],
             )
+        if rows.held:
+            execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", [(hold.name, hold.at, hold.content) for hold in rows.held])
         for rejected in rows.rejected:
             if self._rejected_count < REJECTED_MAX:
                 self._rejected_count += 1
@@ -374,7 +401,7 @@ def _order_row(o: Order) -> tuple[object, ...]:
     return (
         *(o.tid, o.version, o.state, int(o.plain), o.amount.amount_minor, o.amount.currency, o.text, o.return_url, o.lines_json, o.salt),
         *(o.order_hash, o.request_key, o.owner, o.placed_at, o.pay_by, o.answer_until, o.changed_at, o.payment, o.reason),
-        *(o.replaced_by, o.outcome, o.handled_at),
+        *(o.replaced_by, o.outcome, o.handled_at, o.refunded_minor),
     )
 
 
@@ -406,13 +433,12 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5, cached_statements=256)
     connection.execute("PRAGMA journal_mode = TRUNCATE")
     connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA cache_size = -65536")  # 64 MiB: the hot leaves of five indexes
     connection.execute("PRAGMA trusted_schema = OFF")
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version == 0:
-        book_schema.create(connection)
-    elif version != book_schema.VERSION:
+    try:
+        book_migration.prepare(connection, path)
+    except BaseException:
         connection.close()
-        raise Unavailable(f"the order book {path} has schema {version}, this program knows {book_schema.VERSION}")
+        raise
+    connection.execute("PRAGMA foreign_keys = ON")
     return connection

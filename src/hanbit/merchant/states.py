@@ -6,6 +6,11 @@ placed ──notice_confirmed──▶ confirmed ──settled──▶ settled 
   │  ├──closed───────────────────────────────────▶ closed       ended unpaid before any notice
   │  └──voided───────────────────────────────────▶ voided       its notice never reached the shop
   └─withdrawn────▶ withdrawn ──notice_refused──▶ withdrawn      then voided or closed as above
+
+settled (confirmed) ──refunded──▶ the same state, with less left
+settled, confirmed, withdrawn, voided, closed ──cancelled──▶ cancelled     struck: the gateway has confirmed that nothing is left
+
+The gateway's answer to a cancellation may overtake the outcome: an order can be struck first and hear settled, voided or closed after it.
 """
 
 from enum import StrEnum
@@ -24,6 +29,7 @@ class State(StrEnum):
     SETTLED = "settled"
     VOIDED = "voided"
     CLOSED = "closed"
+    CANCELLED = "cancelled"
 
 
 class Event(StrEnum):
@@ -35,6 +41,8 @@ class Event(StrEnum):
     SETTLED = "settled"
     VOIDED = "voided"
     CLOSED = "closed"
+    REFUNDED = "refunded"
+    CANCELLED = "cancelled"
 
 
 TRANSITIONS: Final[dict[State, dict[Event, State]]] = {
@@ -49,20 +57,35 @@ TRANSITIONS: Final[dict[State, dict[Event, State]]] = {
         Event.NOTICE_REFUSED: State.WITHDRAWN,
         Event.VOIDED: State.VOIDED,
         Event.CLOSED: State.CLOSED,
+        Event.CANCELLED: State.CANCELLED,
     },
     State.CONFIRMED: {
         Event.SETTLED: State.SETTLED,
         Event.VOIDED: State.VOIDED,
+        Event.REFUNDED: State.CONFIRMED,
+        Event.CANCELLED: State.CANCELLED,
     },
     State.REFUSED: {
         Event.VOIDED: State.VOIDED,
     },
-    State.SETTLED: {},
-    State.VOIDED: {},
-    State.CLOSED: {},
+    State.SETTLED: {
+        Event.REFUNDED: State.SETTLED,
+        Event.CANCELLED: State.CANCELLED,
+    },
+    State.VOIDED: {
+        Event.CANCELLED: State.CANCELLED,
+    },
+    State.CLOSED: {
+        Event.CANCELLED: State.CANCELLED,
+    },
+    State.CANCELLED: {
+        Event.SETTLED: State.CANCELLED,
+        Event.VOIDED: State.CANCELLED,
+        Event.CLOSED: State.CANCELLED,
+    },
 }
-FINAL: Final = frozenset(state for state, events in TRANSITIONS.items() if not events)
-"""Nothing moves an order any more: its outcome is known and stored."""
+FINAL: Final = frozenset({State.SETTLED, State.VOIDED, State.CLOSED, State.CANCELLED})
+"""What became of the payment is known and stored; only the shop's own cancellation still moves such an order."""
 
 
 def step(state: State, event: Event) -> State:

@@ -20,6 +20,16 @@ LEGAL = {
     ("confirmed", "settled"): "settled",
     ("confirmed", "voided"): "voided",
     ("refused", "voided"): "voided",
+    ("withdrawn", "cancelled"): "cancelled",
+    ("confirmed", "refunded"): "confirmed",
+    ("confirmed", "cancelled"): "cancelled",
+    ("settled", "refunded"): "settled",
+    ("settled", "cancelled"): "cancelled",
+    ("voided", "cancelled"): "cancelled",
+    ("closed", "cancelled"): "cancelled",
+    ("cancelled", "settled"): "cancelled",
+    ("cancelled", "voided"): "cancelled",
+    ("cancelled", "closed"): "cancelled",
 }
 
 
@@ -35,11 +45,15 @@ def test_an_order_moves_only_as_the_table_says(state: State, event: Event) -> No
 
 
 def test_goods_are_released_or_delivered_only_at_the_end() -> None:
-    assert {State.SETTLED, State.VOIDED, State.CLOSED} == FINAL
+    assert {State.SETTLED, State.VOIDED, State.CLOSED, State.CANCELLED} == FINAL
 
 
 def test_only_a_confirmed_order_can_be_settled() -> None:
-    assert [state for state, events in TRANSITIONS.items() if Event.SETTLED in events] == [State.CONFIRMED]
+    assert [state for state, events in TRANSITIONS.items() if events.get(Event.SETTLED) is State.SETTLED] == [State.CONFIRMED]
+
+
+def test_a_struck_order_stays_struck() -> None:
+    assert set(TRANSITIONS[State.CANCELLED].values()) == {State.CANCELLED}
 
 
 def test_the_schema_names_the_same_states() -> None:
