@@ -12,17 +12,22 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from hanbit.db import schema
-from hanbit.db.change import Change, Put, Stale, StoredMessage, Value
+import msgspec
+
+from hanbit.crypto.leaves import digest, write_leaf
+from hanbit.crypto.merkle import Frontier, Tile, leaf_hash
+from hanbit.db.change import Acknowledge, Append, Change, Put, Stale, StoredMessage, Value
+from hanbit.db.covered import COLUMNS, COVERED, KEYS
 from hanbit.kernel import ids
-from hanbit.kernel.errors import Conflict, Declined, HanbitError
+from hanbit.kernel.errors import BadInput, Conflict, Declined, HanbitError
 from hanbit.ledger.chart import KINDS, normal_balance
 from hanbit.ledger.entry import HOLD, Entry
 
 Key = tuple[Value, ...]
+Row = tuple[Value, ...]
+Items = list[tuple[str, Key, bytes]]
+"""What one Change has written so far: table, key and hash of each row."""
 _HEADERS_KEPT = 4096
-KEYS: dict[str, tuple[str, ...]] = {name: tuple(c.name for c in table.primary_key) for name, table in schema.metadata.tables.items()}
-COLUMNS: dict[str, tuple[str, ...]] = {name: tuple(c.name for c in table.columns) for name, table in schema.metadata.tables.items()}
 
 
 @dataclass(slots=True)
@@ -55,7 +60,7 @@ class Loaded:
     """What the batch's Changes are compared with, as it stands under the book lock: of each row the columns that one of them names."""
 
     next_entry: int
-    next_leaf: int
+    frontier: Frontier
     time: int
     rows: dict[tuple[str, Key], dict[str, Value]]
     accounts: dict[str, Counters]
@@ -66,14 +71,15 @@ class Loaded:
 class Writes:
     """The net effect of a batch, table by table, in column order."""
 
-    puts: dict[str, dict[Key, tuple[Value, ...]]] = field(default_factory=dict)
-    appends: dict[str, list[tuple[Value, ...]]] = field(default_factory=dict)
-    entries: list[tuple[Value, ...]] = field(default_factory=list)
-    postings: list[tuple[Value, ...]] = field(default_factory=list)
+    puts: dict[str, dict[Key, Row]] = field(default_factory=dict)
+    appends: dict[str, list[Row]] = field(default_factory=dict)
+    entries: list[Row] = field(default_factory=list)
+    postings: list[Row] = field(default_factory=list)
     accounts: set[str] = field(default_factory=set)
-    messages: list[tuple[Value, ...]] = field(default_factory=list)
+    messages: list[Row] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
-    acknowledged: list[tuple[str, str]] = field(default_factory=list)
+    leaves: list[Row] = field(default_factory=list)
+    tiles: list[Tile] = field(default_factory=list)
 
 
 class Batch:
@@ -86,21 +92,23 @@ class Batch:
 
     def decide(self, change: Change) -> HanbitError | None:
         """Accept the Change into the writes, or say why it is turned away; nothing of a Change turned away stays."""
+        items: Items = []
         try:
             self._check_requires(change)
             self._check_versions(change.puts)
-            self._post(change.entries)
+            self._post(change.entries, items)
         except HanbitError as error:
             return error
         for put in change.puts:
-            self._put(put)
+            self._put(put, items)
         for append in change.appends:
-            row = tuple(append.row[column] for column in COLUMNS[append.table])
-            self.writes.appends.setdefault(append.table, []).append(row)
-        for message in change.messages:
-            self._keep(message)
+            self._append(append, items)
+        for place, message in enumerate(change.messages):
+            self._keep(message, place, items)
         for acknowledge in change.acknowledges:
-            self.writes.acknowledged.extend((acknowledge.merchant, outcome) for outcome in acknowledge.hashes)
+            self._acknowledge(acknowledge, items)
+        if items:
+            self._add_leaf(items)
         return None
 
     def _check_requires(self, change: Change) -> None:
@@ -115,40 +123,67 @@ class Batch:
             if (0 if row is None else row["version"]) != put.version:
                 raise Stale(put.table)
 
-    def _put(self, put: Put) -> None:
-        key = key_of(put)
+    def _put(self, put: Put, items: Items) -> None:
+        key, table = key_of(put), put.table
         row = {**put.row, "version": put.version + 1}
-        self.loaded.rows[put.table, key] = row
-        self.writes.puts.setdefault(put.table, {})[key] = tuple(row[column] for column in COLUMNS[put.table])
+        self.loaded.rows[table, key] = row
+        values = tuple(row[column] for column in COLUMNS[table])
+        self.writes.puts.setdefault(table, {})[key] = values
+        if table in COVERED:
+            items.append((table, key, digest(table, values)))
 
-    def _keep(self, message: StoredMessage) -> None:
-        header = header_id(message.header)
-        self.writes.headers[header] = message.header
-        self.writes.messages.append(
-            (
-                self.loaded.next_leaf,
-                message.hash,
-                message.typ,
-                header,
-                message.payload,
-                message.signature,
-                message.iss,
-                message.jti,
-                message.merchant,
-                message.tid,
-                self.at,
-            )
+    def _append(self, append: Append, items: Items) -> None:
+        table = append.table
+        values = tuple(append.row[column] for column in COLUMNS[table])
+        self.writes.appends.setdefault(table, []).append(values)
+        width = COVERED.get(table)
+        if width:
+            items.append((table, tuple(append.row[column] for column in KEYS[table]), digest(table, values[:width])))
+
+    def _keep(self, message: StoredMessage, place: int, items: Items) -> None:
+        header = read_header(message.header)
+        signer = self.loaded.rows.get(("certificates", (header.kid,)))
+        self.writes.headers[header.id] = message.header
+        leaf = self.loaded.frontier.size
+        covered = (
+            leaf,
+            place,
+            message.hash,
+            message.typ,
+            header.id,
+            message.iss,
+            message.jti,
+            message.merchant,
+            message.tid,
+            self.at,
+            None if signer is None else signer["revoked_at"],
         )
-        self.loaded.next_leaf += 1
+        self.writes.messages.append((*covered, message.payload, message.signature))
+        items.append(("messages", (leaf, place), digest("messages", covered)))
 
-    def _post(self, entries: tuple[Entry, ...]) -> None:
+    def _acknowledge(self, acknowledge: Acknowledge, items: Items) -> None:
+        for outcome in acknowledge.hashes:
+            row = self.loaded.rows.get(("outbox", (outcome,)))
+            if row is not None and row["merchant"] == acknowledge.merchant and row["acknowledged_at"] is None:
+                told = {**row, "acknowledged_at": self.at, "next_at": None}
+                self._put(Put("outbox", told, int(row["version"] or 0)), items)
+
+    def _add_leaf(self, items: Items) -> None:
+        data = write_leaf(self.at, items)
+        hashed, frontier = leaf_hash(data), self.loaded.frontier
+        self.writes.leaves.append((frontier.size, ids.encode_base64url(hashed), data.decode("utf-8")))
+        self.writes.tiles.extend(frontier.append(hashed))
+
+    def _post(self, entries: tuple[Entry, ...], items: Items) -> None:
         loaded = self.loaded
         undo: list[tuple[Counters, int, int, int, int]] = []
         number = loaded.next_entry
-        postings: list[tuple[Value, ...]] = []
+        postings: list[list[Row]] = []
         try:
             for entry in entries:
                 self._check_entry(entry)
+                legs: list[Row] = []
+                postings.append(legs)
                 for leg_number, leg in enumerate(entry.postings):
                     account = loaded.accounts.get(leg.account)
                     if account is None or account.currency != entry.money.currency:
@@ -156,16 +191,17 @@ class Batch:
                     undo.append((account, account.debits_pending, account.credits_pending, account.debits_posted, account.credits_posted))
                     move(account, leg.side, leg.pending, leg.posted)
                     balance = normal_balance(account.kind, account.debits_posted, account.credits_posted)
-                    postings.append((number, leg_number, leg.account, leg.side, leg.pending, leg.posted, balance))
+                    legs.append((number, leg_number, leg.account, leg.side, leg.pending, leg.posted, balance))
                 number += 1
         except HanbitError:
             for account, *counters in reversed(undo):
                 account.debits_pending, account.credits_pending, account.debits_posted, account.credits_posted = counters
             raise
-        for entry in entries:
-            self._write_entry(entry)
-        self.writes.postings.extend(postings)
-        self.writes.accounts.update(str(posting[2]) for posting in postings)
+        for entry, legs in zip(entries, postings, strict=True):
+            row = self._write_entry(entry)
+            items.append(("entries", (row[0],), digest("entries", row, *legs)))
+            self.writes.postings.extend(legs)
+            self.writes.accounts.update(str(leg[2]) for leg in legs)
 
     def _check_entry(self, entry: Entry) -> None:
         if entry.id in self.loaded.entries:
@@ -177,7 +213,7 @@ class Batch:
             if entry.money.amount_minor > hold.amount or entry.money.currency != hold.currency:
                 raise Conflict("more than was held")
 
-    def _write_entry(self, entry: Entry) -> None:
+    def _write_entry(self, entry: Entry) -> Row:
         loaded = self.loaded
         number = loaded.next_entry
         loaded.next_entry += 1
@@ -188,13 +224,30 @@ class Batch:
             ends = hold.number
         amount, currency = entry.money.amount_minor, entry.money.currency
         loaded.entries[entry.id] = KnownEntry(number, entry.kind, amount, currency, ended=False)
-        self.writes.entries.append((number, entry.id, entry.kind, entry.payment, ends, amount, currency, self.at))
+        row = (number, entry.id, entry.kind, entry.payment, ends, amount, currency, self.at)
+        self.writes.entries.append(row)
+        return row
+
+
+class Header(msgspec.Struct, frozen=True):
+    """A header segment: the name under which it is interned (its hash), and the key that signed, empty where the message itself has it."""
+
+    id: str
+    kid: str
+
+
+class _Kid(msgspec.Struct):
+    kid: str = ""
 
 
 @lru_cache(maxsize=_HEADERS_KEPT)
-def header_id(segment: str) -> str:
-    """The name under which a header segment is interned: its hash."""
-    return ids.digest(segment.encode("ascii"))
+def read_header(segment: str) -> Header:
+    """A party's header of one typ is the same bytes every time, so each is read once."""
+    try:
+        kid = msgspec.json.decode(ids.decode_base64url(segment), type=_Kid).kid
+    except (BadInput, msgspec.MsgspecError, UnicodeError, RecursionError):
+        kid = ""
+    return Header(ids.digest(segment.encode("ascii")), kid)
 
 
 def move(account: Counters, side: str, pending: int, posted: int) -> None:

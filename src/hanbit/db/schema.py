@@ -11,7 +11,7 @@ MONEY_MAX = 999_999_999_999_999_999
 """Bound of every counter: sums of amounts stay far inside 64 bits."""
 
 metadata = MetaData()
-_BY_KEY = frozenset({"postings", "outbox"})
+_BY_KEY = frozenset({"postings", "outbox", "tiles"})
 """Narrow tables that are written with every payment: stored in the order of their key, one tree instead of two."""
 _Whole = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -31,10 +31,11 @@ def _table(name: str, *items: Column[str] | Column[int] | CheckConstraint | Uniq
 book = _table(  # one row: its lock is the book lock
     "book",
     _whole("id", key=True),
-    _whole("schema_version"),
     _text("operator"),
+    _whole("schema_version"),
     _whole("next_entry"),
     _whole("next_leaf"),
+    _text("frontier"),
     _whole("time"),
     CheckConstraint("id = 1"),
 )
@@ -166,22 +167,45 @@ cancellations = _table(  # append-only: what a merchant asked back, and the answ
 # --- evidence and what must still be told -------------------------------------------------------------------------------------------
 
 headers = _table("headers", _text("id", key=True), _text("segment"))
-messages = _table(
+messages = _table(  # numbered by the leaf of the Change that stored it, and its place among that Change's messages
     "messages",
     _whole("leaf", key=True),
+    _whole("place", key=True),
     _text("hash"),
     _text("typ"),
     _text("header"),
-    _text("payload"),
-    _text("signature"),
     _text("iss"),
     _text("jti"),
     _text("merchant"),
     _text("tid"),
     _whole("at"),
+    _whole("signer_revoked_at", null=True),
+    _text("payload"),
+    _text("signature"),
     UniqueConstraint("hash", name="message_hash"),
     UniqueConstraint("iss", "jti", name="message_number"),
-    Index("messages_by_payment", "merchant", "tid", "leaf"),
+    Index("messages_by_payment", "merchant", "tid", "leaf", "place"),
+)
+log = _table(  # append-only: one leaf a Change; see crypto/leaves.py
+    "log",
+    _whole("leaf", key=True),
+    _text("hash"),
+    _text("data"),
+)
+tiles = _table(  # append-only: the root of each whole group of 256, of leaves at level 1, of tiles above
+    "tiles",
+    _whole("level", key=True),
+    _whole("number", key=True),
+    _text("root"),
+    CheckConstraint("level BETWEEN 1 AND 6 AND number >= 0", name="tile"),
+)
+checkpoints = _table(  # append-only: what we have signed of the log
+    "checkpoints",
+    _whole("size", key=True),
+    _text("root"),
+    _text("hash"),
+    _whole("at"),
+    UniqueConstraint("hash", name="checkpoint_hash"),
 )
 outbox = _table(
     "outbox",
@@ -325,7 +349,10 @@ openings = _table(  # each opening logs in at most once: a replayed login finds 
 )
 settings = _table("settings", _text("name", key=True), _whole("version"), _text("value"))
 
-HISTORY = ("entries", "postings", "messages", "headers", "attempts", "cancellations", "audit")
+HISTORY = ("entries", "postings", "messages", "headers", "attempts", "cancellations", "audit", "log", "tiles", "checkpoints")
 """Tables in which a row is never changed or removed; triggers say so."""
 VOLATILE = frozenset({"enrolments", "openings", "sessions", "throttles"})
 """Tables whose rows are removed once they can matter to nobody any more: no evidence, so no log covers them."""
+DERIVED: dict[str, int] = {"headers": 0, "log": 0, "tiles": 0, "postings": 0, "book": 2, "ledger_accounts": 5, "messages": 11}
+"""Of these tables the log covers only so many columns, the first ones: the rest follows from what is covered. Counters are the sum of legs,
+legs belong to their entry, a message's hash is that of its header, payload and signature, the book's own row counts the others."""

@@ -14,9 +14,10 @@ from sqlalchemy.dialects import sqlite as dialect
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from hanbit.db import schema, sqlite_file
-from hanbit.db.batch import COLUMNS, KEYS, Batch, Key, KnownEntry, Loaded, Writes, key_of, new_counters
+from hanbit.db.batch import Batch, Key, KnownEntry, Loaded, Row, Writes, key_of, new_counters, read_header
 from hanbit.db.change import Change, Stale, Value
-from hanbit.kernel import fail_points
+from hanbit.db.covered import COLUMNS, KEYS, dump_frontier, fill_log, load_frontier
+from hanbit.kernel import fail_points, ids
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, ProtocolViolation, Unavailable
 
 ROWS_A_STATEMENT = 64
@@ -24,7 +25,6 @@ ROWS_A_STATEMENT = 64
 BOOK_FILE = "book.sqlite"
 _HEADERS_KNOWN_MAX = 4096
 _log = logging.getLogger("hanbit.book")
-Row = tuple[Value, ...]
 
 
 class SqliteStore:
@@ -113,7 +113,7 @@ class SqliteStore:
             self._connection.execute("ROLLBACK")
 
     def _load(self, changes: Sequence[Change]) -> Loaded:
-        next_entry, next_leaf, time = self._connection.execute("SELECT next_entry, next_leaf, time FROM book WHERE id = 1").fetchone()
+        next_entry, size, frontier, time = self._connection.execute(_SELECT_BOOK).fetchone()
         wanted: dict[str, set[tuple[Value, ...]]] = {}
         columns: dict[str, set[str]] = {}
         accounts: set[str] = set()
@@ -125,6 +125,12 @@ class SqliteStore:
             for require in change.requires:
                 wanted.setdefault(require.table, set()).add((require.key,))
                 columns.setdefault(require.table, set()).add(require.column)
+            for message in change.messages:
+                wanted.setdefault("certificates", set()).add((read_header(message.header).kid,))
+                columns.setdefault("certificates", set()).add("revoked_at")
+            for acknowledge in change.acknowledges:
+                wanted.setdefault("outbox", set()).update((outcome,) for outcome in acknowledge.hashes)
+                columns.setdefault("outbox", set()).update(COLUMNS["outbox"])
             for entry in change.entries:
                 accounts.update(leg.account for leg in entry.postings)
                 entry_ids.add(entry.id)
@@ -143,7 +149,7 @@ class SqliteStore:
             row[0]: KnownEntry(row[1], row[2], row[3], row[4], ended=bool(row[5]))
             for row in (self._connection.execute(_SELECT_ENTRIES, (json.dumps(list(entry_ids)),)) if entry_ids else ())
         }
-        return Loaded(next_entry, next_leaf, time, rows, counters, entries)
+        return Loaded(next_entry, load_frontier(size, frontier), time, rows, counters, entries)
 
     def _save(self, batch: Batch) -> None:
         writes, loaded = batch.writes, batch.loaded
@@ -157,13 +163,14 @@ class SqliteStore:
         self._insert("entries", writes.entries)
         self._insert("postings", writes.postings)
         self._save_accounts(batch)
-        if writes.acknowledged:
-            self._connection.execute(_ACKNOWLEDGE, (batch.at, json.dumps(writes.acknowledged)))
         if writes.entries:
             self._check_balanced(writes)
-        self._connection.execute(
-            "UPDATE book SET next_entry = ?, next_leaf = ?, time = ? WHERE id = 1", (loaded.next_entry, loaded.next_leaf, batch.at)
-        )
+        if writes.leaves:
+            self._insert("log", writes.leaves)
+            self._insert("tiles", [(tile.level, tile.number, ids.encode_base64url(tile.root)) for tile in writes.tiles])
+            # The book's time is that of its last leaf, so that it can be checked; what is not covered moves nothing here.
+            frontier = loaded.frontier
+            self._connection.execute(_UPDATE_BOOK, (loaded.next_entry, frontier.size, dump_frontier(frontier), batch.at))
 
     def _save_accounts(self, batch: Batch) -> None:
         rows: list[Row] = []
@@ -195,10 +202,8 @@ SELECT e.id, e.number, e.kind, e.amount, e.currency, EXISTS (SELECT 1 FROM entri
 FROM json_each(?) wanted JOIN entries e ON e.id = wanted.value
 """
 _SELECT_KNOWN = "SELECT 1 FROM json_each(?) wanted JOIN messages m ON m.hash = wanted.value LIMIT 1"
-_ACKNOWLEDGE = """
-UPDATE outbox SET acknowledged_at = ?, next_at = NULL, version = version + 1
-FROM json_each(?) told WHERE outbox.hash = told.value ->> 1 AND outbox.merchant = told.value ->> 0 AND outbox.acknowledged_at IS NULL
-"""
+_SELECT_BOOK = "SELECT next_entry, next_leaf, frontier, time FROM book WHERE id = 1"
+_UPDATE_BOOK = "UPDATE book SET next_entry = ?, next_leaf = ?, frontier = ?, time = ? WHERE id = 1"
 _SUM_OF_LEGS = """
 SELECT sum(CASE side WHEN 'D' THEN pending ELSE -pending END), sum(CASE side WHEN 'D' THEN posted ELSE -posted END)
 FROM postings WHERE entry BETWEEN ? AND ?
@@ -214,7 +219,8 @@ def create_book(path: Path, operator: str, at: int) -> None:
     connection.execute("BEGIN IMMEDIATE")
     for statement in ddl():
         connection.execute(statement)
-    connection.execute("INSERT INTO book VALUES (1, ?, ?, 1, 0, ?)", (schema.SCHEMA_VERSION, operator, at))
+    connection.execute("INSERT INTO book VALUES (1, ?, ?, 1, 0, '', ?)", (operator, schema.SCHEMA_VERSION, at))
+    fill_log(connection)
     connection.execute("COMMIT")
     connection.close()
 

@@ -8,9 +8,10 @@ from hanbit.evidence.check import Stored
 from hanbit.evidence.record import rebuild
 
 _SELECT = (
-    "SELECT m.leaf, m.hash, m.typ, m.merchant, m.tid, m.at, h.segment, m.payload, m.signature "
+    "SELECT m.leaf, m.place, m.hash, m.typ, m.merchant, m.tid, m.at, h.segment, m.payload, m.signature "
     "FROM messages m JOIN headers h ON h.id = m.header "
 )
+_SELECT_NEXT = _SELECT + "WHERE (m.leaf, m.place) > (?, ?) ORDER BY m.leaf, m.place LIMIT 1"
 
 
 def compact(reader: Reader, message_hash: str) -> str | None:
@@ -29,16 +30,16 @@ def answer_to(reader: Reader, request_hash: str, typ: str) -> str | None:
 
     A request and its answer are neighbours, because one Change stored both: however often a merchant asks, one row is read.
     """
-    request = reader.one("SELECT leaf FROM messages WHERE hash = ?", request_hash)
-    row = None if request is None else reader.one(_SELECT + "WHERE m.leaf = ? AND m.typ = ?", request["leaf"] + 1, typ)
-    if row is None or json.loads(row["payload"]).get("req") != request_hash:
+    request = reader.one("SELECT leaf, place FROM messages WHERE hash = ?", request_hash)
+    row = None if request is None else reader.one(_SELECT_NEXT, request["leaf"], request["place"])
+    if row is None or row["typ"] != typ or json.loads(row["payload"]).get("req") != request_hash:
         return None
     return rebuild(row["segment"], row["payload"], row["signature"])
 
 
 def of_payment(reader: Reader, merchant: str, tid: str) -> list[tuple[str, str]]:
     """Typ and compact bytes of every message of a payment, oldest first."""
-    rows = reader.all(_SELECT + "WHERE m.merchant = ? AND m.tid = ? ORDER BY m.leaf", merchant, tid)
+    rows = reader.all(_SELECT + "WHERE m.merchant = ? AND m.tid = ? ORDER BY m.leaf, m.place", merchant, tid)
     return [(row["typ"], rebuild(row["segment"], row["payload"], row["signature"])) for row in rows]
 
 
@@ -47,14 +48,14 @@ def share(reader: Reader, part: int, parts: int) -> Iterator[Stored]:
 
     Read while it is asked for, so that a large book needs no large memory.
     """
-    sql = _SELECT + "WHERE CASE m.tid WHEN '' THEN 0 ELSE unicode(m.tid) % ? END = ? ORDER BY m.leaf"
+    sql = _SELECT + "WHERE CASE m.tid WHEN '' THEN 0 ELSE unicode(m.tid) % ? END = ? ORDER BY m.leaf, m.place"
     for row in reader.snapshot().execute(sql, (parts, part)):
         yield _stored(row)
 
 
 async def everything(reader: Reader) -> list[Stored]:
     """Every kept message, oldest first."""
-    rows = await reader.scan(_SELECT + "ORDER BY m.leaf")
+    rows = await reader.scan(_SELECT + "ORDER BY m.leaf, m.place")
     return [_stored(row) for row in rows]
 
 

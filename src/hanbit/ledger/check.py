@@ -163,7 +163,7 @@ CHECKS: dict[str, str] = {
         WHERE b.next_entry - 1 <> (SELECT count(*)
         FROM entries)
         OR b.next_leaf <> (SELECT count(*)
-        FROM messages)
+        FROM log)
         OR b.next_entry - 1 <> (SELECT coalesce(max(number), 0)
         FROM entries)
     """,

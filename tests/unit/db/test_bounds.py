@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hanbit.db import sqlite_file
+from hanbit.db import schema, sqlite_file
 from hanbit.db.change import Change, StoredMessage
 from hanbit.db.sqlite import BOOK_FILE, SqliteStore, create_book
 from hanbit.kernel.errors import BadInput, Conflict
@@ -38,7 +38,7 @@ BREAKS = {
     "remove_the_audit": "DELETE FROM audit",
     "remove_an_account": "DELETE FROM ledger_accounts",
     "remove_the_book": "DELETE FROM book",
-    "second_book": "INSERT INTO book SELECT 2, schema_version, operator, next_entry, next_leaf, time FROM book",
+    "second_book": "INSERT INTO book SELECT 2, operator, schema_version, next_entry, next_leaf, frontier, time FROM book",
     "below_zero_posted": "UPDATE ledger_accounts SET debits_posted = 901 WHERE id = 'hong'",
     "below_zero_held": "UPDATE ledger_accounts SET debits_pending = 801 WHERE id = 'hong'",
     "negative_counter": "UPDATE ledger_accounts SET debits_pending = -1 WHERE kind = 'merchant'",
@@ -118,7 +118,7 @@ def test_every_table_is_strict_and_every_history_has_its_triggers(store: SqliteS
     ).fetchall()
     assert {strict for _, strict in tables} == {1}
     triggers = {row[0] for row in store._connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")}
-    for table in ("entries", "postings", "messages", "headers", "attempts", "audit"):
+    for table in schema.HISTORY:
         assert {f"{table}_no_update", f"{table}_no_delete"} <= triggers
 
 

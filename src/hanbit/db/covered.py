@@ -1,0 +1,111 @@
+"""Which rows of the book the log covers, each by table, key and hash; and the first leaves of a book whose rows are older than its log."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+from hanbit.crypto.leaves import Item, digest, write_leaf
+from hanbit.crypto.merkle import Frontier, leaf_hash
+from hanbit.db import schema
+from hanbit.db.sqlite_file import Connection
+from hanbit.kernel import ids
+
+KEYS: dict[str, tuple[str, ...]] = {name: tuple(c.name for c in table.primary_key) for name, table in schema.metadata.tables.items()}
+COLUMNS: dict[str, tuple[str, ...]] = {name: tuple(c.name for c in table.columns) for name, table in schema.metadata.tables.items()}
+COVERED: dict[str, int] = {
+    name: schema.DERIVED.get(name, len(columns))
+    for name, columns in COLUMNS.items()
+    if name not in schema.VOLATILE and schema.DERIVED.get(name) != 0
+}
+"""Table → how many of its columns, from the first, the hash of a row is made of."""
+PORTION = 500
+"""Rows in each of the first leaves of a book that is older than its log."""
+
+
+def present(connection: Connection) -> Iterator[Item]:
+    """Every covered row as it stands in the book: messages first, in their order, then table by table in the order of their keys.
+
+    A leg whose entry is missing is returned by itself: no leaf names one.
+    """
+    for table in ("messages", *(name for name in COVERED if name != "messages")):
+        yield from _entries(connection) if table == "entries" else _rows(connection, table)
+
+
+def fill_log(connection: Connection) -> None:
+    """Give a book without a log its first leaves, which name every row that stands in it; in the caller's transaction.
+
+    Its messages must stand where these leaves will name them: the old running number n, from 0, is leaf n // PORTION, place n % PORTION.
+    """
+    at, size = connection.execute("SELECT time, next_leaf FROM book WHERE id = 1").fetchone()
+    assert size == 0, "this book has a log"
+    connection.execute("INSERT INTO settings (name, version, value) VALUES ('halted', 1, '')")
+    frontier = Frontier()
+    for portion in _portions(present(connection)):
+        assert portion[0].table != "messages" or portion[0].key[0] == frontier.size, portion[0]
+        data = write_leaf(at, portion)
+        hashed = leaf_hash(data)
+        row = (frontier.size, ids.encode_base64url(hashed), data.decode("utf-8"))
+        connection.execute("INSERT INTO log (leaf, hash, data) VALUES (?, ?, ?)", row)
+        for tile in frontier.append(hashed):
+            tile_row = (tile.level, tile.number, ids.encode_base64url(tile.root))
+            connection.execute("INSERT INTO tiles (level, number, root) VALUES (?, ?, ?)", tile_row)
+    connection.execute("UPDATE book SET next_leaf = ?, frontier = ? WHERE id = 1", (frontier.size, dump_frontier(frontier)))
+
+
+def dump_frontier(frontier: Frontier) -> str:
+    """The frontier's nodes as the book's row keeps them."""
+    return ".".join(map(ids.encode_base64url, frontier.nodes))
+
+
+def load_frontier(size: int, text: str) -> Frontier:
+    """The frontier as it was kept."""
+    return Frontier(size, [ids.decode_base64url(node) for node in text.split(".")] if text else [])
+
+
+def _portions(items: Iterable[Item]) -> Iterator[list[Item]]:
+    """Messages leaf by leaf, then everything else in portions of their own."""
+    for leaf, group in groupby(items, lambda item: item.key[0] if item.table == "messages" else None):
+        if leaf is not None:
+            yield list(group)
+            continue
+        portion: list[Item] = []
+        for item in group:
+            portion.append(item)
+            if len(portion) == PORTION:
+                yield portion
+                portion = []
+        if portion:
+            yield portion
+
+
+def _rows(connection: Connection, table: str) -> Iterator[Item]:
+    columns, keys = COLUMNS[table][: COVERED[table]], KEYS[table]
+    places = [columns.index(key) for key in keys]
+    sql = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {', '.join(keys)}"  # noqa: S608 - names from our own schema
+    for row in connection.execute(sql):
+        values = tuple(row)
+        yield Item(table, tuple(values[place] for place in places), digest(table, values))
+
+
+def _entries(connection: Connection) -> Iterator[Item]:
+    legs: Iterator[Sequence[str | int | None]] = map(tuple, connection.execute(_select("postings")))
+    leg = next(legs, None)
+    for row in connection.execute(_select("entries")):
+        entry, own = tuple(row), []
+        while leg is not None and leg[0] <= entry[0]:
+            if leg[0] == entry[0]:
+                own.append(leg)
+            else:
+                yield _stray(leg)
+            leg = next(legs, None)
+        yield Item("entries", (entry[0],), digest("entries", entry, *own))
+    while leg is not None:
+        yield _stray(leg)
+        leg = next(legs, None)
+
+
+def _stray(leg: Sequence[str | int | None]) -> Item:
+    return Item("postings", (leg[0], leg[1]), digest("postings", leg))  # type: ignore[arg-type]  # no key is NULL
+
+
+def _select(table: str) -> str:
+    return f"SELECT {', '.join(COLUMNS[table])} FROM {table} ORDER BY {', '.join(KEYS[table])}"  # noqa: S608 - names from our own schema
