@@ -16,7 +16,8 @@ import msgspec
 
 from hanbit.crypto.leaves import digest, write_leaf
 from hanbit.crypto.merkle import Frontier, Tile, leaf_hash
-from hanbit.db.change import Acknowledge, Append, Change, Put, Stale, StoredMessage, Value
+from hanbit.db import schema
+from hanbit.db.change import Acknowledge, Append, Change, Delete, Put, Stale, StoredMessage, Value
 from hanbit.db.covered import COLUMNS, COVERED, KEYS
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, Conflict, Declined, HanbitError
@@ -80,6 +81,7 @@ class Writes:
     headers: dict[str, str] = field(default_factory=dict)
     leaves: list[Row] = field(default_factory=list)
     tiles: list[Tile] = field(default_factory=list)
+    deletes: dict[str, dict[Key, None]] = field(default_factory=dict)
 
 
 class Batch:
@@ -96,11 +98,14 @@ class Batch:
         try:
             self._check_requires(change)
             self._check_versions(change.puts)
+            self._check_versions(change.deletes)
             self._post(change.entries, items)
         except HanbitError as error:
             return error
         for put in change.puts:
             self._put(put, items)
+        for delete in change.deletes:
+            self._delete(delete)
         for append in change.appends:
             self._append(append, items)
         for place, message in enumerate(change.messages):
@@ -117,11 +122,11 @@ class Batch:
             if row is None or row[require.column] != require.value:
                 raise require.error
 
-    def _check_versions(self, puts: Iterable[Put]) -> None:
-        for put in puts:
-            row = self.loaded.rows.get((put.table, key_of(put)))
-            if (0 if row is None else row["version"]) != put.version:
-                raise Stale(put.table)
+    def _check_versions(self, changed: Iterable[Put | Delete]) -> None:
+        for row_change in changed:
+            row = self.loaded.rows.get((row_change.table, key_of(row_change)))
+            if (0 if row is None else row["version"]) != row_change.version:
+                raise Stale(row_change.table)
 
     def _put(self, put: Put, items: Items) -> None:
         key, table = key_of(put), put.table
@@ -131,6 +136,12 @@ class Batch:
         self.writes.puts.setdefault(table, {})[key] = values
         if table in COVERED:
             items.append((table, key, digest(table, values)))
+
+    def _delete(self, delete: Delete) -> None:
+        assert delete.table in schema.VOLATILE, delete.table
+        self.loaded.rows.pop((delete.table, delete.key), None)
+        self.writes.puts.get(delete.table, {}).pop(delete.key, None)  # deletes are written first; a put that follows makes a new row
+        self.writes.deletes.setdefault(delete.table, {})[delete.key] = None
 
     def _append(self, append: Append, items: Items) -> None:
         table = append.table
@@ -268,8 +279,10 @@ def move(account: Counters, side: str, pending: int, posted: int) -> None:
         account.credits_posted += posted
 
 
-def key_of(put: Put) -> Key:
-    """The primary key of the row that is put."""
+def key_of(put: Put | Delete) -> Key:
+    """The primary key of the row that is put or goes."""
+    if isinstance(put, Delete):
+        return put.key
     return tuple(put.row[column] for column in KEYS[put.table])
 
 

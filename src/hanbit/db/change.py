@@ -30,6 +30,14 @@ class Append(msgspec.Struct, frozen=True):
     row: Row
 
 
+class Delete(msgspec.Struct, frozen=True):
+    """A row of a volatile table goes; turned away if it has moved on since `version` was read."""
+
+    table: str
+    key: tuple[str, ...]
+    version: int
+
+
 class Require(msgspec.Struct, frozen=True):
     """Under the book lock this row must exist and hold this value, else `error` turns the Change away."""
 
@@ -70,6 +78,7 @@ class Change(msgspec.Struct, frozen=True):
     messages: tuple[StoredMessage, ...] = ()
     appends: tuple[Append, ...] = ()
     acknowledges: tuple[Acknowledge, ...] = ()
+    deletes: tuple[Delete, ...] = ()
 
 
 class Stale(Unavailable):

@@ -321,6 +321,7 @@ enrolments = _table(  # one-time codes, as hashes
     _text("urn"),
     _whole("expires_at"),
     _whole("used_at", null=True),
+    Index("enrolments_by_time", "expires_at"),
 )
 sessions = _table(
     "sessions",
@@ -332,6 +333,7 @@ sessions = _table(
     _whole("seen_at"),
     _whole("ended_at", null=True),
     Index("sessions_by_customer", "customer"),
+    Index("sessions_by_time", "created_at"),
 )
 throttles = _table(
     "throttles",
@@ -339,6 +341,7 @@ throttles = _table(
     _whole("version"),
     _whole("failures"),
     _whole("wait_until"),
+    Index("throttles_by_time", "wait_until"),
 )
 openings = _table(  # each opening logs in at most once: a replayed login finds its ctx used
     "openings",
@@ -346,6 +349,7 @@ openings = _table(  # each opening logs in at most once: a replayed login finds 
     _whole("version"),
     _text("login_hash"),
     _whole("at"),
+    Index("openings_by_time", "at"),
 )
 settings = _table("settings", _text("name", key=True), _whole("version"), _text("value"))
 

@@ -15,7 +15,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from hanbit.db import schema, sqlite_file
 from hanbit.db.batch import Batch, Key, KnownEntry, Loaded, Row, Writes, key_of, new_counters, read_header
-from hanbit.db.change import Change, Stale, Value
+from hanbit.db.change import Change, Delete, Put, Stale, Value
 from hanbit.db.covered import COLUMNS, KEYS, dump_frontier, fill_log, load_frontier
 from hanbit.kernel import fail_points, ids
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, ProtocolViolation, Unavailable
@@ -119,7 +119,8 @@ class SqliteStore:
         accounts: set[str] = set()
         entry_ids: set[str] = set()
         for change in changes:
-            for put in change.puts:
+            changed: tuple[Put | Delete, ...] = (*change.puts, *change.deletes)
+            for put in changed:
                 wanted.setdefault(put.table, set()).add(key_of(put))
                 columns.setdefault(put.table, set()).add("version")
             for require in change.requires:
@@ -153,6 +154,8 @@ class SqliteStore:
 
     def _save(self, batch: Batch) -> None:
         writes, loaded = batch.writes, batch.loaded
+        for table, keys in writes.deletes.items():
+            self._connection.execute(_delete_statement(table), (json.dumps([key for (key,) in keys]),))
         for table, puts in writes.puts.items():
             self._insert(table, list(puts.values()), replace=True)
         for table, appends in writes.appends.items():
@@ -274,6 +277,12 @@ def _insert_statement(table: str, rows: int, *, replace: bool, ignore: bool) -> 
         sets = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in KEYS[table])
         return f"{sql} ON CONFLICT ({', '.join(KEYS[table])}) DO UPDATE SET {sets}"
     return sql
+
+
+@cache
+def _delete_statement(table: str) -> str:
+    (key,) = KEYS[table]
+    return f"DELETE FROM {table} WHERE {key} IN (SELECT value FROM json_each(?))"  # noqa: S608 - names from our own schema
 
 
 @cache

@@ -58,6 +58,15 @@ class Keyring:
         found = self.seals.get(kid)
         return None if found is None else found[1]
 
+    def made_at(self, kid: str) -> int:
+        """When this gateway-seal key was made; 0 once it is destroyed."""
+        return self.seals[kid][0] if kid in self.seals else 0
+
+    @property
+    def oldest_seal_at(self) -> int:
+        """Whatever was sealed before this moment can be opened by nobody any more."""
+        return min((made_at for made_at, _ in self.seals.values()), default=0)
+
     def seal_chain(self) -> tuple[bytes, ...]:
         """The current gateway-seal certificate with its authority, leaf first."""
         return (self.seal.certificate, *self.gateway_authority.chain)

@@ -17,6 +17,7 @@ from hanbit.payments import payment as payments
 from hanbit.payments.close import close
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.payment import Payment
+from hanbit.payments.purge import purge
 from hanbit.payments.redirect_flow import ask_again, note_refused, stored_notice
 from hanbit.payments.states import Event, State
 from hanbit.payments.void import void_expired
@@ -68,7 +69,7 @@ async def ask_due(gateway: Gateway) -> int:
     return await _move_all(gateway, payments.waiting(gateway.reader, gateway.clock.now(), AT_ONCE_MAX, ASKED_A_MERCHANT_MAX))
 
 
-JOBS: tuple[Callable[[Gateway], Awaitable[int]], ...] = (rotate_seal, end_due, ask_due, outbox.tell_due)
+JOBS: tuple[Callable[[Gateway], Awaitable[int]], ...] = (rotate_seal, end_due, ask_due, outbox.tell_due, purge)
 
 
 async def merchant_connected(gateway: Gateway, merchant_id: str) -> None:

@@ -12,6 +12,7 @@ from hanbit.payments.apply import apply
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.open_order import Opening, first_step, refreshed, unsealing
 from hanbit.protocols import sealed
+from hanbit.protocols.redirect.gateway import seal_kid
 
 STALE_TRIES = 3
 
@@ -36,7 +37,7 @@ async def sign_in(gateway: Gateway, opening: Opening, *, unverified_key: str, un
     used: dict[str, str | int | None] = {
         "ctx": opening.keys.claims.ctx,
         "login_hash": ids.digest(unverified_login.encode("ascii")),
-        "at": at,
+        "at": max(at, gateway.keyring.made_at(seal_kid(opening.keys.claims))),  # never before its sealing key: purge goes by that
     }
     once = Put("openings", used, version=0)
     rows = (session, once, *puts)
