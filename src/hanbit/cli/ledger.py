@@ -90,14 +90,14 @@ def statement(account: str, limit: int, data: Path, as_json: bool) -> None:
 
 def _open(data: Path) -> Any:
     from hanbit.db import sqlite_file
-    from hanbit.db.sqlite import BOOK_FILE
+    from hanbit.db.sqlite import BOOK_FILE, check_schema
 
     path = data / BOOK_FILE
     if not path.exists():
         raise click.ClickException(f"{path} is missing\nMake a data folder with: hanbit init {data}")
     connection = sqlite_file.open_for_reading(path)
     try:
-        connection.execute("SELECT schema_version FROM book").fetchone()
+        check_schema(connection, path)
     except sqlite_file.DatabaseError as error:
         raise click.ClickException(
             f"{path} cannot be read as a book: {error}\nRestore it from a backup; hanbit doctor --data {data}"

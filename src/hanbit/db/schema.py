@@ -355,6 +355,8 @@ settings = _table("settings", _text("name", key=True), _whole("version"), _text(
 
 HISTORY = ("entries", "postings", "messages", "headers", "attempts", "cancellations", "audit", "log", "tiles", "checkpoints")
 """Tables in which a row is never changed or removed; triggers say so."""
+KEPT = ("payments", "ledger_accounts", "book", "certificates")
+"""Tables in which a row changes and is never removed."""
 VOLATILE = frozenset({"enrolments", "openings", "sessions", "throttles"})
 """Tables whose rows are removed once they can matter to nobody any more: no evidence, so no log covers them."""
 DERIVED: dict[str, int] = {"headers": 0, "log": 0, "tiles": 0, "postings": 0, "book": 2, "ledger_accounts": 5, "messages": 11}

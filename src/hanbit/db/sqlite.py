@@ -10,10 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from sqlalchemy.dialects import sqlite as dialect
-from sqlalchemy.schema import CreateIndex, CreateTable
-
-from hanbit.db import schema, sqlite_file
+from hanbit.db import ddl, schema, sqlite_file
 from hanbit.db.batch import Batch, Key, KnownEntry, Loaded, Row, Writes, key_of, new_counters, read_header
 from hanbit.db.change import Change, Delete, Put, Stale, Value
 from hanbit.db.covered import COLUMNS, KEYS, dump_frontier, fill_log, load_frontier
@@ -27,6 +24,31 @@ _HEADERS_KNOWN_MAX = 4096
 _log = logging.getLogger("hanbit.book")
 
 
+class OldBook(BadInput):
+    """An earlier release wrote this book."""
+
+    code = "old_book"
+    advice = "It is upgraded by that command, with a backup first; the server is stopped for it."
+
+
+class NewerBook(BadInput):
+    """A later release wrote this book."""
+
+    code = "newer_book"
+    advice = "Install the version of hanbit that wrote it, or restore the backup that was made before the upgrade."
+
+
+def check_schema(connection: sqlite_file.Connection, path: Path) -> None:
+    """BadInput unless this is a book of today's schema; it says what to do with one that is older or newer."""
+    row = connection.execute("SELECT schema_version FROM book WHERE id = 1").fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise BadInput(f"{path} is not a book of schema {schema.SCHEMA_VERSION}")
+    if row[0] < schema.SCHEMA_VERSION:
+        raise OldBook(f"{path} is of schema {row[0]}, this program needs {schema.SCHEMA_VERSION}: hanbit upgrade --data {path.parent}")
+    if row[0] > schema.SCHEMA_VERSION:
+        raise NewerBook(f"{path} is of schema {row[0]}, newer than this program ({schema.SCHEMA_VERSION})")
+
+
 class SqliteStore:
     """The one writer of a SQLite book; used from one thread."""
 
@@ -36,9 +58,7 @@ class SqliteStore:
         self._known_headers: set[str] = set()
         self._new_headers: set[str] = set()
         self._connection = sqlite_file.open_for_writing(path)
-        row = self._connection.execute("SELECT schema_version FROM book WHERE id = 1").fetchone()
-        if row is None or row[0] != schema.SCHEMA_VERSION:
-            raise BadInput(f"{path} is not a book of schema {schema.SCHEMA_VERSION}")
+        check_schema(self._connection, path)
 
     def close(self) -> None:
         """Close the file; whatever was acknowledged is on the disk already."""
@@ -220,31 +240,12 @@ def create_book(path: Path, operator: str, at: int) -> None:
     connection = sqlite_file.open_for_writing(path)
     path.chmod(0o600)
     connection.execute("BEGIN IMMEDIATE")
-    for statement in ddl():
+    for statement in ddl.statements(schema.metadata, history=schema.HISTORY, kept=schema.KEPT):
         connection.execute(statement)
     connection.execute("INSERT INTO book VALUES (1, ?, ?, 1, 0, '', ?)", (operator, schema.SCHEMA_VERSION, at))
     fill_log(connection)
     connection.execute("COMMIT")
     connection.close()
-
-
-def ddl() -> list[str]:
-    """The statements that make an empty book."""
-    statements: list[str] = []
-    for table in schema.metadata.sorted_tables:
-        statements.append(str(CreateTable(table).compile(dialect=dialect.dialect())))
-        statements.extend(str(CreateIndex(index).compile(dialect=dialect.dialect())) for index in table.indexes)
-    for table_name in schema.HISTORY:
-        statements.extend(
-            f"CREATE TRIGGER {table_name}_no_{verb.lower()} BEFORE {verb} ON {table_name} "
-            f"BEGIN SELECT RAISE(ABORT, 'history is never edited: {table_name}'); END"
-            for verb in ("UPDATE", "DELETE")
-        )
-    statements.extend(
-        f"CREATE TRIGGER {table_name}_no_delete BEFORE DELETE ON {table_name} BEGIN SELECT RAISE(ABORT, 'never deleted: {table_name}'); END"
-        for table_name in ("payments", "ledger_accounts", "book", "certificates")
-    )
-    return statements
 
 
 def _parts(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:

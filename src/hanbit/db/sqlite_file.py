@@ -19,6 +19,8 @@ WAL_PAGES = 4_000
 """Pages after which a commit also moves the log into the file."""
 _STATEMENTS_KEPT = 512
 
+DRIVER: Any = driver
+"""The module itself, for whoever opens its connections through SQLAlchemy."""
 Connection = Any
 """A DB-API connection of whichever driver was picked (two packages, one interface)."""
 IntegrityError: type[Exception] = driver.IntegrityError

@@ -1,0 +1,301 @@
+"""Every table of a book of schema 1, as the release of that schema wrote it; never edited."""
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
+
+SCHEMA_VERSION = 1
+MONEY_MAX = 999_999_999_999_999_999
+"""Bound of every counter: sums of amounts stay far inside 64 bits."""
+
+metadata = MetaData()
+_BY_KEY = frozenset({"postings", "outbox"})
+"""Narrow tables that are written with every payment: stored in the order of their key, one tree instead of two."""
+_Whole = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _text(name: str, *, key: bool = False, null: bool = False) -> Column[str]:
+    return Column(name, Text, primary_key=key, nullable=null)
+
+
+def _whole(name: str, *, key: bool = False, null: bool = False) -> Column[int]:
+    return Column(name, _Whole, primary_key=key, nullable=null, autoincrement=False)
+
+
+def _table(name: str, *items: Column[str] | Column[int] | CheckConstraint | UniqueConstraint | Index) -> Table:
+    return Table(name, metadata, *items, sqlite_strict=True, sqlite_with_rowid=name not in _BY_KEY)
+
+
+book = _table(  # one row: its lock is the book lock
+    "book",
+    _whole("id", key=True),
+    _whole("schema_version"),
+    _text("operator"),
+    _whole("next_entry"),
+    _whole("next_leaf"),
+    _whole("time"),
+    CheckConstraint("id = 1"),
+)
+
+# --- the ledger -------------------------------------------------------------------------------------------------------------------
+
+ledger_accounts = _table(
+    "ledger_accounts",
+    _text("id", key=True),
+    _text("kind"),
+    _text("currency"),
+    _whole("limited"),
+    _whole("credit_limit"),
+    _whole("debits_pending"),
+    _whole("credits_pending"),
+    _whole("debits_posted"),
+    _whole("credits_posted"),
+    CheckConstraint("debits_pending >= 0 AND credits_pending >= 0 AND debits_posted >= 0 AND credits_posted >= 0", name="counters"),
+    CheckConstraint(
+        f"debits_posted <= {MONEY_MAX} AND credits_posted <= {MONEY_MAX} AND credit_limit BETWEEN 0 AND {MONEY_MAX}", name="bounds"
+    ),
+    CheckConstraint("limited IN (0, 1)", name="limited_flag"),
+    CheckConstraint("limited = 0 OR credits_posted + credit_limit >= debits_posted + debits_pending", name="never_below_zero"),
+)
+entries = _table(
+    "entries",
+    _whole("number", key=True),
+    _text("id"),
+    _text("kind"),
+    _text("payment", null=True),
+    _whole("ends", null=True),
+    _whole("amount"),
+    _text("currency"),
+    _whole("at"),
+    UniqueConstraint("id", name="one_effect"),
+    UniqueConstraint("ends", name="a_hold_ends_once"),
+    CheckConstraint(f"amount BETWEEN 1 AND {MONEY_MAX}", name="amount"),
+    CheckConstraint("(ends IS NOT NULL) = (kind IN ('capture', 'void'))", name="ends"),
+    CheckConstraint("kind IN ('hold', 'capture', 'void', 'transfer')", name="kind"),
+    Index("entries_by_payment", "payment"),
+)
+postings = _table(
+    "postings",
+    _whole("entry", key=True),
+    _whole("leg", key=True),
+    _text("account"),
+    _text("side"),
+    _whole("pending"),
+    _whole("posted"),
+    _whole("balance"),
+    CheckConstraint("side IN ('D', 'C')", name="side"),
+    CheckConstraint("posted >= 0 AND (posted <> 0 OR pending <> 0)", name="moves"),
+    Index("postings_by_account", "account", "entry"),
+)
+
+# --- payments ---------------------------------------------------------------------------------------------------------------------
+
+payments = _table(
+    "payments",
+    _text("merchant", key=True),
+    _text("tid", key=True),
+    _whole("version"),
+    _text("id"),
+    _text("state"),
+    _text("reason", null=True),
+    _text("order_hash"),
+    _whole("amount"),
+    _text("currency"),
+    _text("payee"),
+    _text("text"),
+    _text("return_url"),
+    _whole("pay_by"),
+    _whole("opened_at"),
+    _whole("attempts"),
+    _text("customer", null=True),
+    _text("account", null=True),
+    _text("method", null=True),
+    _text("notice_hash", null=True),
+    _text("answer_hash", null=True),
+    _text("outcome_hash", null=True),
+    _text("receipt_hash", null=True),
+    _text("refusal_message", null=True),
+    _whole("hold_until", null=True),
+    _whole("next_at", null=True),
+    _whole("tries"),
+    _whole("captured"),
+    _whole("refunded"),
+    _whole("ended_at", null=True),
+    UniqueConstraint("id", name="payment_id"),
+    CheckConstraint("captured BETWEEN 0 AND amount AND refunded BETWEEN 0 AND captured", name="refunds_within_captured"),
+    CheckConstraint("state IN ('open', 'authorized', 'captured', 'refused', 'voided', 'closed')", name="state"),
+    Index("payments_due", "next_at"),
+    Index("payments_by_customer", "customer", "opened_at"),
+)
+attempts = _table(  # append-only: what the customer approved and how it was checked
+    "attempts",
+    _text("payment", key=True),
+    _whole("number", key=True),
+    _text("customer"),
+    _text("account", null=True),
+    _text("method"),
+    _text("result"),
+    _text("core"),
+    _text("auth_hash"),
+    _text("auth_value", null=True),
+    _text("sealed_hash"),
+    _text("session"),
+    _whole("at"),
+)
+
+# --- evidence and what must still be told -------------------------------------------------------------------------------------------
+
+headers = _table("headers", _text("id", key=True), _text("segment"))
+messages = _table(
+    "messages",
+    _whole("leaf", key=True),
+    _text("hash"),
+    _text("typ"),
+    _text("header"),
+    _text("payload"),
+    _text("signature"),
+    _text("iss"),
+    _text("jti"),
+    _text("merchant"),
+    _text("tid"),
+    _whole("at"),
+    UniqueConstraint("hash", name="message_hash"),
+    UniqueConstraint("iss", "jti", name="message_number"),
+    Index("messages_by_payment", "merchant", "tid", "leaf"),
+)
+outbox = _table(
+    "outbox",
+    _text("hash", key=True),
+    _whole("version"),
+    _text("merchant"),
+    _text("tid"),
+    _whole("next_at", null=True),
+    _whole("tries"),
+    _whole("stored_at"),
+    _whole("acknowledged_at", null=True),
+    Index("outbox_due", "next_at"),
+)
+audit = _table(  # refused messages of known parties and acts of people
+    "audit",
+    _text("id", key=True),
+    _whole("at"),
+    _text("actor"),
+    _text("act"),
+    _text("reason"),
+    _text("merchant", null=True),
+    _text("tid", null=True),
+    Index("audit_by_time", "at"),
+)
+
+# --- parties ------------------------------------------------------------------------------------------------------------------------
+
+customers = _table(
+    "customers",
+    _text("id", key=True),
+    _whole("version"),
+    _text("login"),
+    _text("name"),
+    _text("state"),
+    _text("password"),
+    _text("language"),
+    _text("webauthn_user"),
+    _whole("created_at"),
+    UniqueConstraint("login", name="customer_login"),
+    CheckConstraint("state IN ('active', 'suspended')", name="customer_state"),
+)
+accounts = _table(  # what a customer pays from; `id` is also its ledger account
+    "accounts",
+    _text("id", key=True),
+    _whole("version"),
+    _text("customer"),
+    _text("kind"),
+    _text("currency"),
+    _text("number_mac"),
+    _text("masked"),
+    _text("password"),
+    _text("state"),
+    _whole("created_at"),
+    UniqueConstraint("number_mac", name="account_number"),
+    CheckConstraint("kind IN ('bank', 'card', 'emoney')", name="account_kind"),
+    CheckConstraint("state IN ('active', 'suspended')", name="account_state"),
+    Index("accounts_by_customer", "customer"),
+)
+devices = _table(  # what a customer signs or proves with: device key, passkey, one-time-code secret
+    "devices",
+    _text("id", key=True),
+    _whole("version"),
+    _text("customer"),
+    _text("kind"),
+    _text("name"),
+    _text("state"),
+    _text("public"),
+    _whole("sign_count"),
+    _whole("created_at"),
+    CheckConstraint("kind IN ('device', 'passkey', 'code')", name="device_kind"),
+    CheckConstraint("state IN ('active', 'removed')", name="device_state"),
+    Index("devices_by_customer", "customer"),
+)
+merchants = _table(
+    "merchants",
+    _text("id", key=True),
+    _whole("version"),
+    _text("name"),
+    _text("telephone"),
+    _text("state"),
+    _text("orders"),
+    _text("currency"),
+    _text("return_url"),
+    _text("return_origins"),
+    _whole("created_at"),
+    CheckConstraint("state IN ('active', 'suspended')", name="merchant_state"),
+    CheckConstraint("orders IN ('signed', 'plain')", name="merchant_orders"),
+)
+certificates = _table(
+    "certificates",
+    _text("kid", key=True),
+    _whole("version"),
+    _text("urn"),
+    _text("purpose"),
+    _text("chain"),
+    _text("serial"),
+    _whole("not_before"),
+    _whole("not_after"),
+    _whole("issued_at"),
+    _whole("revoked_at", null=True),
+    Index("certificates_by_party", "urn", "purpose"),
+)
+enrolments = _table(  # one-time codes, as hashes
+    "enrolments",
+    _text("code_hash", key=True),
+    _whole("version"),
+    _text("urn"),
+    _whole("expires_at"),
+    _whole("used_at", null=True),
+)
+sessions = _table(
+    "sessions",
+    _text("token_hash", key=True),
+    _whole("version"),
+    _text("customer"),
+    _text("method"),
+    _whole("created_at"),
+    _whole("seen_at"),
+    _whole("ended_at", null=True),
+    Index("sessions_by_customer", "customer"),
+)
+throttles = _table(
+    "throttles",
+    _text("factor", key=True),
+    _whole("version"),
+    _whole("failures"),
+    _whole("wait_until"),
+)
+openings = _table(  # each opening logs in at most once: a replayed login finds its ctx used
+    "openings",
+    _text("ctx", key=True),
+    _whole("version"),
+    _text("login_hash"),
+    _whole("at"),
+)
+settings = _table("settings", _text("name", key=True), _whole("version"), _text("value"))
+
+HISTORY = ("entries", "postings", "messages", "headers", "attempts", "audit")
+"""Tables in which a row is never changed or removed; triggers say so."""
