@@ -35,6 +35,7 @@ from hanbit.kernel.clock import ManualClock
 from hanbit.kernel.errors import HanbitError, Unavailable
 from hanbit.kernel.money import Money
 from hanbit.ledger.check import check as check_ledger
+from hanbit.line.listener import LineFigures
 from hanbit.line_requests import routes as line_requests
 from hanbit.merchant import files
 from hanbit.merchant.handlers import No, Yes
@@ -339,6 +340,10 @@ class MemoryLine:
         """Hang up."""
         if merchant_id in self.links:
             self.links[merchant_id].up = False
+
+    def figures(self, merchant_id: str) -> LineFigures:
+        """Up or down."""
+        return LineFigures(up=self.connected(merchant_id))
 
     def _link(self, merchant_id: str) -> Link:
         if not self.connected(merchant_id):

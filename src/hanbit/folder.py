@@ -15,6 +15,7 @@ from hanbit.db.sqlite import BOOK_FILE, SqliteStore
 from hanbit.db.sqlite_file import DatabaseError
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import BadInput, Conflict, Unavailable
+from hanbit.line.listener import LineFigures
 from hanbit.parties import keyring
 from hanbit.parties.registry import Registry
 from hanbit.payments import operations
@@ -41,6 +42,10 @@ class NoLine:
 
     def drop(self, merchant_id: str, reason: str) -> None:
         """Nobody is connected: there is nothing to hang up."""
+
+    def figures(self, merchant_id: str) -> LineFigures:
+        """Nobody is connected."""
+        return LineFigures(down_reason=f"no server runs on this folder; {merchant_id} cannot be connected")
 
 
 @contextmanager

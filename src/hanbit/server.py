@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -17,21 +18,19 @@ from starlette.types import ASGIApp
 
 from hanbit import control
 from hanbit.crypto import tls
-from hanbit.crypto.certificates import kid
 from hanbit.folder import KEYS_FOLDER, close_gateway, hold, open_gateway
 from hanbit.kernel.clock import Clock
-from hanbit.kernel.errors import NotAllowed, ProtocolViolation
 from hanbit.line.connection import Limits
+from hanbit.line.doors import Door
 from hanbit.line.listener import Line
+from hanbit.line_requests import admission
 from hanbit.line_requests import routes as line_requests
 from hanbit.metrics import CONTENT_TYPE, Metrics
-from hanbit.parties import merchants
 from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
 from hanbit.payments import recovery
 from hanbit.payments.gateway import Gateway
 from hanbit.protocols.line import HelloFromMerchant
-from hanbit.protocols.signed import check_usable
 from hanbit.settings import Settings
 from hanbit.web import application
 from hanbit.web.listener import LimitedHttp, counted_by
@@ -88,24 +87,14 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
                 pending=lambda: sum(merchant.pending for merchant in line.stats().merchants.values()),
             )
             pay_port = pages.getsockname()[1]
-            log.info("serving", extra={"pay_port": pay_port, "line_port": line.port, "folder": str(folder)})
-            yield Running(gateway, line, metrics, pay_port, line.port)
+            log.info("serving", extra={"pay_port": pay_port, "line_port": line.port(), "folder": str(folder)})
+            yield Running(gateway, line, metrics, pay_port, line.port())
 
 
 async def _start_line(folder: Path, gateway: Gateway, line: Line) -> None:
     keys = folder / KEYS_FOLDER
-    registry, clock, settings = gateway.registry, gateway.clock, gateway.settings
+    settings = gateway.settings
     tasks: set[asyncio.Task[None]] = set()
-
-    async def admit(urn: str, certificate: bytes) -> str:
-        key = registry.key(kid(certificate), (), clock.now())
-        check_usable(key, clock.now())
-        if key.urn != urn or key.purpose != "line":
-            raise ProtocolViolation("sender", urn)
-        merchant = merchants.by_id(gateway.reader, urn.rpartition(":")[2])
-        if merchant is None:
-            raise NotAllowed("unknown")
-        return merchant.id  # a suspended merchant gets no new payment, but must hear what becomes of those that it has
 
     async def on_request(merchant_id: str, _urn: str, unverified_frame: str) -> str | None:
         return await line_requests.answer(gateway, merchant_id, unverified_frame)
@@ -115,8 +104,22 @@ async def _start_line(folder: Path, gateway: Gateway, line: Line) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    context = tls.server_context(keys / "line.pem", keys / "line.key", keys / "root.pem")
-    await line.start(settings.line_host, settings.line_port, context, admit=admit, on_request=on_request, on_connected=on_connected)
+    await line.start(
+        *_doors(keys, settings),
+        admit=partial(admission.admit, gateway),
+        on_request=on_request,
+        on_connected=on_connected,
+        is_registered=partial(admission.is_registered, gateway),
+    )
+
+
+def _doors(keys: Path, settings: Settings) -> Iterator[Door]:
+    """Each with a TLS context of its own: nothing of one line is shared with the other."""
+    files = (keys / "line.pem", keys / "line.key", keys / "root.pem")
+    yield Door("vpn", settings.line_host, settings.line_port, tls.server_context(*files))
+    if settings.leased_port:
+        secured = tls.server_context(*files) if settings.leased_tls else None
+        yield Door("leased", settings.leased_host, settings.leased_port, secured, settings.leased_interface)
 
 
 @asynccontextmanager

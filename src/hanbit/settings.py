@@ -3,6 +3,7 @@
 import re
 import tomllib
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ TELEPHONE = re.compile(r"\+?[0-9][0-9 -]{2,20}")
 RANGES: dict[str, tuple[float, float]] = {
     "listen_port": (0, 65_535),
     "line_port": (0, 65_535),
+    "leased_port": (0, 65_535),
     "metrics_port": (0, 65_535),
     "password_workers": (1, 64),
     "password_waiting_max": (0, 10_000),
@@ -30,6 +32,9 @@ RANGES: dict[str, tuple[float, float]] = {
 """The least and the most of every figure."""
 PLAIN_HTTPS = re.compile(r"https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]{0,300})?")
 """An address that a page may link to."""
+
+
+INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,14 @@ class Settings:
     """Where the private line listens (TLS 1.3, both sides certified)."""
     line_public_host: str = ""
     """The host that enrolment tells merchants to dial; `line_host` if empty. Needed where the line listens on every address (0.0.0.0)."""
+    leased_host: str = ""
+    """The IP address on which leased lines come in; its own, not the customers' nor the vpn line's."""
+    leased_port: int = 0
+    """Where leased lines come in; 0 turns them off."""
+    leased_tls: bool = True
+    """TLS on leased lines too; without it the merchant is known by its pinned address and by what it signs."""
+    leased_interface: str = ""
+    """The network interface of leased lines: what comes in by another finds no port there. Empty: any, and the pinned addresses decide."""
     metrics_port: int = 0
     """Loopback port of /metrics; 0 turns it off."""
     password_workers: int = 2
@@ -101,6 +114,7 @@ class Settings:
             if url and not PLAIN_HTTPS.fullmatch(url):
                 raise BadInput(f"{name}: https://… or empty")
         _check_public_url(self.public_url)
+        _check_leased(self)
 
     @property
     def gateway_urn(self) -> str:
@@ -164,6 +178,22 @@ def dump(settings: Settings) -> str:
             text = str(value)
         lines.append(f"{item.name} = {text}")
     return "\n".join(lines) + "\n"
+
+
+def _check_leased(settings: Settings) -> None:
+    """A leased line has an address of its own, so that nothing of the customers' side can be a way to it."""
+    if settings.leased_interface and not INTERFACE.fullmatch(settings.leased_interface):
+        raise BadInput("leased_interface: a network interface, such as eth1")
+    if not settings.leased_host:
+        if settings.leased_port:
+            raise BadInput("leased_host: the IP address of the interface on which leased lines come in")
+        return
+    try:
+        address = ip_address(settings.leased_host)
+    except ValueError as error:
+        raise BadInput("leased_host: an IP address") from error
+    if address.is_unspecified or settings.leased_host in (settings.listen_host, settings.line_host):
+        raise BadInput("leased_host: an address of its own, not every one, nor listen_host or line_host")
 
 
 def _check_public_url(url: str) -> None:

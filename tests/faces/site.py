@@ -24,6 +24,7 @@ from hanbit.kernel import ids
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
+from hanbit.line.listener import LineFigures
 from hanbit.payments import operations
 from hanbit.payments.gateway import Gateway
 from hanbit.protocols.redirect.merchant import Merchant, Objection, OrderFacts
@@ -132,6 +133,9 @@ class _LateShop:
 
     def drop(self, merchant_id: str, reason: str) -> None:
         self.shop.drop(merchant_id, reason)
+
+    def figures(self, merchant_id: str) -> LineFigures:
+        return LineFigures(up=self.connected(merchant_id))
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from hanbit.cli.options import ask_secret, data_option, json_option, operate, ru
 
 @click.group()
 def merchant() -> None:
-    """Merchants: the operator registers them (create, list, suspend, resume, enrol-code); the shop enrols its keys (enrol).
+    """Merchants: the operator registers them (create, list, line, lines, suspend, resume, enrol-code); the shop enrols its keys (enrol).
 
     \b
     Example:
@@ -25,6 +25,9 @@ def merchant() -> None:
 @click.option("--return-url", required=True, help="Where customers return to; its origin is registered exactly.")
 @click.option("--orders", type=click.Choice(["signed", "plain"]), default="signed", show_default=True, help="How its orders come.")
 @click.option("--currency", default="", help="ISO 4217 code; the operator's own by default.")
+@click.option("--line", "mode", type=click.Choice(["vpn", "leased"]), default="vpn", show_default=True, help="How its line comes in.")
+@click.option("--line-address", default="", help="The one IP address from which its leased line comes.")
+@click.option("--post-url", default="", help="Its https address for frames by POST, where it takes them.")
 @data_option
 @json_option
 def create(
@@ -34,6 +37,9 @@ def create(
     return_url: str,
     orders: str,
     currency: str,
+    mode: str,
+    line_address: str,
+    post_url: str,
     data: Path,
     as_json: bool,
 ) -> None:
@@ -53,6 +59,9 @@ def create(
         return_url=return_url,
         orders=orders,
         currency=currency,
+        line_mode=mode,
+        line_address=line_address,
+        post_url=post_url,
     )
     show(result | {"pin": _pin(data)}, as_json=as_json)
 
@@ -68,6 +77,38 @@ def list_merchants(data: Path, as_json: bool) -> None:
       hanbit merchant list --data /srv/hanbit
     """
     show(operate(data, "list_parties", what="merchants"), as_json=as_json)
+
+
+@merchant.command("line")
+@click.argument("merchant_id")
+@click.option("--mode", type=click.Choice(["vpn", "leased"]), default=None, help="How its line comes in; as it was, if not given.")
+@click.option("--address", default="", help="The one IP address from which its leased line comes.")
+@click.option("--post-url", default="", help='Its https address for frames by POST; "none" takes it away.')
+@click.option("--reason", default="", help="Why; kept in the audit.")
+@data_option
+@json_option
+def line(merchant_id: str, mode: str | None, address: str, post_url: str, reason: str, data: Path, as_json: bool) -> None:
+    """Register a merchant's line anew. Its present connections end; the shop dials what is printed (`line` in its registration.json).
+
+    \b
+    Example:
+      hanbit merchant line shop --mode leased --address 10.20.0.2 --data /srv/hanbit
+    """
+    arguments = {"mode": mode or "", "address": address, "post_url": post_url, "reason": reason}
+    show(operate(data, "set_line", id=merchant_id, **arguments), as_json=as_json)
+
+
+@merchant.command("lines")
+@data_option
+@json_option
+def lines(data: Path, as_json: bool) -> None:
+    """Show how each merchant's line is now: up or down and why, connections, round trip, offset of clocks.
+
+    \b
+    Example:
+      hanbit merchant lines --data /srv/hanbit
+    """
+    show(operate(data, "lines"), as_json=as_json)
 
 
 @merchant.command("certificates")

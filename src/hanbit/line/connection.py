@@ -21,6 +21,7 @@ from picows.picows import WSCloseHandshake
 from hanbit.kernel import fail_points
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, TooLarge, Unavailable
+from hanbit.line.doors import Mode, plain_address
 from hanbit.line.quiet import hush
 from hanbit.protocols.line import FRAME_MAX, OFFSET_MAX_S, OFFSET_WARNED_S, Matching, RefusedByGateway, frame_hash, read_frame
 
@@ -73,7 +74,7 @@ class Owner(Protocol):
     """What a connection needs of the end to which it belongs."""
 
     def welcome(self, connection: "Connection") -> None:
-        """TLS and the upgrade are done; `connection.certificate` is the peer's, nothing has been sent."""
+        """TLS and the upgrade are done; `connection.certificate` is the peer's (empty without TLS), nothing has been sent."""
         ...
 
     def greet(self, connection: "Connection", unverified_hello: str) -> None:
@@ -94,11 +95,15 @@ class Owner(Protocol):
 
 
 class Connection(WSListener):
-    """One WebSocket over mutual TLS, between two parties that know each other's names."""
+    """One WebSocket between two parties that know each other's names: over mutual TLS, or on a leased line that has none."""
 
-    def __init__(self, owner: Owner, *, place: str, limits: Limits, clock: Clock) -> None:
+    def __init__(self, owner: Owner, *, place: str, limits: Limits, clock: Clock, mode: Mode = "vpn") -> None:
         self.urn = ""
-        """The peer's name, set by the owner from the certificate."""
+        """The peer's name, set by the owner from the certificate, or from the address that is registered for it."""
+        self.mode: Mode = mode
+        """By which door it came."""
+        self.address = ""
+        """The peer's IP address."""
         self.merchant_id = ""
         self.certificate = b""
         self.reason = ""
@@ -250,7 +255,9 @@ class Connection(WSListener):
             return
         underlying = transport.underlying_transport
         underlying.set_write_buffer_limits(high=self._limits.queue_high_bytes, low=self._limits.queue_high_bytes // 2)
-        self.certificate = underlying.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
+        secured = underlying.get_extra_info("ssl_object")
+        self.certificate = b"" if secured is None else secured.getpeercert(binary_form=True) or b""
+        self.address = plain_address(underlying.get_extra_info("peername")[0])
         self._hello_timer = self._loop.call_later(self._limits.hello_s, self.close, WSCloseCode.POLICY_VIOLATION, "hello_missing")
         self._owner.welcome(self)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
@@ -12,14 +11,16 @@ from typing import Any
 from picows import WSCloseCode, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener, ws_create_server
 
 from hanbit.crypto import tls
+from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock
-from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
+from hanbit.kernel.errors import HanbitError, NotAllowed, ProtocolViolation, Unavailable
 from hanbit.line.connection import PATH, Connection, Limits, warn_of_offset
+from hanbit.line.doors import BACKLOG, Door, Mode, Peer
 from hanbit.protocols.line import HelloFromGateway, HelloFromMerchant, RefusedByGateway, make_hello, read_hello
 from hanbit.protocols.signed import Signer, Trust, head, sign
 
-Admit = Callable[[str, bytes], Awaitable[str]]
-"""(URN, certificate in DER) → merchant id; raises a HanbitError for whoever is unknown or revoked."""
+Admit = Callable[[Peer], Awaitable[str]]
+"""Who knocks → merchant id; raises a HanbitError for whoever is unknown or revoked, or registered for another door."""
 OnRequest = Callable[[str, str, str], Awaitable[str | None]]
 """(merchant id, merchant's URN, unverified frame) → the frame to send back, if any."""
 OnConnected = Callable[[str, HelloFromMerchant], None]
@@ -44,6 +45,19 @@ class MerchantStats:
 
 
 @dataclass(frozen=True, slots=True)
+class LineFigures:
+    """How one merchant's line is now, for the operator."""
+
+    up: bool = False
+    connections: int = 0
+    post: str | None = None
+    """How POST to this merchant is: up, down, or None where it takes none."""
+    round_trip_s: float | None = None
+    offset_s: int | None = None
+    down_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LineStats:
     """What the metrics page shows of the line; merchants are counted there, never named."""
 
@@ -63,7 +77,8 @@ class Line:
         self._root = root
         self._operator = operator
         self._limits = limits or Limits()
-        self._server: asyncio.Server | None = None
+        self._doors: dict[Mode, Door] = {}
+        self._servers: dict[Mode, asyncio.Server] = {}
         self._admit: Admit | None = None
         self._on_request: OnRequest | None = None
         self._on_connected: OnConnected | None = None
@@ -81,48 +96,36 @@ class Line:
 
     async def start(
         self,
-        host: str,
-        port: int,
-        ssl_context: ssl.SSLContext,
-        *,
+        *doors: Door,
         admit: Admit,
         on_request: OnRequest,
         on_connected: OnConnected | None = None,
         checkpoint: Callable[[], str | None] | None = None,
+        is_registered: Callable[[str], bool] | None = None,
     ) -> None:
-        """Listen; port 0 takes a free one, which `port` then tells."""
+        """Listen at every door, one of each mode; `is_registered` says from which addresses a leased line comes (none, if not given)."""
         self._admit = admit
         self._on_request = on_request
         self._on_connected = on_connected
         self._checkpoint = checkpoint or _no_checkpoint
-        loop = asyncio.get_running_loop()
-        self._server = await ws_create_server(
-            self._accept,
-            host,
-            port,
-            ssl=ssl_context,
-            ssl_handshake_timeout=self._limits.handshake_s,
-            ssl_shutdown_timeout=self._limits.close_s,
-            websocket_handshake_timeout=self._limits.handshake_s,
-            max_frame_size=self._limits.frame_bytes,
-            enable_auto_pong=False,
-            logger_name=Connection.prepare(),
-        )
-        self._ticker = loop.call_later(self._limits.ping_s, self._tick)
+        is_registered = is_registered or _nobody
+        for door in doors:
+            self._doors[door.mode] = door
+            self._servers[door.mode] = await self._listen(door, is_registered)
+        self._ticker = asyncio.get_running_loop().call_later(self._limits.ping_s, self._tick)
 
-    @property
-    def port(self) -> int:
-        """The port that is listened on."""
-        if self._server is None:
-            raise Unavailable("the line is not started")
-        return int(self._server.sockets[0].getsockname()[1])
+    def port(self, mode: Mode = "vpn") -> int:
+        """The port that is listened on at this door."""
+        if mode not in self._servers:
+            raise Unavailable(f"the {mode} line is not started")
+        return int(self._servers[mode].sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
         """Hang up everywhere, let handlers at work end, close the port."""
         if self._ticker is not None:
             self._ticker.cancel()
-        server, self._server = self._server, None
-        if server is not None:
+        servers, self._servers = tuple(self._servers.values()), {}
+        for server in servers:
             server.close()
         connections = tuple(self._all)
         for connection in connections:
@@ -131,7 +134,7 @@ class Line:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if server is not None:
+        for server in servers:
             await server.wait_closed()
 
     async def ask(self, merchant_id: str, message: str, *, timeout_s: float | None = None) -> str:
@@ -158,6 +161,17 @@ class Line:
     def offset_s(self, merchant_id: str) -> int | None:
         """The merchant's clock minus ours at its last hello, None if it never said hello; both consoles warn above 30."""
         return self._offsets.get(merchant_id)
+
+    def figures(self, merchant_id: str) -> LineFigures:
+        """How the merchant's line is now."""
+        connections = self._merchants.get(merchant_id, [])
+        return LineFigures(
+            up=self.connected(merchant_id),
+            connections=len(connections),
+            round_trip_s=connections[0].round_trip_s if connections else None,
+            offset_s=self.offset_s(merchant_id),
+            down_reason=self.down_reason(merchant_id),
+        )
 
     def drop(self, merchant_id: str, reason: str) -> None:
         """Hang up on a merchant whose certificate was just revoked."""
@@ -190,8 +204,9 @@ class Line:
         self._all.add(connection)
         self._hellos[connection] = asyncio.get_running_loop().create_future()
         try:
-            connection.urn = tls.peer_urn(connection.certificate, self._root, self._clock.now(), self._operator)
-            if sum(other.urn == connection.urn and not other.is_open for other in self._all) > self._limits.per_merchant:
+            if self._doors[connection.mode].tls is not None:
+                connection.urn = self._proved(connection)
+            if sum(_is_same_caller(other, connection) and not other.is_open for other in self._all) > self._limits.per_merchant:
                 raise Unavailable("too many connections say hello at once")
         except HanbitError as error:
             connection.close(WSCloseCode.POLICY_VIOLATION, _code(error))
@@ -232,17 +247,49 @@ class Line:
 
     # Inside
 
-    def _accept(self, request: WSUpgradeRequest) -> Connection | WSUpgradeResponseWithListener | None:
+    async def _listen(self, door: Door, is_registered: Callable[[str], bool]) -> asyncio.Server:
+        def may_knock(address: str) -> bool:
+            try:
+                known = is_registered(address)
+            except HanbitError:
+                known = False
+            if not known:
+                self._note("stranger", "")
+            return known
+
+        options: dict[str, Any] = (
+            {}
+            if door.tls is None
+            else {
+                "ssl": door.tls,
+                "ssl_handshake_timeout": self._limits.handshake_s,
+                "ssl_shutdown_timeout": self._limits.close_s,
+            }
+        )
+        return await ws_create_server(
+            lambda request: self._accept(request, door.mode),
+            sock=door.listener(may_knock),
+            backlog=BACKLOG,
+            websocket_handshake_timeout=self._limits.handshake_s,
+            max_frame_size=self._limits.frame_bytes,
+            enable_auto_pong=False,
+            logger_name=Connection.prepare(),
+            **options,
+        )
+
+    def _accept(self, request: WSUpgradeRequest, mode: Mode) -> Connection | WSUpgradeResponseWithListener | None:
         if request.path != PATH.encode("ascii"):
             return None
         if len(self._all) >= self._limits.total:
             self._note("full", "")
             return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(HTTPStatus.SERVICE_UNAVAILABLE), None)
-        return Connection(self, place="gateway", limits=self._limits, clock=self._clock)
+        return Connection(self, place="gateway", limits=self._limits, clock=self._clock, mode=mode)
 
     async def _greet(self, connection: Connection, hello: "asyncio.Future[str]") -> None:
         try:
             connection.merchant_id = await self._admitted(connection)
+            # On a leased line without TLS this is who the peer must now show to be, by its signed hello.
+            connection.urn = ids.urn(self._operator, "merchant", connection.merchant_id)
             greeting = read_hello(
                 await hello,
                 HelloFromMerchant,
@@ -276,16 +323,21 @@ class Line:
             silent = [old for old in connections if old.missed]
             (silent or connections)[-1].close(WSCloseCode.TRY_AGAIN_LATER, "replaced")
 
+    def _proved(self, connection: Connection) -> str:
+        return tls.peer_urn(connection.certificate, self._root, self._clock.now(), self._operator)
+
     async def _admitted(self, connection: Connection) -> str:
         if self._admit is None:
             raise Unavailable("the line is not started")
-        return await self._admit(connection.urn, connection.certificate)
+        has_tls = self._doors[connection.mode].tls is not None
+        urn = self._proved(connection) if has_tls else ""
+        return await self._admit(Peer(connection.mode, connection.address, urn, connection.certificate))
 
     async def _review(self, connection: Connection) -> None:
         """A certificate expires or is revoked while connected; whoever revokes also calls `drop`, which is at once."""
         try:
-            tls.peer_urn(connection.certificate, self._root, self._clock.now(), self._operator)
-            await self._admitted(connection)
+            if await self._admitted(connection) != connection.merchant_id:
+                raise NotAllowed("now registered for another")
         except Unavailable:
             _log.warning("a connected merchant could not be looked up; asked again at the next review")
         except HanbitError as error:
@@ -323,6 +375,14 @@ class Line:
 
 def _code(error: HanbitError) -> str:
     return error.rule if isinstance(error, ProtocolViolation) else error.code
+
+
+def _is_same_caller(one: Connection, other: Connection) -> bool:
+    return one.urn == other.urn if other.urn else one.address == other.address
+
+
+def _nobody(_address: str) -> bool:
+    return False
 
 
 def _no_checkpoint() -> str | None:

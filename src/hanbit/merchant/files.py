@@ -2,11 +2,14 @@
 
 import os
 import secrets
+import ssl
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import msgspec
 
+from hanbit.crypto import tls
 from hanbit.kernel.errors import BadInput
 from hanbit.protocols.fields import Urn
 from hanbit.protocols.signed import Signer
@@ -18,11 +21,24 @@ PURPOSES: Final = ("merchant-sign", "line")
 _FILE_MAX: Final = 64 * 1024
 
 
-class LineAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the shop dials the gateway's private line."""
+class LineAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Where the shop dials the gateway's private line, and of which kind that is."""
 
     host: Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    mode: Literal["vpn", "leased"] = "vpn"
+    tls: bool = True
+    """Only a leased line may be without; then the gateway is known by this very address, and by its signed hello."""
+
+    def __post_init__(self) -> None:
+        if self.tls:
+            return
+        try:
+            ip_address(self.host)
+        except ValueError as error:
+            raise ValueError("line: without TLS the host must be an IP address, by which the gateway is known") from error
+        if self.mode != "leased":
+            raise ValueError("line: only a leased line may be without TLS")
 
 
 class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,6 +83,11 @@ def load_signer(directory: Path, registration: Registration) -> Signer:
     """What the shop signs with."""
     purpose = "merchant-sign"
     return Signer.load(chain_path(directory, purpose), key_path(directory, purpose), urn=registration.merchant, purpose=purpose)
+
+
+def line_context(directory: Path) -> ssl.SSLContext:
+    """TLS for dialling the gateway, with the shop's `line` certificate."""
+    return tls.client_context(chain_path(directory, "line"), key_path(directory, "line"), directory / ROOT)
 
 
 def make_private(directory: Path) -> None:

@@ -5,6 +5,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
+from typing import Any
 
 from picows import WSCloseCode, WSError, ws_connect
 
@@ -31,7 +32,7 @@ class LineClient:
         *,
         host: str,
         port: int,
-        ssl_context: ssl.SSLContext,
+        ssl_context: ssl.SSLContext | None,
         gateway_urn: str,
         operator: str,
         root: bytes,
@@ -44,12 +45,15 @@ class LineClient:
         checkpoint: Callable[[], str | None] | None = None,
         limits: Limits | None = None,
     ) -> None:
-        """`random` gives numbers from 0 to 1, for the jitter; `checkpoint` the last one that this merchant holds."""
+        """`random` gives numbers from 0 to 1, for the jitter; `checkpoint` the last one that this merchant holds.
+
+        `ssl_context` is None on a leased line without TLS: then `host` is the gateway's registered address, and its signed hello its name.
+        """
         self.connected = asyncio.Event()
         self.offset_s: int | None = None
         """The gateway's clock minus ours at the last hello."""
         self.down_reason = "not connected yet"
-        self._url = f"wss://{_address(host)}:{port}{PATH}"
+        self._url = f"{'ws' if ssl_context is None else 'wss'}://{_address(host)}:{port}{PATH}"
         self._ssl_context = ssl_context
         self._gateway_urn = gateway_urn
         self._operator = operator
@@ -102,16 +106,13 @@ class LineClient:
     # What a connection asks of the end to which it belongs
 
     def welcome(self, connection: Connection) -> None:
-        """Know the gateway by its certificate before a byte of ours is sent, then say hello."""
+        """Know the gateway by its certificate, or by the leased line's pinned address, before a byte of ours is sent; then say hello."""
         self._connection = connection
         self._gone.clear()
         try:
-            connection.urn = tls.peer_urn(connection.certificate, self._root, self._clock.now(), self._operator)
+            connection.urn = self._gateway_urn if self._ssl_context is None else self._proved(connection)
         except ProtocolViolation as violation:
             connection.close(WSCloseCode.POLICY_VIOLATION, violation.rule)
-            return
-        if connection.urn != self._gateway_urn:
-            connection.close(WSCloseCode.POLICY_VIOLATION, "not_the_gateway")
             return
         checkpoint = None if self._checkpoint is None else self._checkpoint()
         connection.say_hello(make_hello(HelloFromMerchant, self._signer, self._gateway_urn, self._clock.now(), checkpoint))
@@ -158,6 +159,12 @@ class LineClient:
 
     # Inside
 
+    def _proved(self, connection: Connection) -> str:
+        urn = tls.peer_urn(connection.certificate, self._root, self._clock.now(), self._operator)
+        if urn != self._gateway_urn:
+            raise ProtocolViolation("not_the_gateway", urn)
+        return urn
+
     def _up(self) -> Connection:
         if self._connection is None or not self.connected.is_set():
             raise Unavailable(f"the line to the payment server is down: {self.down_reason}")
@@ -184,9 +191,7 @@ class LineClient:
                 _, listener = await ws_connect(
                     lambda: connection,
                     self._url,
-                    ssl_context=self._ssl_context,
-                    ssl_handshake_timeout=self._limits.handshake_s,
-                    ssl_shutdown_timeout=self._limits.close_s,
+                    **self._tls_options(),
                     websocket_handshake_timeout=self._limits.handshake_s,
                     max_frame_size=self._limits.frame_bytes,
                     max_redirects=0,
@@ -202,9 +207,19 @@ class LineClient:
         if not isinstance(listener, Connection):
             # The gateway hung up before the upgrade: with TLS 1.3 that is how it refuses a certificate.
             connection.cut("abandoned")
-            self.down_reason = "the payment server does not accept our certificate"
+            self.down_reason = f"the payment server does not accept our {'address' if self._ssl_context is None else 'certificate'}"
             return None
         return connection
+
+    def _tls_options(self) -> dict[str, Any]:
+        if self._ssl_context is None:
+            return {}
+        limits = self._limits
+        return {
+            "ssl_context": self._ssl_context,
+            "ssl_handshake_timeout": limits.handshake_s,
+            "ssl_shutdown_timeout": limits.close_s,
+        }
 
     async def _watch(self, connection: Connection) -> None:
         """Ping until the connection is gone."""

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Final, Literal, Protocol, Self
 from urllib.parse import urlencode
 
-from hanbit.crypto import certificates, tls
+from hanbit.crypto import certificates
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock, SystemClock
 from hanbit.kernel.errors import Conflict, HanbitError, NotFound, Unavailable, WrongState
@@ -136,9 +136,7 @@ class Shop:
             client = LineClient(
                 host=registration.line.host,
                 port=registration.line.port,
-                ssl_context=tls.client_context(
-                    files.chain_path(directory, "line"), files.key_path(directory, "line"), directory / files.ROOT
-                ),
+                ssl_context=files.line_context(directory) if registration.line.tls else None,
                 gateway_urn=registration.gateway,
                 operator=registration.operator,
                 root=root,

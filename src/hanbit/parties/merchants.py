@@ -3,6 +3,8 @@
 import json
 import re
 from functools import lru_cache
+from ipaddress import ip_address
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,6 +23,18 @@ _HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a
 """A name without a dot at its end (another origin to browsers, the same place to the network), or an IPv6 address."""
 URL_MAX = 500
 _REGISTRATIONS_KEPT = 1024
+
+
+class Line(NamedTuple):
+    """How a merchant is reached: `vpn`, or `leased` from one pinned address; and by POST, where it takes that."""
+
+    mode: str = "vpn"
+    address: str | None = None
+    post_url: str | None = None
+
+
+VPN = Line()
+"""What a line is where nothing else is agreed."""
 
 
 class Merchant(msgspec.Struct, frozen=True):
@@ -48,11 +62,18 @@ class Merchant(msgspec.Struct, frozen=True):
 
 
 _SELECT = f"SELECT {columns('merchants', Merchant)} FROM merchants WHERE id = ?"  # noqa: S608 - names of our own
+_SELECT_LEASED = f"SELECT {columns('merchants', Merchant)} FROM merchants WHERE line_address = ? AND line_mode = 'leased'"  # noqa: S608 - as above
 
 
 def by_id(reader: Reader, merchant_id: str) -> Merchant | None:
     """The merchant with this id."""
     row = reader.one(_SELECT, merchant_id)
+    return None if row is None else Merchant(*row)
+
+
+def by_line_address(reader: Reader, address: str) -> Merchant | None:
+    """The merchant whose leased line comes from this address."""
+    row = reader.one(_SELECT_LEASED, address)
     return None if row is None else Merchant(*row)
 
 
@@ -80,8 +101,45 @@ def origin_of(url: str) -> str | None:
     return f"{parts.scheme}://{host}" + (f":{port}" if port is not None else "")
 
 
+def read_line(mode: str, address: str, post_url: str) -> Line:
+    """What an operator wrote of a merchant's line; BadInput that says what it must be."""
+    if mode not in ("vpn", "leased"):
+        raise BadInput("line: vpn or leased")
+    pinned = _read_address(address) if address else None
+    if (mode == "leased") != (pinned is not None):
+        raise BadInput("line: a leased line is pinned by the merchant's address; a vpn line has none")
+    host = _post_host(post_url) if post_url else None
+    if pinned is not None and host is not None and host != pinned:
+        raise BadInput(f"post address: on a leased line it must be at the pinned address, https://{pinned}/…")
+    return Line(mode, pinned, post_url or None)
+
+
+def _read_address(text: str) -> str:
+    try:
+        address = ip_address(text)
+    except ValueError as error:
+        raise BadInput("line address: one IP address") from error
+    if address.is_unspecified or address.is_multicast or (address.version == 6 and address.scope_id is not None):  # noqa: PLR2004 - IPv6
+        raise BadInput("line address: the address of one machine")
+    return address.compressed
+
+
+def _post_host(url: str) -> str:
+    """The host of an address to which frames may be sent."""
+    try:
+        parts = urlsplit(url)
+        port_is_good = parts.port is None or parts.port > 0
+    except ValueError as error:
+        raise BadInput("post address: no address") from error
+    host = parts.hostname or ""
+    plain = url.isascii() and url.isprintable() and not any(sign in url for sign in ' \\"<>^`{|}#?@')
+    if not plain or parts.scheme != "https" or not _HOST.fullmatch(host) or len(url) > URL_MAX or not port_is_good:
+        raise BadInput("post address: https://HOST[:PORT]/PATH, no user, no query")
+    return host
+
+
 def new_merchant(
-    *, merchant_id: str, name: str, telephone: str, orders: str, currency: str, return_url: str, at: int
+    *, merchant_id: str, name: str, telephone: str, orders: str, currency: str, return_url: str, line: Line = VPN, at: int
 ) -> tuple[Put, Append]:
     """The rows of a new merchant and of its empty ledger account."""
     ids.check(ids.PARTY_ID, merchant_id, "merchant id: 1 to 32 of a-z, 0-9 and inner hyphens")
@@ -105,9 +163,9 @@ def new_merchant(
         "currency": currency,
         "return_url": return_url,
         "return_origins": json.dumps([origin]),
-        "line_mode": "vpn",
-        "line_address": None,
-        "post_url": None,
+        "line_mode": line.mode,
+        "line_address": line.address,
+        "post_url": line.post_url,
         "created_at": at,
     }
     return Put("merchants", row, version=0), ledger_account(merchant_account(merchant_id, currency), "merchant", currency, limited=True)

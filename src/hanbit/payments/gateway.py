@@ -9,6 +9,7 @@ from hanbit.db.commit import Book
 from hanbit.db.reading import Reader
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import ProtocolViolation
+from hanbit.line.listener import LineFigures
 from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
 from hanbit.parties.throttle import UnknownNames
@@ -34,7 +35,11 @@ class AskingLine(Protocol):
         ...
 
     def drop(self, merchant_id: str, reason: str) -> None:
-        """Hang up on a merchant whose certificate was just revoked."""
+        """Hang up on a merchant whose certificate was just revoked, or whose line is registered anew."""
+        ...
+
+    def figures(self, merchant_id: str) -> LineFigures:
+        """How the merchant's line is now."""
         ...
 
 

@@ -16,6 +16,7 @@ from hanbit.ledger import rules
 from hanbit.ledger.chart import operator_account
 from hanbit.parties import accounts, customers, enrolment, merchants
 from hanbit.parties.customers import ledger_account
+from hanbit.payments import lines
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.sign_in import act
 
@@ -105,10 +106,14 @@ async def create_merchant(
     return_url: str,
     orders: str = "signed",
     currency: str = "",
+    line_mode: str = "vpn",
+    line_address: str = "",
+    post_url: str = "",
 ) -> Result:
-    """A merchant with a one-time enrolment code for its keys."""
+    """A merchant with a one-time enrolment code for its keys; `line_address` is the one from which a leased line comes."""
     if merchants.by_id(gateway.reader, id) is not None:
         raise Conflict(f"merchant {id} exists")
+    line = lines.read(gateway, id, mode=line_mode, address=line_address, post_url=post_url)
     at = gateway.clock.now()
     put, ledger = merchants.new_merchant(
         merchant_id=id,
@@ -117,6 +122,7 @@ async def create_merchant(
         orders=orders,
         currency=currency or gateway.settings.currency,
         return_url=return_url,
+        line=line,
         at=at,
     )
     code, enrol = enrolment.new_code(gateway.settings.merchant_urn(id), at)
@@ -171,7 +177,8 @@ async def list_parties(gateway: Gateway, *, what: str) -> Result:
         "accounts": "SELECT a.id, c.login, a.kind, a.masked, a.currency, a.state, l.credits_posted - l.debits_posted AS balance, "
         "l.debits_pending AS held FROM accounts a JOIN customers c ON c.id = a.customer JOIN ledger_accounts l ON l.id = a.id "
         "ORDER BY a.created_at DESC LIMIT 1000",
-        "merchants": "SELECT id, name, telephone, state, orders, currency, return_url FROM merchants ORDER BY created_at DESC LIMIT 1000",
+        "merchants": "SELECT id, name, telephone, state, orders, currency, return_url, line_mode FROM merchants "
+        "ORDER BY created_at DESC LIMIT 1000",
         "certificates": "SELECT kid, urn, purpose, not_after, revoked_at FROM certificates ORDER BY issued_at DESC LIMIT 1000",
     }
     if what not in queries:
@@ -191,7 +198,18 @@ async def open_operator_accounts(gateway: Gateway) -> None:
 
 COMMANDS: dict[str, Callable[..., Awaitable[Result]]] = {
     command.__name__: command
-    for command in (create_customer, create_account, fund, create_merchant, enrol_code, set_state, revoke, list_parties)
+    for command in (
+        create_customer,
+        create_account,
+        fund,
+        create_merchant,
+        enrol_code,
+        set_state,
+        revoke,
+        list_parties,
+        lines.set_line,
+        lines.lines,
+    )
 }
 
 

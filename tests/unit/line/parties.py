@@ -5,7 +5,7 @@ import itertools
 import json
 import random
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -21,6 +21,7 @@ from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock, SystemClock
 from hanbit.kernel.errors import NotAllowed
 from hanbit.line.connection import Limits
+from hanbit.line.doors import Door, Peer
 from hanbit.line.listener import Line
 from hanbit.merchant.line_client import LineClient
 from hanbit.protocols.line import Acknowledgement, HelloFromMerchant, frame_hash, make_hello
@@ -137,12 +138,14 @@ class World:
         self.operator = operator
         self.heard: list[tuple[str, str]] = []
         self.suspended: set[str] = set()
+        self.leased: dict[str, str] = {}
+        """From which address which merchant's leased line comes."""
         self.hellos: list[str] = []
         self.answer: Answer = confirm
         self.line: Line = None  # type: ignore[assignment]  # set by `listening` before anybody looks
         self.port = 0
 
-    async def start(self, limits: Limits = QUICK, files: Files | None = None) -> Line:
+    async def start(self, limits: Limits = QUICK, files: Files | None = None, more_doors: Sequence[Door] = ()) -> Line:
         self.line = Line(
             signer=self.operator.gateway,
             trust=self.operator.trust(),
@@ -152,9 +155,9 @@ class World:
             limits=limits,
         )
 
-        async def admit(urn: str, _: bytes) -> str:
-            name = urn.rpartition(":")[2]
-            if name in self.suspended:
+        async def admit(peer: Peer) -> str:
+            name = self.leased.get(peer.address, "") if peer.mode == "leased" else peer.urn.rpartition(":")[2]
+            if not name or name in self.suspended or (peer.urn and peer.urn.rpartition(":")[2] != name):
                 raise NotAllowed("suspended")
             return name
 
@@ -164,14 +167,14 @@ class World:
             return await self.answer(frame)
 
         await self.line.start(
-            "127.0.0.1",
-            self.port,
-            (files or self.gateway_files()).server(),
+            Door("vpn", "127.0.0.1", self.port, (files or self.gateway_files()).server()),
+            *more_doors,
+            is_registered=self.leased.__contains__,
             admit=admit,
             on_request=on_request,
             on_connected=lambda merchant_id, _: self.hellos.append(merchant_id),
         )
-        self.port = self.line.port
+        self.port = self.line.port()
         return self.line
 
     def gateway_files(self) -> Files:

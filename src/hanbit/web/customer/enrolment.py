@@ -18,7 +18,7 @@ from hanbit.db.change import Change, Stale
 from hanbit.kernel import ids
 from hanbit.kernel.errors import Conflict, NotAllowed, NotSignedIn, ProtocolViolation
 from hanbit.parties import enrolment, merchants, passkeys
-from hanbit.payments import factors, redirect_flow
+from hanbit.payments import factors, lines, redirect_flow
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.redirect_flow import SignedIn
 from hanbit.payments.sign_in import act
@@ -87,7 +87,7 @@ class EnrolmentFace:
                 "operator": settings.operator,
                 "merchant": found.urn,
                 "gateway": self.gateway.urn,
-                "line": {"host": settings.line_dialled, "port": settings.line_port},
+                "line": lines.dialled(settings, merchant),
                 "orders": merchant.orders,
                 "pay_url": f"{settings.public_url}/pay",
                 "root": encode_der(keyring.root),

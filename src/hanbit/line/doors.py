@@ -1,0 +1,91 @@
+"""Where merchants come in: the `vpn` door (TLS, from any address) and the `leased` door (a line of its own, peers pinned by address).
+
+                       leased door                                       vpn door
+    accepted      only from a registered address, on its interface       from anywhere
+    TLS           as `leased_tls` says; then the certificate as well     always, both sides certified
+    first frame   signed hello                                           signed hello
+
+Nobody comes in by the door that is not his: a merchant is registered for one of the two.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Literal
+
+from hanbit.kernel.errors import BadInput
+
+Mode = Literal["vpn", "leased"]
+BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who knocks: at which door, from which address, and, where the door has TLS, the URN and the certificate (DER) that he proved."""
+
+    mode: Mode
+    address: str
+    urn: str
+    certificate: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One listening address of the line; port 0 takes a free one."""
+
+    mode: Mode
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    """None only at the leased door."""
+    interface: str = ""
+    """The network interface to which the leased door is tied; what comes in by another finds no port, whatever it is addressed to."""
+
+    def listener(self, is_registered: Callable[[str], bool]) -> socket.socket:
+        """A bound socket; at the leased door it hangs up on strangers before a byte of theirs is read."""
+        family, kind, _, _, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.socket(family, kind) if self.mode == "vpn" else _PinnedListener(family, kind, is_registered)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            if self.interface:
+                _tie(found, self.interface)
+            found.bind(address)
+        except OSError as error:
+            found.close()
+            raise OSError(error.errno, f"{self.mode} line at {self.host} port {self.port}: {error.strerror}") from error
+        except BaseException:
+            found.close()
+            raise
+        return found
+
+
+def plain_address(text: str) -> str:
+    """The one spelling of an IP address, without the zone that a socket adds to a link-local one."""
+    return ip_address(text.partition("%")[0]).compressed
+
+
+class _PinnedListener(socket.socket):
+    """Accepts from registered addresses alone."""
+
+    def __init__(self, family: int, kind: int, is_registered: Callable[[str], bool]) -> None:
+        super().__init__(family, kind)
+        self._is_registered = is_registered
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        """As `socket.accept`; a stranger is hung up on, which to the loop is one who has left the queue again."""
+        connection, address = super().accept()
+        if not self._is_registered(plain_address(address[0])):
+            connection.close()
+            raise ConnectionAbortedError("not a registered address")
+        return connection, address
+
+
+def _tie(listener: socket.socket, interface: str) -> None:
+    # An address alone is not enough: Linux takes packets for any of its addresses from every interface.
+    if not hasattr(socket, "SO_BINDTODEVICE"):
+        raise BadInput("leased_interface: only Linux can tie a port to an interface; leave it empty and keep others out by the firewall")
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode("ascii"))
