@@ -22,12 +22,12 @@ from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
 from hanbit.line.listener import LineFigures
+from hanbit.loopback import LoopbackResolver
 from hanbit.payments import operations
 from hanbit.payments.gateway import Gateway
 from hanbit.protocols.redirect.merchant import Merchant, Objection, OrderFacts
 from hanbit.protocols.signed import PinnedTrust, Signer, decode_chain, encode_der
 from hanbit.settings import Settings
-from hanbit.wallet.client import LoopbackResolver
 from hanbit.web import application
 from hanbit.web.serving import serving
 from hanbit.web.visitors import Places, Proxies

@@ -15,7 +15,8 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from hanbit.kernel.errors import BadInput
-from hanbit.web.security import BODY_DEADLINE_S, new_reference
+from hanbit.kernel.ids import new_reference
+from hanbit.web.security import BODY_DEADLINE_S
 from hanbit.web.visitors import NOBODY, Refusal
 
 HEAD_DEADLINE_S: Final = 10.0

@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hanbit.kernel.errors import BadInput, NotAllowed, Refused, TooLarge, TooManyTries, Unavailable
+from hanbit.kernel.ids import new_reference
 from hanbit.web.visitors import NOBODY, network_of
 
 SESSION_COOKIE: Final = "__Host-hanbit"
@@ -36,8 +37,6 @@ REQUESTS_PER_ADDRESS_MAX: Final = 100
 """Of these, one client address's; `connections_per_address` in the settings."""
 COME_AGAIN_S: Final = 2
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_REFERENCE_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""Crockford's base32: no letter is read as a digit on the telephone."""
 
 _PERMISSIONS: Final = ", ".join(
     [f"{name}=()" for name in ("camera", "geolocation", "microphone", "payment", "usb", "display-capture", "screen-wake-lock")]
@@ -96,13 +95,6 @@ def content_security_policy(nonce: str) -> str:
 DATA_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 """The policy of everything that is not a page."""
 DATA_POLICY_BYTES: Final = DATA_POLICY.encode("ascii")
-
-
-def new_reference() -> str:
-    """Forty random bits as `7KQ4-M2XD`: the one number under which a request stands in every log, to be read out."""
-    bits = secrets.randbits(40)
-    letters = "".join(_REFERENCE_ALPHABET[bits >> shift & 31] for shift in range(0, 40, 5))
-    return f"{letters[:4]}-{letters[4:]}"
 
 
 def session_token(request: Request) -> str | None:
