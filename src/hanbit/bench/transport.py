@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Final, cast
 
 from hanbit.kernel.errors import Unavailable
-from hanbit.loopback import LOOPBACK
-from hanbit.wallet.client import ANSWER_TIMEOUT_S, Answer, Http, Origin
+from hanbit.wallet.client import ANSWER_TIMEOUT_S, LOOPBACK, Answer, Http, Origin
 
 _HEAD_END: Final = b"\r\n\r\n"
 

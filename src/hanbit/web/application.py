@@ -17,7 +17,6 @@ from hanbit.web import faults
 from hanbit.web.customer.enrolment import EnrolmentFace
 from hanbit.web.customer.routes import CustomerFace
 from hanbit.web.security import Guard, Limits
-from hanbit.web.visitors import Forwarded, Proxies
 
 
 class RequestMetrics(Protocol):
@@ -54,9 +53,7 @@ def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], 
         return PlainTextResponse("ready\n")
 
     routes = [*face.routes(), *EnrolmentFace(gateway).routes(), Route("/healthz", healthz), Route("/readyz", readyz)]
-    settings = gateway.settings
-    forwarded = Middleware(Forwarded, proxies=Proxies(settings.trusted_proxies))
     guard = Middleware(Guard, origin=face.origin, answer=partial(faults.answer, face.pages), routes=routes, observe=metrics.request)
-    site = Site(routes=routes, middleware=[forwarded, guard, Middleware(Limits, per_address_max=settings.connections_per_address)])
+    site = Site(routes=routes, middleware=[guard, Middleware(Limits)])
     site.router.redirect_slashes = False
     return site
