@@ -19,6 +19,8 @@ from hanbit.crypto import certificates, keys
 from hanbit.crypto.certificates import Authority
 from hanbit.kernel import ids
 from hanbit.kernel.money import Money
+from hanbit.merchant.agent.acts import ACTS
+from hanbit.merchant.agent.table import ADDRESSES
 from hanbit.payments.states import FINAL, TABLE, State
 from hanbit.protocols import line
 from hanbit.protocols.fields import Message
@@ -95,6 +97,23 @@ def state_table() -> str:
     return "\n".join(rows)
 
 
+def agent_addresses() -> str:
+    """Every address of the merchant's agent, from the table that also routes."""
+    rows = ["| call | what it does | answers |", "| --- | --- | --- |"]
+    for address in ADDRESSES:
+        names = "&".join(field.name for field in msgspec.structs.fields(address.query))
+        query = f"?{names}" if names else ""
+        rows.append(f"| `{address.method} {address.path}{query}` | {address.summary} | {address.status} `{address.answer.__name__}` |")
+    return "\n".join(rows)
+
+
+def agent_acts() -> str:
+    """What `can` lists in each state of an order."""
+    rows = ["| state | `can` |", "| --- | --- |"]
+    rows.extend(f"| {state} | {', '.join(acts) or '–'} |" for state, acts in ACTS.items())
+    return "\n".join(rows)
+
+
 def generated() -> dict[Path, dict[str, str]]:
     """Page → name of each generated part → its text."""
     return {
@@ -104,6 +123,7 @@ def generated() -> dict[Path, dict[str, str]]:
             "examples": examples(),
         },
         ROOT / "docs/ARCHITECTURE.md": {"states": state_diagram(), "state-table": state_table()},
+        ROOT / "docs/agent.md": {"addresses": agent_addresses(), "acts": agent_acts()},
     }
 
 

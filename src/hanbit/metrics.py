@@ -21,6 +21,11 @@ class Metrics:
         self._requests = Histogram(
             "hanbit_request_seconds", "Time to answer a request", ["route", "status"], buckets=SECONDS, registry=self._registry
         )
+        self._cut = Counter(
+            "hanbit_connections_cut", "Customers' connections that we ended or did not take", ["reason"], registry=self._registry
+        )
+        self._customers = Gauge("hanbit_connections", "Customers' connections now", registry=self._registry)
+        self._handshakes = Gauge("hanbit_handshakes", "Customers' TLS handshakes under way", registry=self._registry)
         self._batch = Histogram("hanbit_commit_batch_changes", "Changes in one commit", buckets=BATCHES, registry=self._registry)
         self._largest = Gauge(
             "hanbit_commit_batch_largest_changes", "Changes in the largest commit since the start", registry=self._registry
@@ -45,6 +50,15 @@ class Metrics:
         if timer is None:
             timer = self._request_timers[route, status] = self._requests.labels(route, str(status))
         timer.observe(seconds)
+
+    def connection_cut(self, reason: str) -> None:
+        """Count one customer's connection that we ended or did not take."""
+        self._cut.labels(reason).inc()
+
+    def watch_customers(self, connections: Callable[[], int], handshakes: Callable[[], int]) -> None:
+        """Where the gauges of the customers' side look when they are read."""
+        self._customers.set_function(connections)
+        self._handshakes.set_function(handshakes)
 
     def committed(self, changes: int, seconds: float) -> None:
         """Count one commit of the book."""

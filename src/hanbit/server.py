@@ -3,18 +3,16 @@
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from hanbit import control
 from hanbit.crypto import tls
@@ -28,16 +26,17 @@ from hanbit.line_requests import routes as line_requests
 from hanbit.metrics import CONTENT_TYPE, Metrics
 from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
-from hanbit.payments import operations, recovery
+from hanbit.payments import recovery
 from hanbit.payments.gateway import Gateway
 from hanbit.protocols.line import HelloFromMerchant
 from hanbit.settings import Settings
 from hanbit.web import application
-from hanbit.web.listener import LimitedHttp, counted_by
+from hanbit.web.certificate import SiteCertificate
+from hanbit.web.listener import counted_by
+from hanbit.web.serving import bind, serving
+from hanbit.web.visitors import Places, Proxies
 
-BACKLOG = 1024
-KEEP_ALIVE_S = 20
-GRACE_S = 10
+METRICS_CONNECTIONS_MAX = 50
 
 log = logging.getLogger("hanbit.server")
 
@@ -51,6 +50,13 @@ class Running:
     metrics: Metrics
     pay_port: int
     line_port: int
+    certificate: SiteCertificate | None
+    """The customers' side's, where this server ends TLS itself."""
+
+    def reload(self) -> None:
+        """SIGHUP: read again what may change while we run, the site's certificate."""
+        if self.certificate is not None:
+            self.certificate.reload()
 
 
 @asynccontextmanager
@@ -69,18 +75,32 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
         line, settings = lines[0], gateway.settings
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(close_gateway, gateway)
-            await operations.open_operator_accounts(gateway)
+            certificate = _certificate(folder, settings, clock)
             await _start_line(folder, gateway, line)
             stack.push_async_callback(line.stop)
             background = asyncio.create_task(recovery.run(gateway), name="recovery")
             stack.push_async_callback(_cancel, background)
             commands = await control.listen(folder, gateway)
             stack.callback(commands.close)
-            pages = _listen(settings.listen_host, settings.listen_port)
+            pages = bind(settings.listen_host, settings.listen_port)
             site = application.create(gateway, metrics, is_ready=lambda: not background.done())
-            await stack.enter_async_context(_serving(site, pages, counted_by(metrics.request)))
+            places = Places(settings.connections_max, settings.connections_per_address, Proxies(settings.trusted_proxies))
+            customers = await stack.enter_async_context(
+                serving(
+                    site,
+                    pages,
+                    clock=clock,
+                    http=counted_by(metrics),
+                    places=places,
+                    certificate=certificate,
+                    handshakes_max=settings.handshakes_max,
+                )
+            )
+            metrics.watch_customers(connections=lambda: customers.connections, handshakes=lambda: customers.handshakes)
             if settings.metrics_port:
-                await stack.enter_async_context(_serving(_metrics_app(metrics), _listen("127.0.0.1", settings.metrics_port), LimitedHttp))
+                figures = bind("127.0.0.1", settings.metrics_port)
+                readers = Places(METRICS_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX, Proxies(()))
+                await stack.enter_async_context(serving(_metrics_app(metrics), figures, clock=clock, places=readers))
             metrics.watch(
                 waiting=lambda: gateway.book.waiting,
                 connections=lambda: sum(merchant.connections for merchant in line.stats().merchants.values()),
@@ -89,7 +109,7 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
             )
             pay_port = pages.getsockname()[1]
             log.info("serving", extra={"pay_port": pay_port, "line_port": line.port(), "folder": str(folder)})
-            yield Running(gateway, line, metrics, pay_port, line.port())
+            yield Running(gateway, line, metrics, pay_port, line.port(), certificate)
 
 
 async def _start_line(folder: Path, gateway: Gateway, line: Line) -> None:
@@ -123,46 +143,11 @@ def _doors(keys: Path, settings: Settings) -> Iterator[Door]:
         yield Door("leased", settings.leased_host, settings.leased_port, secured, settings.leased_interface)
 
 
-@asynccontextmanager
-async def _serving(app: ASGIApp, listener: socket.socket, http: type[LimitedHttp]) -> AsyncIterator[None]:
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=True,
-        proxy_headers=False,
-        lifespan="off",
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
-        backlog=BACKLOG,
-        http=http,
-        loop="none",
-        ws="none",
-    )
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server._serve([listener]))  # noqa: SLF001 - `serve` would take over the process's signals
-    while not server.started:
-        if task.done():
-            task.result()
-            raise OSError("the listener did not start")
-        await asyncio.sleep(0.01)
-    try:
-        yield
-    finally:
-        server.should_exit = True
-        await task
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError:
-        listener.close()
-        raise
-    return listener
+def _certificate(folder: Path, settings: Settings, clock: Clock) -> SiteCertificate | None:
+    if not settings.tls_certificate:
+        return None
+    host = urlsplit(settings.public_url).hostname or ""
+    return SiteCertificate(folder / settings.tls_certificate, folder / settings.tls_key, host=host, clock=clock)
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -1,5 +1,6 @@
 """Every setting of the payment server: its type, its default and why; read from `hanbit.toml` in the data folder."""
 
+import ipaddress
 import re
 import tomllib
 from dataclasses import dataclass, field, fields
@@ -28,10 +29,11 @@ RANGES: dict[str, tuple[float, float]] = {
     "refusals_per_minute": (1, 1_000_000),
     "unsigned_limit_minor": (0, AMOUNT_MAX),
     "session_idle_s": (30, 3_600),
+    "connections_max": (10, 100_000),
+    "connections_per_address": (1, 100_000),
+    "handshakes_max": (10, 100_000),
 }
 """The least and the most of every figure."""
-CHOICES: dict[str, tuple[str, ...]] = {"currency": tuple(CURRENCY_EXPONENTS), "refund_shortfall": ("refuse", "reserve")}
-"""What a setting of a few words may be."""
 PLAIN_HTTPS = re.compile(r"https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]{0,300})?")
 """An address that a page may link to."""
 
@@ -59,6 +61,18 @@ class Settings:
     listen_host: str = "127.0.0.1"
     listen_port: int = 8400
     """Where the customers' pages listen."""
+    tls_certificate: str = ""
+    """PEM file of the site's certificate and the authorities above it; with it `listen_port` speaks TLS. Relative to the data folder."""
+    tls_key: str = ""
+    """PEM file of its private key, 0600, without a passphrase. Both files are read again when they change."""
+    trusted_proxies: list[str] = field(default_factory=list)
+    """Addresses or networks of our own reverse proxies: only what they say in X-Forwarded-For and X-Forwarded-Proto counts."""
+    connections_max: int = 2_000
+    """Customers' connections at once; one more is told to come again."""
+    connections_per_address: int = 100
+    """Connections and requests at once of one client address (in IPv6 of one /64 network); a trusted proxy's clients are counted singly."""
+    handshakes_max: int = 256
+    """TLS handshakes under way at once; a further one takes the place of the oldest, which is the one most likely to be silent."""
     line_host: str = "127.0.0.1"
     line_port: int = 8401
     """Where the private line listens (TLS 1.3, both sides certified)."""
@@ -86,8 +100,6 @@ class Settings:
     """Refused frames of one merchant that are kept with their reason; what is beyond is answered `too_many` and leaves no row."""
     unsigned_limit_minor: int = 1_000_000
     """The largest payment by password or code, in minor units; above it the customer must sign (passkey or device key)."""
-    refund_shortfall: str = "refuse"
-    """What happens where a merchant's account cannot cover a refund: "refuse" it, or lend from the operator's "reserve"."""
     session_idle_s: int = 300
     """A customer's session ends after so long without a request."""
     test_mode: bool = False
@@ -106,7 +118,8 @@ class Settings:
                 raise BadInput(f"{name}: 1 to {NAME_MAX} printable characters")
         if not TELEPHONE.fullmatch(self.telephone):
             raise BadInput("telephone: digits, spaces and hyphens")
-        _check_choices(self)
+        if self.currency not in CURRENCY_EXPONENTS:
+            raise BadInput(f"currency: one of {', '.join(CURRENCY_EXPONENTS)}")
         for name, host in (("listen_host", self.listen_host), ("line_host", self.line_host), ("line_public_host", self.line_dialled)):
             if not host or not host.isascii() or not host.isprintable() or " " in host:
                 raise BadInput(f"{name}: an address of this machine, such as 127.0.0.1")
@@ -118,6 +131,7 @@ class Settings:
                 raise BadInput(f"{name}: https://… or empty")
         _check_public_url(self.public_url)
         _check_leased(self)
+        _check_tls(self)
 
     @property
     def gateway_urn(self) -> str:
@@ -199,12 +213,6 @@ def _check_leased(settings: Settings) -> None:
         raise BadInput("leased_host: an address of its own, not every one, nor listen_host or line_host")
 
 
-def _check_choices(settings: Settings) -> None:
-    for name, choices in CHOICES.items():
-        if getattr(settings, name) not in choices:
-            raise BadInput(f"{name}: one of {', '.join(choices)}")
-
-
 def _check_public_url(url: str) -> None:
     """https, or http under .localhost; nothing but scheme, host and port, because addresses are made by adding to it."""
     try:
@@ -217,3 +225,16 @@ def _check_public_url(url: str) -> None:
     bare = url == f"{parts.scheme}://{parts.netloc}" and "@" not in parts.netloc and url.isascii() and url.isprintable() and " " not in url
     if not bare or not host or host.endswith(".") or parts.scheme not in ({"https", "http"} if local else {"https"}):
         raise BadInput("public_url: https://HOST or https://HOST:PORT and nothing after it (http only under .localhost)")
+
+
+def _check_tls(settings: Settings) -> None:
+    """Who ends TLS on the customers' side: this server, with both files, or a proxy that is named by its address."""
+    if bool(settings.tls_certificate) != bool(settings.tls_key):
+        raise BadInput("tls_certificate and tls_key: both, or neither")
+    if settings.tls_certificate and not settings.public_url.startswith("https://"):
+        raise BadInput("public_url: https://… where there is a tls_certificate")
+    for entry in settings.trusted_proxies:
+        try:
+            ipaddress.ip_network(entry)
+        except ValueError as error:
+            raise BadInput(f"trusted_proxies: {error}") from error

@@ -443,7 +443,7 @@ async def test_a_connection_beyond_the_limit_is_told_to_come_again(site: Site, m
     for reader, writer in held:
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await reader.read(1024)).startswith(b"HTTP/1.1 200")
-    monkeypatch.setattr(LimitedHttp, "connections_max", 3)
+    monkeypatch.setattr(site.places, "_total", 3)
     answered = await exchange(site, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
     assert answered.startswith(b"HTTP/1.1 503")
     assert b"retry-after: 2" in answered
@@ -454,7 +454,7 @@ async def test_a_connection_beyond_the_limit_is_told_to_come_again(site: Site, m
 
 async def test_a_request_beyond_the_limit_is_told_to_come_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"at_once_max": 1}
-    monkeypatch.setattr(application, "Limits", lambda app: Limits(app, **limits))
+    monkeypatch.setattr(application, "Limits", lambda app, **given: Limits(app, **given, **limits))
     async with running_site(tmp_path) as busy, client() as http:
         reader, writer = await asyncio.open_connection("127.0.0.1", busy.port)
         writer.write(b"POST /pay/screen HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{")

@@ -18,7 +18,8 @@ from hanbit import control
 from hanbit.demo.world import Ports, World, demo_world
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import HanbitError
-from hanbit.wallet.client import Http, LoopbackResolver
+from hanbit.loopback import LoopbackResolver
+from hanbit.wallet.client import Http
 from hanbit.wallet.pay import Device, OneTimeCode, Password, Wallet
 from tests.attacks.canaries import Canary, card_number, children, command_lines, files, keys_in, leaks
 

@@ -1,7 +1,5 @@
 """A payment server on a real folder and port, with one shop at the other end of an in-process line; what the face tests stand on."""
 
-import asyncio
-import contextlib
 import hashlib
 import json
 import secrets
@@ -14,7 +12,6 @@ from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
-import uvicorn
 from starlette.applications import Starlette
 
 from hanbit.crypto import certificates
@@ -25,14 +22,15 @@ from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
 from hanbit.line.listener import LineFigures
+from hanbit.loopback import LoopbackResolver
 from hanbit.payments import operations
 from hanbit.payments.gateway import Gateway
 from hanbit.protocols.redirect.merchant import Merchant, Objection, OrderFacts
 from hanbit.protocols.signed import PinnedTrust, Signer, decode_chain, encode_der
 from hanbit.settings import Settings
-from hanbit.wallet.client import LoopbackResolver
 from hanbit.web import application
-from hanbit.web.listener import LimitedHttp
+from hanbit.web.serving import serving
+from hanbit.web.visitors import Places, Proxies
 
 SHOP = "garam"
 LOGIN, PASSWORD, ACCOUNT_PASSWORD = "hong", "correct horse battery", "2580"
@@ -102,6 +100,7 @@ class Site:
     port: int
     seen: list[tuple[str, int]]
     app: Starlette
+    places: Places
 
     def address(self, query: dict[str, str], **more: str) -> str:
         """R3's address."""
@@ -151,9 +150,10 @@ async def running_site(folder: Path, **settings: Any) -> AsyncIterator[Site]:
         gateway = open_gateway(data, clock, line=lambda *_: line)
         try:
             await _people(gateway)
-            async with _serving(gateway, metrics, listener) as app:
+            places = Places(gateway.settings.connections_max, gateway.settings.connections_per_address, Proxies(()))
+            async with _serving(gateway, metrics, listener, places) as app:
                 line.shop = Shop(await _enrol_shop(gateway, base))
-                yield Site(gateway, line.shop, base, port, metrics.seen, app)
+                yield Site(gateway, line.shop, base, port, metrics.seen, app, places)
         finally:
             await close_gateway(gateway)
 
@@ -187,24 +187,10 @@ async def _enrol_shop(gateway: Gateway, base: str) -> Merchant:
 
 
 @asynccontextmanager
-async def _serving(gateway: Gateway, metrics: _Metrics, listener: socket.socket) -> AsyncIterator[Starlette]:
+async def _serving(gateway: Gateway, metrics: _Metrics, listener: socket.socket, places: Places) -> AsyncIterator[Starlette]:
     app = application.create(gateway, metrics, is_ready=lambda: True)
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, lifespan="off", http=LimitedHttp, ws="none", loop="none"
-    )
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]  # the test runner keeps its own
-    task = asyncio.create_task(server._serve([listener]))
-    while not server.started:  # noqa: ASYNC110 - uvicorn tells it by an attribute only
-        await asyncio.sleep(0.01)
-    try:
+    async with serving(app, listener, clock=gateway.clock, places=places):
         yield app
-    finally:
-        server.should_exit = True
-        server.force_exit = True
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        listener.close()
 
 
 @asynccontextmanager

@@ -6,7 +6,8 @@ import pytest
 from starlette.datastructures import Headers
 
 from hanbit.kernel.errors import NotAllowed
-from hanbit.web.security import check_same_origin, content_security_policy, new_reference
+from hanbit.kernel.ids import new_reference
+from hanbit.web.security import check_same_origin, content_security_policy
 
 ORIGIN = "https://pay.example"
 REFERENCE = re.compile(r"[0-9A-HJKMNP-TV-Z]{4}-[0-9A-HJKMNP-TV-Z]{4}")

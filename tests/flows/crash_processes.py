@@ -21,10 +21,11 @@ from hanbit.demo.cases import prove
 from hanbit.demo.world import DemoShop, Ports, World, _is_ok, _line_is_up, _wait_for
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import Unavailable, WrongState
+from hanbit.loopback import LoopbackResolver
 from hanbit.payments import payment as payments
 from hanbit.payments.payment import Payment
 from hanbit.settings import load
-from hanbit.wallet.client import GatewayRefused, Http, LoopbackResolver
+from hanbit.wallet.client import GatewayRefused, Http
 from hanbit.wallet.pay import Device, Opened, Outcome, Wallet
 from hanbit.wallet.store import Enrolment, Store
 from tests.flows.crash_world import LOGIN, MERCHANT, PASSWORD

@@ -12,8 +12,8 @@ from hanbit.crypto import certificates
 from hanbit.demo.world import Ports, World, demo_world
 from hanbit.kernel import ids
 from hanbit.kernel.clock import SystemClock
+from hanbit.loopback import LoopbackResolver
 from hanbit.merchant import enrolment
-from hanbit.wallet.client import LoopbackResolver
 from hanbit.wallet.pay import Device
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"

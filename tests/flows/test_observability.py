@@ -20,9 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from hanbit import logs
 from hanbit.demo.world import Ports, World, demo_world
 from hanbit.kernel.clock import SystemClock
+from hanbit.loopback import LoopbackResolver
 from hanbit.metrics import CONTENT_TYPE
 from hanbit.payments import recovery
-from hanbit.wallet.client import LoopbackResolver
 from hanbit.wallet.pay import Device
 from hanbit.web import application
 from tests.faces.site import client, running_site

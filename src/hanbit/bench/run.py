@@ -156,6 +156,7 @@ async def _world(stack: contextlib.AsyncExitStack, directory: Path, plan: Plan, 
         line_port=line_port,
         metrics_port=metrics_port,
         password_waiting_max=max(CUSTOMERS_MAX, plan.concurrency),
+        connections_per_address=2_000,  # all customers of the bench come from this machine
     )
     say("making keys, certificates and an empty book")
     await folder.create(data, settings, clock, root_key=None, root_passphrase=None)

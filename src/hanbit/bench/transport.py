@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Final, cast
 
 from hanbit.kernel.errors import Unavailable
-from hanbit.wallet.client import ANSWER_TIMEOUT_S, LOOPBACK, Answer, Http, Origin
+from hanbit.loopback import LOOPBACK
+from hanbit.wallet.client import ANSWER_TIMEOUT_S, Answer, Http, Origin
 
 _HEAD_END: Final = b"\r\n\r\n"
 

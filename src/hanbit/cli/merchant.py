@@ -4,18 +4,22 @@ from pathlib import Path
 
 import click
 
+from hanbit.cli import agent
 from hanbit.cli.options import ask_secret, data_option, json_option, operate, run, show
 
 
 @click.group()
 def merchant() -> None:
-    """Merchants: the operator registers them (create, list, line, lines, suspend, resume, enrol-code); the shop enrols its keys (enrol).
+    """Merchants: the operator registers them (create, list, suspend …); the shop enrols its keys (enrol) and runs its agent (serve).
 
     \b
     Example:
       hanbit merchant create shop --name "Book Shop" --telephone 02-555-0100 \\
         --return-url https://shop.example/return --data /srv/hanbit
     """
+
+
+merchant.add_command(agent.serve, "serve")
 
 
 @merchant.command("create")

@@ -90,6 +90,8 @@ def init(
 def serve(data: Path) -> None:
     """Run the payment server on a data folder until it is told to stop (Ctrl-C or SIGTERM); log lines go to standard error as JSON.
 
+    SIGHUP reads the site's certificate again. Started by systemd with Type=notify, it tells when it is ready and that it is alive.
+
     \b
     Example:
       hanbit serve --data /srv/hanbit
@@ -130,17 +132,22 @@ def calm_collector() -> None:
 
 
 async def _serve(data: Path) -> None:
-    from hanbit import server
+    from hanbit import server, service_manager
     from hanbit.kernel.clock import SystemClock
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with server.running(data, SystemClock()) as running:
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)  # before there is anything to reload, a reload is no reason to die
+    async with service_manager.watched(), server.running(data, SystemClock()) as running:
         calm_collector()
-        click.echo(f"serving {running.gateway.settings.public_url} (line on port {running.line_port})", err=True)
+        loop.add_signal_handler(signal.SIGHUP, running.reload)
+        public = running.gateway.settings.public_url
+        click.echo(f"serving {public} (line on port {running.line_port})", err=True)
+        service_manager.tell(f"READY=1\nSTATUS=serving {public}")
         await stop.wait()
+        service_manager.tell("STOPPING=1\nSTATUS=answering what was asked")
 
 
 def _address(text: str, option: str) -> tuple[str, int]:

@@ -1,10 +1,28 @@
-"""TLS for the line: version 1.3 only, certificates of our own authority on both ends, and the party behind the peer's certificate."""
+"""TLS: for the line version 1.3 only, with certificates of our own authority on both ends; for customers a public certificate."""
 
 import ssl
 from pathlib import Path
 
 from hanbit.crypto.certificate_paths import verify_presented
 from hanbit.kernel.errors import BadInput, ProtocolViolation
+
+PUBLIC_CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""What is offered where a client knows no TLS 1.3: forward secrecy and authenticated encryption only."""
+
+
+def public_context(chain_pem_path: Path, key_path: Path) -> ssl.SSLContext:
+    """For customers: TLS 1.3 preferred, 1.2 taken, HTTP/1.1 only; BadInput for files that are no certificate and its key."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(PUBLIC_CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    # No tickets: in TLS 1.2 one key in our memory would open every connection that was resumed under it.
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    try:
+        context.load_cert_chain(chain_pem_path, key_path, password=b"")
+    except OSError as error:
+        raise BadInput(f"TLS files {chain_pem_path}, {key_path}: {error.strerror or error}") from error
+    return context
 
 
 def server_context(chain_pem_path: Path, key_path: Path, root_pem_path: Path) -> ssl.SSLContext:

@@ -22,10 +22,11 @@ from hanbit.crypto import certificates
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import Unavailable
+from hanbit.loopback import LoopbackResolver
 from hanbit.merchant import enrolment as merchant_enrolment
 from hanbit.settings import Settings
 from hanbit.wallet import enrol as wallet_enrol
-from hanbit.wallet.client import Http, LoopbackResolver
+from hanbit.wallet.client import Http
 from hanbit.wallet.pay import Wallet
 from hanbit.wallet.store import Enrolment, Store
 

@@ -15,6 +15,8 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 """Our own 128-bit random ids: 22 base64url characters."""
 DIGEST = re.compile(r"[A-Za-z0-9_-]{43}")
 """A SHA-256 in base64url."""
+_REFERENCE_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""Crockford's base32: no letter is read as a digit on the telephone."""
 _FROM_URL = bytes.maketrans(b"-_+/=", b"+/???")
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 _PADDING = (b"", b"", b"==", b"=")
@@ -26,6 +28,13 @@ def new_token() -> str:
     while (token := encode_base64url(secrets.token_bytes(16))).startswith("-"):
         pass
     return token
+
+
+def new_reference() -> str:
+    """Forty random bits as `7KQ4-M2XD`: the one number under which a request stands in every log, to be read out."""
+    bits = secrets.randbits(40)
+    letters = "".join(_REFERENCE_ALPHABET[bits >> shift & 31] for shift in range(0, 40, 5))
+    return f"{letters[:4]}-{letters[4:]}"
 
 
 def encode_base64url(data: bytes) -> str:

@@ -202,6 +202,20 @@ class OrderBook:
         """Orders without an outcome, by their deadline."""
         return await self._orders("WHERE outcome IS NULL AND state <> 'cancelled' ORDER BY pay_by LIMIT ?", limit)
 
+    async def listed(self, owner: str | None, state: State | None, limit: int, before: str | None) -> tuple[list[Order], str | None]:
+        """The newest orders (of an owner, in a state) that were placed before that tid, and the tid to go on before: None at the end.
+
+        However rare a state is, only so many rows are looked at: a page may be shorter than its limit, and empty.
+        """
+        where = "rowid < coalesce((SELECT rowid FROM orders WHERE tid = ?1), iif(?1 IS NULL, 9223372036854775807, 0))"
+        if owner is not None:
+            where += " AND owner = ?2"
+        looked_at = limit if state is None else _ROWS_MAX
+        orders = await self._orders(f"WHERE {where} ORDER BY rowid DESC LIMIT ?3", before, owner, looked_at)
+        found = [order for order in orders if state in (None, order.state)][:limit]
+        last = found if len(found) == limit else orders if len(orders) == looked_at else []
+        return found, last[-1].tid if last else None
+
     async def messages(self, tid: str) -> list[KeptMessage]:
         """Every message about a tid in the order of storing: the shop's half of the evidence. Acknowledgements name no tid."""
         async with self._turn:

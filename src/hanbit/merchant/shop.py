@@ -207,11 +207,20 @@ class Shop:
         text: str,
         return_url: str,
         owner: str | None = None,
+        request_key: str | None = None,
         refund_by: int | None = None,
         language: Literal["ko", "en"] | None = None,
     ) -> Redirect:
-        """Change an order that is not being paid yet: a signed order is never edited, so another takes its place in the same commit."""
-        place = self._make(NewOrder(lines, total, text, return_url, refund_by, None, owner))
+        """Change an order that is not being paid yet: a signed order is never edited, so another takes its place in the same commit.
+
+        `request_key` as in `create_order`: the same change asked for again gives the order that it made.
+        """
+        new = NewOrder(lines, total, text, return_url, refund_by, request_key, owner)
+        if request_key is not None:
+            existing = await self.book.order_by_request_key(request_key)
+            if existing is not None:
+                return await self._redirect_again(existing, new, language)
+        place = self._make(new)
         await self._withdraw(tid, place)
         return self._redirect(place.order, place.message.compact if place.message is not None else None, language)
 

@@ -4,7 +4,6 @@ Names under `.localhost` are the loopback address (RFC 6761), because many resol
 """
 
 import re
-import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +13,11 @@ from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 import msgspec
-from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from hanbit.kernel import fail_points
 from hanbit.kernel.errors import BadInput, ProtocolViolation, Refused, TooManyTries, Unavailable
+from hanbit.loopback import LoopbackResolver, is_local
 
 ANSWER_MAX: Final = 256 * 1024
 """Bytes of one answer."""
@@ -29,7 +28,6 @@ RETRY_AFTER_MAX_S: Final = 3600
 CONNECTIONS_MAX: Final = 256
 ADDRESS_MAX: Final = 40 * 1024
 COOKIE: Final = "__Host-hanbit"
-LOOPBACK: Final = "127.0.0.1"
 _COOKIE_VALUE = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 _CODE = re.compile(r"[a-z_]{1,40}")
 _NOT_PRINTABLE = re.compile(r"[^\S ]|[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -102,28 +100,6 @@ def read_address(url: str) -> tuple[Origin, SplitResult]:
     if parts.scheme == "http" and not is_local(host):
         raise BadInput("plain http is for this computer only: use the https address")
     return Origin(parts.scheme, host, port or {"http": 80, "https": 443}[parts.scheme]), parts
-
-
-def is_local(host: str) -> bool:
-    """Whether this name or address never leaves the computer."""
-    return host in {LOOPBACK, "::1", "localhost"} or host.endswith(".localhost")
-
-
-class LoopbackResolver(AbstractResolver):
-    """Every name under `.localhost` is the loopback address; all others go to the system."""
-
-    def __init__(self) -> None:
-        self._system = aiohttp.ThreadedResolver()
-
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
-        """As aiohttp asks."""
-        if not is_local(host):
-            return await self._system.resolve(host, port, family)
-        return [ResolveResult(hostname=host, host=LOOPBACK, port=port, family=socket.AF_INET, proto=0, flags=socket.AI_NUMERICHOST)]
-
-    async def close(self) -> None:
-        """Nothing is held."""
-        await self._system.close()
 
 
 @dataclass(frozen=True, slots=True)

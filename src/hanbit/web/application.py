@@ -17,6 +17,7 @@ from hanbit.web import faults
 from hanbit.web.customer.enrolment import EnrolmentFace
 from hanbit.web.customer.routes import CustomerFace
 from hanbit.web.security import Guard, Limits
+from hanbit.web.visitors import Forwarded, Proxies
 
 
 class RequestMetrics(Protocol):
@@ -53,7 +54,9 @@ def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], 
         return PlainTextResponse("ready\n")
 
     routes = [*face.routes(), *EnrolmentFace(gateway).routes(), Route("/healthz", healthz), Route("/readyz", readyz)]
+    settings = gateway.settings
+    forwarded = Middleware(Forwarded, proxies=Proxies(settings.trusted_proxies))
     guard = Middleware(Guard, origin=face.origin, answer=partial(faults.answer, face.pages), routes=routes, observe=metrics.request)
-    site = Site(routes=routes, middleware=[guard, Middleware(Limits)])
+    site = Site(routes=routes, middleware=[forwarded, guard, Middleware(Limits, per_address_max=settings.connections_per_address)])
     site.router.redirect_slashes = False
     return site

@@ -1,20 +1,23 @@
-"""The HTTP listener's own limits: a request's head must be complete in time and has a largest size.
+"""One HTTP connection's own limits: a head must be complete in time and has a largest size, and an answer must be read in time.
 
 An application is called only when the head is complete, and uvicorn itself waits for one for ever; this protocol does not. Nor does it
-wait for ever for a body that nobody reads any more, nor take more connections than there is room for. What is no HTTP is answered here,
-with a reference like everything else.
+wait for ever for a body that nobody reads any more, nor for a client that reads nothing. What is no HTTP is answered here, with a reference
+like everything else; so is a connection for which there is no place (`web/visitors.py` decides that).
 """
 
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Protocol
 
 import msgspec
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from hanbit.web.security import BODY_DEADLINE_S, new_reference
+from hanbit.kernel.errors import BadInput
+from hanbit.kernel.ids import new_reference
+from hanbit.web.security import BODY_DEADLINE_S
+from hanbit.web.visitors import NOBODY, Refusal
 
 HEAD_DEADLINE_S: Final = 10.0
 """From the connection, or from the first byte of a further request, to the end of the head."""
@@ -22,7 +25,10 @@ HEAD_MAX: Final = 48 * 1024
 """Bytes of request line and headers; an address with a signed order has some 3 KiB, at most 32."""
 UNREAD_BODY_DEADLINE_S: Final = BODY_DEADLINE_S + 2.0
 """From the end of the head to the end of the body, also when the request was refused without reading it."""
-CONNECTIONS_MAX: Final = 2_000
+READ_DEADLINE_S: Final = 30.0
+"""From the moment at which an answer does not fit into the socket any more until the client has read it: 9 kB/s for our largest font."""
+CLOSE_DEADLINE_S: Final = 5.0
+"""What is still unsent when nothing was asked for `KEEP_ALIVE_S`, or when we hang up, must be read within."""
 RETRY_AFTER_S: Final = 2
 LOG_EVERY_S: Final = 1.0
 LINGER_S: Final = 1.0
@@ -30,32 +36,72 @@ LINGER_S: Final = 1.0
 _log = structlog.get_logger("hanbit.web")
 
 
+class Observer(Protocol):
+    """What counts the connections' own answers and ends; `metrics.Metrics` is it."""
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count one request that was answered without reaching the application."""
+        ...
+
+    def connection_cut(self, reason: str) -> None:
+        """Count one connection that we have ended, or not taken."""
+        ...
+
+
+class NoObserver:
+    """Nobody counts."""
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Not counted."""
+
+    def connection_cut(self, reason: str) -> None:
+        """Not counted."""
+
+
 class LimitedHttp(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 with a deadline and a largest size for heads; pass as `http=` to `uvicorn.Config`."""
+    """uvicorn's HTTP/1.1 with deadlines for heads, bodies and readers; `web/serving.py` makes one for each connection."""
 
     head_deadline_s = HEAD_DEADLINE_S
     head_max = HEAD_MAX
     body_deadline_s = UNREAD_BODY_DEADLINE_S
-    connections_max = CONNECTIONS_MAX
-    _logged_at: ClassVar[dict[HTTPStatus, float]] = {}
+    read_deadline_s = READ_DEADLINE_S
+    close_deadline_s = CLOSE_DEADLINE_S
+    observer: Observer = NoObserver()
+    refusal: Refusal | None = None
+    """Why this connection has no place: it is told so and closed."""
+    gone: Callable[[], None]
+    """Called when the connection has ended."""
+    is_connected = False
+    """There is, or was, a connection: its end will be told."""
+    _logged_at: ClassVar[dict[str, float]] = {}
 
     _in_head = True
     _is_lingering = False
     _head_bytes = 0
     _timer: asyncio.TimerHandle | None = None
+    _reader_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end of the socket."""
+        return self.client[0] if self.client else NOBODY
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a TCP transport, as uvicorn has it
         """The clock runs from the connection on: a silent one is cut too."""
         super().connection_made(transport)
-        if len(self.connections) > self.connections_max:
-            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable")
+        self.is_connected = True
+        if self.refusal is not None:
+            status, code = self.refusal.value
+            self._refuse(HTTPStatus(status), code)
             return
         self._start_timer(self.head_deadline_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
         self._stop_timer()
+        self._stop_reader_timer()
         super().connection_lost(exc)
+        self.gone()
 
     def data_received(self, data: bytes) -> None:
         """Counted while a head is being received; what the parser keeps of an endless header is thereby limited."""
@@ -78,6 +124,9 @@ class LimitedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete: its body is the application's to limit, or ours when the application has answered without it."""
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            raise BadInput("Host")  # RFC 9112, 3.2: whoever reads another one than the next reader was lied to; answered as no HTTP
         super().on_headers_complete()  # raises for an address that is none: then we are still in the head
         self._in_head = False
         self._head_bytes = 0
@@ -90,6 +139,56 @@ class LimitedHttp(HttpToolsProtocol):
         self._stop_timer()
         self._in_head = True
 
+    def on_response_complete(self) -> None:
+        """The answer is written; if it was the connection's last, it must also be read in time."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._start_reader_timer(self.read_deadline_s)
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we answer."""
+        super().pause_writing()
+        self._start_reader_timer(self.read_deadline_s)
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._stop_reader_timer()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing further was asked; nor was, perhaps, the last answer read."""
+        self._close()
+
+    def shutdown(self) -> None:
+        """The server stops: what is being answered is answered, a head that has begun is told to come again, all else is closed."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.keep_alive = False
+        elif self._head_bytes:
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, "stopping")
+        else:
+            self._close()
+
+    def _start_reader_timer(self, seconds: float) -> None:
+        if self._reader_timer is None:
+            self._reader_timer = self.loop.call_later(seconds, self._not_read)
+
+    def _stop_reader_timer(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
+
+    def _not_read(self) -> None:
+        self._note("slow_read")
+        self.transport.abort()
+
+    def _close(self) -> None:
+        """Close, and do not wait for ever until the client has read what is still unsent."""
+        if not self.transport.is_closing():
+            self._start_reader_timer(self.close_deadline_s)
+            self.transport.close()
+
     def _start_timer(self, seconds: float) -> None:
         if self._timer is None:
             self._timer = self.loop.call_later(seconds, self._too_slow)
@@ -101,11 +200,12 @@ class LimitedHttp(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         """A silent connection, or one whose request was answered before its body came, is closed without a word."""
+        self._note("slow_head" if self._in_head else "slow_body")
         if self._head_bytes:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "too_slow")
         else:
             self._stop_timer()
-            self.transport.close()
+            self._close()
 
     def _refuse(self, status: HTTPStatus, code: str) -> None:
         self._stop_timer()
@@ -132,18 +232,27 @@ class LimitedHttp(HttpToolsProtocol):
         if status is HTTPStatus.SERVICE_UNAVAILABLE:
             head.append(f"retry-after: {RETRY_AFTER_S}")
         self.transport.write("\r\n".join([*head, "", ""]).encode("ascii") + body)
-        self.transport.write_eof()
+        if self.transport.can_write_eof():  # TLS has no half-closed connections
+            self.transport.write_eof()
         self._is_lingering = True
-        self.loop.call_later(LINGER_S, self.transport.close)
-        self.observe("none", status.value, 0.0)
-        if self.loop.time() - self._logged_at.get(status, -LOG_EVERY_S) >= LOG_EVERY_S:  # garbage must not fill the log
-            self._logged_at[status] = self.loop.time()
-            _log.info("request", method="none", route="none", status=status.value, reference=reference)
+        self.loop.call_later(LINGER_S, self._close)
+        self.observer.request("none", status.value, 0.0)
+        if self._may_log(str(status.value)):
+            _log.info("request", method="none", route="none", status=status.value, reference=reference, client=self.peer)
 
-    def observe(self, route: str, status: int, seconds: float) -> None:
-        """Told of each request that is answered here and reaches no application; `counted_by` gives it a counter."""
+    def _note(self, reason: str) -> None:
+        self.observer.connection_cut(reason)
+        if self._may_log(reason):
+            _log.info("connection_cut", reason=reason, client=self.peer)
+
+    def _may_log(self, kind: str) -> bool:
+        """One line a second of each kind: garbage must not fill the log."""
+        if self.loop.time() - self._logged_at.get(kind, -LOG_EVERY_S) < LOG_EVERY_S:
+            return False
+        self._logged_at[kind] = self.loop.time()
+        return True
 
 
-def counted_by(observe: Callable[[str, int, float], None]) -> type[LimitedHttp]:
+def counted_by(observer: Observer) -> type[LimitedHttp]:
     """The protocol whose own answers are counted too."""
-    return type("CountedHttp", (LimitedHttp,), {"observe": staticmethod(observe)})
+    return type("CountedHttp", (LimitedHttp,), {"observer": observer})

@@ -10,6 +10,7 @@ Sessions: random tokens in a `__Host-` cookie, of which the book keeps only the 
 
 import asyncio
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
@@ -20,7 +21,9 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hanbit.kernel.errors import BadInput, NotAllowed, Refused, TooLarge, Unavailable
+from hanbit.kernel.errors import BadInput, NotAllowed, Refused, TooLarge, TooManyTries, Unavailable
+from hanbit.kernel.ids import new_reference
+from hanbit.web.visitors import NOBODY, network_of
 
 SESSION_COOKIE: Final = "__Host-hanbit"
 """The prefix makes the browser insist on Secure, Path=/ and no Domain: no neighbour site can set or see it."""
@@ -30,9 +33,10 @@ BODY_DEADLINE_S: Final = 10.0
 """From the head to the last byte of the body."""
 REQUESTS_AT_ONCE_MAX: Final = 1_500
 """Requests that are being answered; the next one is told to come again."""
+REQUESTS_PER_ADDRESS_MAX: Final = 100
+"""Of these, one client address's; `connections_per_address` in the settings."""
+COME_AGAIN_S: Final = 2
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_REFERENCE_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""Crockford's base32: no letter is read as a digit on the telephone."""
 
 _PERMISSIONS: Final = ", ".join(
     [f"{name}=()" for name in ("camera", "geolocation", "microphone", "payment", "usb", "display-capture", "screen-wake-lock")]
@@ -48,6 +52,7 @@ FIXED_HEADERS: Final[Mapping[str, str]] = {
     "Permissions-Policy": _PERMISSIONS,
 }
 
+_REFUSED: Final = 400
 _log = structlog.get_logger("hanbit.web")
 
 
@@ -57,6 +62,12 @@ class TooSlow(Refused):
     code = "too_slow"
     status = 408
     advice = "Check your connection and try again."
+
+
+class TooManyRequests(TooManyTries):
+    """One address asks for more at once than there is room for: behind a proxy its requests are counted, not its connections."""
+
+    code = "too_many_requests"
 
 
 def content_security_policy(nonce: str) -> str:
@@ -86,13 +97,6 @@ DATA_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 DATA_POLICY_BYTES: Final = DATA_POLICY.encode("ascii")
 
 
-def new_reference() -> str:
-    """Forty random bits as `7KQ4-M2XD`: the one number under which a request stands in every log, to be read out."""
-    bits = secrets.randbits(40)
-    letters = "".join(_REFERENCE_ALPHABET[bits >> shift & 31] for shift in range(0, 40, 5))
-    return f"{letters[:4]}-{letters[4:]}"
-
-
 def session_token(request: Request) -> str | None:
     """The token in the session cookie, unverified."""
     return request.cookies.get(SESSION_COOKIE)
@@ -115,6 +119,12 @@ def check_same_origin(method: str, headers: Headers, origin: str) -> None:
     site, said = headers.get("sec-fetch-site"), headers.get("origin")
     if site not in {None, "same-origin"} or said not in {None, origin}:
         raise NotAllowed("this comes from another site")
+
+
+def check_secure(scope: Scope, origin: str) -> None:
+    """What one of our own proxies took in clear is not answered where the public address is https: a cookie would travel in clear."""
+    if origin.startswith("https://") and scope["state"].get("came_by") == "http":
+        raise NotAllowed("this address is served by https only")
 
 
 class Guard:
@@ -161,12 +171,15 @@ class Guard:
             await send(message)
 
         try:
+            check_secure(scope, self._origin)
             check_same_origin(scope["method"], Headers(scope=scope), self._origin)
             await self._app(scope, receive, send_guarded)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             if status:
                 raise
-            response = self._answer(Request(scope), error)
+            # Only the server's stop cancels a request, when it has waited long enough: what becomes of a payment is then recovery's to say.
+            known = Unavailable("the server stops") if isinstance(error, asyncio.CancelledError) else error
+            response = self._answer(Request(scope), known)
             if isinstance(error, TooSlow):
                 response.headers["Connection"] = "close"  # what is still on its way is not waited for
             await response(scope, receive, send_guarded)
@@ -174,7 +187,9 @@ class Guard:
             route = self._patterns.get(scope["endpoint"], "none") if "endpoint" in scope else "none"
             seconds = asyncio.get_running_loop().time() - started
             self._observe(route, status, seconds)
-            _log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1))
+            # An address is somebody's: it is written down only where something was refused.
+            who = {"client": _client(scope)} if status >= _REFUSED else {}
+            _log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1), **who)
             structlog.contextvars.clear_contextvars()
 
     def _with_fixed(self, headers: Iterable[tuple[bytes, bytes]], nonce: str, reference: str) -> list[tuple[bytes, bytes]]:
@@ -192,11 +207,19 @@ class Limits:
     """Turns away what there is no room for; cuts a body that is too large or comes too slowly."""
 
     def __init__(
-        self, app: ASGIApp, *, body_max: int = BODY_MAX, deadline_s: float = BODY_DEADLINE_S, at_once_max: int = REQUESTS_AT_ONCE_MAX
+        self,
+        app: ASGIApp,
+        *,
+        body_max: int = BODY_MAX,
+        deadline_s: float = BODY_DEADLINE_S,
+        at_once_max: int = REQUESTS_AT_ONCE_MAX,
+        per_address_max: int = REQUESTS_PER_ADDRESS_MAX,
     ) -> None:
         self._app = app
         self._at_once = 0
+        self._by_address: Counter[str] = Counter()
         self._at_once_max = at_once_max
+        self._per_address_max = per_address_max
         self._body_max = body_max
         self._deadline_s = deadline_s
 
@@ -207,11 +230,18 @@ class Limits:
             return
         if self._at_once >= self._at_once_max:
             raise Unavailable("too many requests at once")
+        network = network_of(_client(scope))
+        if self._by_address[network] >= self._per_address_max:
+            raise TooManyRequests("too many requests of this address at once", retry_after_s=COME_AGAIN_S)
         self._at_once += 1
+        self._by_address[network] += 1
         try:
             await self._limited(scope, receive, send)
         finally:
             self._at_once -= 1
+            self._by_address[network] -= 1
+            if not self._by_address[network]:
+                del self._by_address[network]
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         length = Headers(scope=scope).get("content-length", "0")
@@ -240,3 +270,8 @@ class Limits:
             return message
 
         await self._app(scope, receive_limited, send)
+
+
+def _client(scope: Scope) -> str:
+    """The client's address, as `visitors.Forwarded` found it."""
+    return str(scope["client"][0]) if scope.get("client") else NOBODY

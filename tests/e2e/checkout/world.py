@@ -21,12 +21,12 @@ from hanbit.demo.shop.session import Sessions
 from hanbit.demo.shop.staff import Staff
 from hanbit.demo.world import DemoShop, Ports, World, _enrol_shop, _line_is_up, _wait_for
 from hanbit.kernel.clock import SystemClock
+from hanbit.loopback import LoopbackResolver
 from hanbit.merchant.handlers import No, Yes
 from hanbit.merchant.order import Order
 from hanbit.merchant.shop import Shop
 from hanbit.server import Running, running
 from hanbit.settings import Settings
-from hanbit.wallet.client import LoopbackResolver
 
 NUMBERS = {"bank": "110", "card": "4000", "emoney": "77"}
 """How the numbers of each kind begin; a bank's and an issuer's have 10 to 14 digits, a card's 16."""

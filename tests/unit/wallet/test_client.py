@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hanbit.kernel.errors import BadInput, ProtocolViolation, TooManyTries, Unavailable
+from hanbit.loopback import LoopbackResolver
 from hanbit.wallet import client as client_module
-from hanbit.wallet.client import ANSWER_MAX, GatewayClient, GatewayRefused, Http, LoopbackResolver, MovedOn, printable, read_address
+from hanbit.wallet.client import ANSWER_MAX, GatewayClient, GatewayRefused, Http, MovedOn, printable, read_address
 from tests.unit.wallet.parties import bank
 from tests.unit.wallet.server import Server, always, listening, problem
 

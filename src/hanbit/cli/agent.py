@@ -1,0 +1,59 @@
+"""`hanbit merchant serve`: the merchant's agent, a local HTTP API for a shop in any language."""
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hanbit.cli.options import run
+from hanbit.cli.serve import many_files, no_core_dumps
+
+if TYPE_CHECKING:
+    from hanbit.merchant.agent.serve import Address
+
+LISTEN = "127.0.0.1:8405"
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--listen", default=None, help=f"HOST:PORT of this computer.  [default: {LISTEN}]")
+@click.option(
+    "--socket", "socket_path", type=click.Path(path_type=Path, dir_okay=False), default=None, help="Listen on this Unix socket instead."
+)
+def serve(directory: Path, listen: str | None, socket_path: Path | None) -> None:
+    """At the shop: run the agent on an enrolled DIRECTORY until it is told to stop (Ctrl-C or SIGTERM).
+
+    It keeps the shop's keys, order book and line, and offers them as a local HTTP API to a shop in any language. Each call carries the
+    token in DIRECTORY/agent.token, which the first start makes; call-backs are registered in DIRECTORY/agent.toml. Log lines go to
+    standard error as JSON.
+
+    \b
+    Example:
+      hanbit merchant serve ./shop-keys
+      hanbit merchant serve ./shop-keys --socket ./shop-keys/agent.sock
+    """
+    from hanbit import logs
+    from hanbit.merchant.agent.serve import Address, read_listen
+
+    if listen is not None and socket_path is not None:
+        raise click.UsageError("--listen or --socket, not both")
+    address = Address(socket_path=socket_path) if socket_path is not None else read_listen(listen or LISTEN)
+    no_core_dumps()
+    many_files()
+    logs.configure()
+    run(_serve(directory, address))
+
+
+async def _serve(directory: Path, address: "Address") -> None:
+    from hanbit.kernel.clock import SystemClock
+    from hanbit.merchant.agent import serve as agent
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with agent.running(directory, address, SystemClock()) as running:
+        click.echo(f"the agent of {running.shop.registration.merchant} answers at {running.address}", err=True)
+        await stop.wait()

@@ -1,0 +1,195 @@
+"""What each address of the agent does: one method a call, from validated structs to structs."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any, Final
+
+from hanbit.kernel.clock import Clock
+from hanbit.kernel.errors import HanbitError, Unavailable, WrongState
+from hanbit.merchant.agent import shapes
+from hanbit.merchant.agent.delivery import Courier
+from hanbit.merchant.agent.faults import NoEndpoint
+from hanbit.merchant.agent.outbox import Outbox, rfc_3339
+from hanbit.merchant.agent.settings import TEST
+from hanbit.merchant.line_client import LineClient
+from hanbit.merchant.order import Order, owner_hash
+from hanbit.merchant.shop import Redirect, Shop
+from hanbit.merchant.states import Event
+
+WAITS_MAX: Final = 256
+"""Calls that wait for an outcome at once; one more is told to come again."""
+_log = logging.getLogger("hanbit.merchant.agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request after every check: the id in its path, its query and body, and the number under which a write is done once."""
+
+    id: str = ""
+    query: Any = None
+    body: Any = None
+    work: str = ""
+
+
+class Calls:
+    """The shop and its outbox, as the API sees them."""
+
+    def __init__(self, shop: Shop, outbox: Outbox, couriers: list[Courier], clock: Clock) -> None:
+        self._shop = shop
+        self._outbox = outbox
+        self._couriers = couriers
+        self._clock = clock
+        self._waits = 0
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Whoever waits for an outcome is answered now, with the order as it stands."""
+        self._stopping.set()
+
+    # --- orders -----------------------------------------------------------------------------------------------------------------------
+
+    async def place(self, call: Call) -> shapes.Placed:
+        """R2, R3."""
+        asked: shapes.NewOrder = call.body
+        return await self._placed(await self._shop.create_order(**asked.shop_order, request_key=call.work))
+
+    async def replace(self, call: Call) -> shapes.Placed:
+        """Another order in place of one that is not being paid yet."""
+        asked: shapes.NewOrder = call.body
+        return await self._placed(await self._shop.replace_order(call.id, **asked.shop_order, request_key=call.work))
+
+    async def orders(self, call: Call) -> shapes.OrderList:
+        """The newest first."""
+        query: shapes.OrdersQuery = call.query
+        orders, following = await self._shop.book.listed(owner_hash(query.owner), query.state, query.limit, query.before)
+        at = self._clock.now()
+        return shapes.OrderList(orders=[shapes.order_row(order, at) for order in orders], next=following)
+
+    async def order(self, call: Call) -> shapes.OrderView:
+        """As the book has it, or as soon as its outcome is there."""
+        query: shapes.OrderQuery = call.query
+        if query.wait == 0:
+            return await self.view(await self._shop.order(call.id))
+        if self._waits >= WAITS_MAX:
+            raise Unavailable("too many wait for outcomes")
+        self._waits += 1
+        try:
+            return await self.view(await self._wait(call.id, query.wait))
+        finally:
+            self._waits -= 1
+
+    async def redirect(self, call: Call) -> shapes.Redirected:
+        """R3 once more."""
+        query: shapes.RedirectQuery = call.query
+        redirect = await self._shop.redirect(call.id, language=query.language)
+        return shapes.Redirected(tid=redirect.tid, redirect=redirect.location)
+
+    async def withdraw(self, call: Call) -> shapes.OrderView:
+        """An order that was taken back already is taken back: the answer to the first request may have been lost."""
+        try:
+            order = await self._shop.withdraw(call.id)
+        except WrongState:
+            order = await self._shop.order(call.id)
+            steps = await self._shop.book.history(call.id)
+            if order.replaced_by is not None or all(step.event != Event.WITHDRAWN for step in steps):
+                raise
+        return await self.view(order)
+
+    async def inquire(self, call: Call) -> shapes.Inquired:
+        """RQ, now."""
+        status = await self._shop.inquire(call.id)
+        return shapes.Inquired(gateway_state=status.state, order=await self.view(await self._shop.order(call.id)))
+
+    async def messages(self, call: Call) -> shapes.MessageList:
+        """The shop's half of the evidence."""
+        order = await self._shop.order(call.id)
+        return shapes.MessageList(
+            messages=[
+                shapes.MessageView(
+                    number=kept.number, at=kept.at, direction=kept.direction, typ=kept.typ, hash=kept.hash, message=kept.compact
+                )
+                for kept in await self._shop.book.messages(order.tid)
+            ]
+        )
+
+    async def view(self, order: Order) -> shapes.OrderView:
+        """The whole order, with the message that its outcome names."""
+        outcome = None
+        if order.outcome is not None:
+            outcome = next((kept.compact for kept in await self._shop.book.messages(order.tid) if kept.hash == order.outcome), None)
+        return shapes.order_view(order, outcome, self._clock.now())
+
+    # --- the line and the agent itself --------------------------------------------------------------------------------------------------
+
+    async def line(self, _call: Call) -> shapes.LineView:
+        """Whether customers can pay now."""
+        line = self._shop.line
+        up = line is not None and line.connected.is_set()
+        if not isinstance(line, LineClient):
+            return shapes.LineView(up=up, down_reason=None if up else "no line", offset_s=None, round_trip_ms=None)
+        round_trip_s = line.round_trip_s if up else None
+        return shapes.LineView(
+            up=up,
+            down_reason=None if up else line.down_reason,
+            offset_s=line.offset_s,
+            round_trip_ms=None if round_trip_s is None else round(round_trip_s * 1000, 3),
+        )
+
+    async def health(self, _call: Call) -> shapes.Health:
+        """The agent answers."""
+        line = self._shop.line
+        return shapes.Health(agent="up", line="up" if line is not None and line.connected.is_set() else "down")
+
+    # --- call-backs -----------------------------------------------------------------------------------------------------------------------
+
+    async def endpoints(self, _call: Call) -> shapes.EndpointList:
+        """What agent.toml registers."""
+        return await self._outbox.overview()
+
+    async def deliveries(self, call: Call) -> shapes.DeliveryList:
+        """The delivery log."""
+        return await self._outbox.log(call.query)
+
+    async def resend(self, call: Call) -> shapes.DeliveryView:
+        """Send an event again now."""
+        delivery = await self._outbox.resend(call.id)
+        self.ring()
+        return delivery
+
+    async def test(self, call: Call) -> shapes.DeliveryList:
+        """Send a test event."""
+        asked: shapes.TestAsked = call.body
+        names = [courier.endpoint.name for courier in self._couriers if asked.endpoint in (None, courier.endpoint.name)]
+        if not names:
+            raise NoEndpoint("there is no such endpoint" if asked.endpoint else "there is no endpoint")
+        data = {"test": call.work, "at": rfc_3339(self._clock.now())}
+        made = await self._outbox.put(TEST, subject=call.work, tid=None, data=data, only=asked.endpoint)
+        self.ring()
+        return shapes.DeliveryList(deliveries=[await self._outbox.delivery(one) for one in made], next=None)
+
+    def ring(self) -> None:
+        """There is something to send."""
+        for courier in self._couriers:
+            courier.ring()
+
+    # --- inside ---------------------------------------------------------------------------------------------------------------------------
+
+    async def _placed(self, redirect: Redirect) -> shapes.Placed:
+        order = await self.view(await self._shop.order(redirect.tid))
+        return shapes.Placed(tid=redirect.tid, redirect=redirect.location, order=order)
+
+    async def _wait(self, tid: str, seconds: float) -> Order:
+        """Until the outcome is there, the time is over or the agent stops, whatever comes first."""
+        waiting = asyncio.create_task(self._shop.wait_outcome(tid, seconds))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait((waiting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return waiting.result() if waiting.done() else await self._shop.order(tid)
+        finally:
+            for task in (waiting, stopping):
+                task.cancel()
+            ended = await asyncio.gather(waiting, stopping, return_exceptions=True)
+            for error in ended:
+                if isinstance(error, Exception) and not isinstance(error, HanbitError):
+                    _log.error("a wait for an outcome failed", exc_info=error)

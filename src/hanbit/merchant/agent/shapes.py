@@ -1,0 +1,295 @@
+"""Every body, query and answer of the agent's API: the same structs validate requests and describe themselves in /openapi.json.
+
+Times are whole seconds since 1970, amounts texts of minor units, a signed message is its compact JWS.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import msgspec
+
+from hanbit.kernel.errors import BadInput
+from hanbit.kernel.money import AMOUNT_MAX, Money, parse_money
+from hanbit.merchant.agent.acts import Act, possible
+from hanbit.merchant.order import LINE_TEXT_MAX, LINES_MAX, QUANTITY_MAX, TEXT_MAX, Line, Order
+from hanbit.merchant.states import State
+from hanbit.protocols.fields import Instant
+
+WAIT_MAX_S = 25
+LIST_MAX = 100
+OWNER_MAX = 200
+EVENT = r"^[a-z]+\.[a-z]+$"
+
+Amount = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,14}$", description="Whole minor units (won, cent), never zero.")]
+Tid = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22,64}$")]
+Limit = Annotated[int, msgspec.Meta(ge=1, le=LIST_MAX)]
+Owner = Annotated[str, msgspec.Meta(min_length=1, max_length=OWNER_MAX)]
+Language = Literal["ko", "en"]
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a caller sends: an unknown name is refused."""
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent answers."""
+
+    LOCATION: ClassVar[str] = ""
+
+
+# --- orders -------------------------------------------------------------------------------------------------------------------------
+
+
+class OrderLine(Asked, frozen=True, kw_only=True):
+    """What, how many, the price of one in minor units (below zero for a rebate). It never leaves the shop."""
+
+    item: Annotated[str, msgspec.Meta(min_length=1, max_length=LINE_TEXT_MAX)]
+    quantity: Annotated[int, msgspec.Meta(ge=1, le=QUANTITY_MAX)]
+    price_minor: Annotated[int, msgspec.Meta(ge=-AMOUNT_MAX, le=AMOUNT_MAX)]
+
+
+class NewOrder(Asked, frozen=True, kw_only=True):
+    """An order to be placed; the lines must add up to the amount."""
+
+    lines: Annotated[tuple[OrderLine, ...], msgspec.Meta(min_length=1, max_length=LINES_MAX)]
+    amount: Amount
+    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$", description="ISO 4217.")]
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX, description="What the payment page shows.")]
+    return_url: Annotated[str, msgspec.Meta(min_length=8, max_length=700, description="The shop's page; it gets ?TID= and nothing else.")]
+    language: Language | None = None
+    owner: Owner | None = None
+    """Whose order it is in the shop's own terms; only a hash is kept, and `GET /orders?owner=` finds it again."""
+    refund_by: Instant | None = None
+
+    @property
+    def shop_order(self) -> dict[str, Any]:
+        """The arguments of `Shop.create_order`; BadInput where a text cannot be shown."""
+        if self.owner is not None and not self.owner.isprintable():
+            raise BadInput("owner: printable characters")
+        return {
+            "lines": [Line(line.item, line.quantity, line.price_minor) for line in self.lines],
+            "total": parse_money(self.amount, self.currency),
+            "text": self.text,
+            "return_url": self.return_url,
+            "language": self.language,
+            "owner": self.owner,
+            "refund_by": self.refund_by,
+        }
+
+
+class OrderQuery(Asked, frozen=True, kw_only=True):
+    """How long to wait for the outcome; answered as soon as it is there, else as the order stands then."""
+
+    wait: Annotated[int, msgspec.Meta(ge=0, le=WAIT_MAX_S, description="Seconds.")] = 0
+
+
+class RedirectQuery(Asked, frozen=True, kw_only=True):
+    """The language in which the payment page opens."""
+
+    language: Language | None = None
+
+
+class OrdersQuery(Asked, frozen=True, kw_only=True):
+    """Which orders: all, or those of an owner or in a state; `before` is `next` of the page before."""
+
+    owner: Owner | None = None
+    state: State | None = None
+    limit: Limit = 50
+    before: Tid | None = None
+
+
+class OrderRow(Told, frozen=True, kw_only=True):
+    """An order as the book holds it now. `can` lists what may be done; goods go out only where `may_deliver` is true."""
+
+    tid: str
+    state: State
+    final: bool
+    may_deliver: bool
+    can: list[Act]
+    amount: str
+    currency: str
+    refunded: str
+    """What has gone back of the amount."""
+    text: str
+    placed_at: int
+    pay_by: int
+    changed_at: int
+    payment: str | None
+    """The payment's number at the payment server, once it has asked."""
+    reason: str | None
+    replaced_by: str | None
+
+
+class OrderView(OrderRow, frozen=True, kw_only=True):
+    """An order with its lines and, once it is final, the payment server's signed last word."""
+
+    lines: list[OrderLine]
+    return_url: str
+    outcome: str | None
+    """Compact JWS of the settled, voided or closed message, as it came."""
+
+
+class OrderList(Told, frozen=True, kw_only=True):
+    """The newest first; a page may be shorter than asked for, and there is more while `next` is not null."""
+
+    orders: list[OrderRow]
+    next: str | None
+
+
+class Placed(Told, frozen=True, kw_only=True):
+    """Answer the customer with 303 See Other and `redirect` as Location."""
+
+    tid: str
+    redirect: str
+    order: OrderView
+
+
+class Redirected(Told, frozen=True, kw_only=True):
+    """The same order to the same address once more."""
+
+    tid: str
+    redirect: str
+
+
+class Inquired(Told, frozen=True, kw_only=True):
+    """What the payment server said of this tid just now, and the order as it stands after that."""
+
+    gateway_state: str
+    order: OrderView
+
+
+class MessageView(Told, frozen=True, kw_only=True):
+    """One signed message with its exact bytes; `hash` is what other messages name it by."""
+
+    number: int
+    at: int
+    direction: str
+    typ: str
+    hash: str
+    message: str
+
+
+class MessageList(Told, frozen=True, kw_only=True):
+    """Every message about this tid in the order of storing: the shop's half of the evidence."""
+
+    messages: list[MessageView]
+
+
+class LineView(Told, frozen=True, kw_only=True):
+    """The private line; while it is down customers cannot pay."""
+
+    up: bool
+    down_reason: str | None
+    offset_s: int | None
+    """The payment server's clock minus ours; beyond 60 the line counts as down."""
+    round_trip_ms: float | None
+
+
+class Health(Told, frozen=True, kw_only=True):
+    """The agent answers; whether its line is up stands beside it."""
+
+    agent: str
+    line: str
+
+
+# --- call-backs -----------------------------------------------------------------------------------------------------------------------
+
+
+class DeliveriesQuery(Asked, frozen=True, kw_only=True):
+    """Which deliveries; `before` is `next` of the page before."""
+
+    tid: Tid | None = None
+    endpoint: Annotated[str, msgspec.Meta(max_length=40)] | None = None
+    state: Literal["waiting", "delivered", "given_up"] | None = None
+    limit: Limit = 50
+    before: Annotated[int, msgspec.Meta(ge=1, le=2**62)] | None = None
+
+
+class AttemptView(Told, frozen=True, kw_only=True):
+    """One call of an endpoint: its HTTP status, or the error where none came."""
+
+    at: int
+    duration_ms: int
+    status: int | None
+    error: str | None
+
+
+class DeliveryView(Told, frozen=True, kw_only=True):
+    """One event for one endpoint, with its latest attempts, the newest first; `id` is the webhook-id that every attempt carries."""
+
+    id: str
+    endpoint: str
+    sequence: int
+    type: str
+    tid: str | None
+    state: str
+    created_at: int
+    next_at: int | None
+    attempts: list[AttemptView]
+
+
+class DeliveryList(Told, frozen=True, kw_only=True):
+    """The newest first; there is more while `next` is not null."""
+
+    deliveries: list[DeliveryView]
+    next: int | None
+
+
+class EndpointView(Told, frozen=True, kw_only=True):
+    """One registered endpoint; `sequence` is the number of its latest event."""
+
+    name: str
+    url: str
+    events: list[str]
+    sequence: int
+    waiting: int
+
+
+class EndpointList(Told, frozen=True, kw_only=True):
+    """Every endpoint of agent.toml."""
+
+    endpoints: list[EndpointView]
+
+
+class TestAsked(Asked, frozen=True, kw_only=True):
+    """Which endpoint is to get a test event; all of them without a name."""
+
+    endpoint: Annotated[str, msgspec.Meta(max_length=40)] | None = None
+
+
+# --- from the book ----------------------------------------------------------------------------------------------------------------------
+
+
+def order_row(order: Order, at: int) -> OrderRow:
+    """The order for a list."""
+    return OrderRow(**_common(order, at))
+
+
+def order_view(order: Order, outcome: str | None, at: int) -> OrderView:
+    """The whole order; `outcome` is the stored message that its hash names."""
+    return OrderView(
+        **_common(order, at),
+        lines=[OrderLine(item=line.item, quantity=line.quantity, price_minor=line.price_minor) for line in order.lines],
+        return_url=order.return_url,
+        outcome=outcome,
+    )
+
+
+def _common(order: Order, at: int) -> dict[str, Any]:
+    amount: Money = order.amount
+    return {
+        "tid": order.tid,
+        "state": order.state,
+        "final": order.final,
+        "may_deliver": order.may_deliver,
+        "can": possible(order, at),
+        "amount": amount.text,
+        "currency": amount.currency,
+        "refunded": str(order.refunded_minor),
+        "text": order.text,
+        "placed_at": order.placed_at,
+        "pay_by": order.pay_by,
+        "changed_at": order.changed_at,
+        "payment": order.payment,
+        "reason": order.reason,
+        "replaced_by": order.replaced_by,
+    }

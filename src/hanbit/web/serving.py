@@ -1,0 +1,222 @@
+"""Listening for customers: a connection is counted before a byte of it is read, then speaks TLS where there is a certificate, then HTTP.
+
+    accept ── no place ──▶ told so (HTTP) or closed (TLS: a handshake is what must be saved)
+       └── place ── TLS handshake, in time, one of so many ──▶ LimitedHttp ──▶ the place is free again
+
+uvicorn speaks HTTP here and does not listen: its server takes connections without counting them, hands TLS no deadlines, and reads no
+renewed certificate.
+"""
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from email.utils import formatdate
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.server import ServerState
+
+from hanbit.kernel.clock import Clock
+from hanbit.web.certificate import SiteCertificate
+from hanbit.web.listener import LimitedHttp
+from hanbit.web.visitors import NOBODY, Places, Refusal
+
+BACKLOG: Final = 1024
+KEEP_ALIVE_S: Final = 20
+HANDSHAKE_S: Final = 5.0
+"""A TLS handshake takes a few round trips."""
+GOODBYE_S: Final = 5.0
+"""How long a closing TLS connection may take to read what is left and say goodbye."""
+GRACE_S: Final = 7.0
+"""How long requests that are being answered may take when the server stops; then they are told to come again."""
+LAST_WORDS_S: Final = 1.0
+"""How long those last answers may take to leave."""
+LOOK_AGAIN_S: Final = 0.02
+LINGERING_MAX: Final = 100
+"""Refused connections that are told why at once; beyond it they are closed without a word."""
+OUT_OF_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+PAUSE_S: Final = 1.0
+"""After the machine had no room for one more connection."""
+_log = logging.getLogger("hanbit.web")
+
+
+class Server:
+    """One listening socket with everything that is connected to it."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listener: socket.socket,
+        *,
+        clock: Clock,
+        http: type[LimitedHttp],
+        places: Places,
+        certificate: SiteCertificate | None,
+        handshakes_max: int,
+    ) -> None:
+        self._listener = listener
+        self._clock = clock
+        self._http = http
+        self._places = places
+        self._certificate = certificate
+        self._handshakes_max = handshakes_max
+        # proxy_headers is on by default and would believe anybody on this machine; `visitors.Forwarded` is who reads them.
+        self._config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            lifespan="off",
+            timeout_keep_alive=KEEP_ALIVE_S,
+            http=http,
+            loop="none",
+            ws="none",
+        )
+        self._config.load()
+        self._state = ServerState()
+        self._handshakes: dict[asyncio.Task[None], None] = {}
+        self._beginning: set[asyncio.Task[None]] = set()
+        self._lingering = 0
+        self._background: list[asyncio.Task[None]] = []
+
+    @property
+    def connections(self) -> int:
+        """Places that are taken, by whatever is connected or shakes hands."""
+        return self._places.taken
+
+    @property
+    def handshakes(self) -> int:
+        """TLS handshakes under way."""
+        return len(self._handshakes)
+
+    def start(self) -> None:
+        """Listen."""
+        self._listener.setblocking(False)
+        self._listener.listen(BACKLOG)
+        self._background = [asyncio.create_task(self._accept(), name="accept"), asyncio.create_task(self._tell_date(), name="date")]
+        if self._certificate is not None:
+            self._background.append(asyncio.create_task(self._certificate.watch(), name="certificate"))
+
+    async def stop(self) -> None:
+        """Take nobody new, answer what was asked, then tell whoever still waits to come again, then hang up on who does not listen."""
+        self._places.is_stopping = True
+        for handshake in tuple(self._handshakes):
+            handshake.cancel()
+        for connection in tuple(self._state.connections):
+            connection.shutdown()
+        await self._until_quiet(GRACE_S)
+        for task in tuple(self._state.tasks):
+            task.cancel()  # `security.Guard` answers 503 for it
+        await self._until_quiet(LAST_WORDS_S)
+        for connection in tuple(self._state.connections):
+            connection.transport.abort()
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, *self._beginning, return_exceptions=True)
+        self._listener.close()
+
+    async def _until_quiet(self, seconds: float) -> None:
+        """Until every request has its answer and every connection has ended, or so many seconds are over."""
+        latest = asyncio.get_running_loop().time() + seconds
+        while (self._places.taken or self._state.tasks) and asyncio.get_running_loop().time() < latest:  # noqa: ASYNC110 - uvicorn's requests ring no bell
+            await asyncio.sleep(LOOK_AGAIN_S)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(self._listener)
+            except OSError as error:
+                # Whoever hung up before we looked is no trouble; without files there is no use in asking at once again.
+                if error.errno in OUT_OF_FILES:
+                    _log.exception("no_room_for_a_connection")
+                    await asyncio.sleep(PAUSE_S)
+                continue
+            self._begin(connection, str(address[0]) if address else NOBODY)
+
+    def _begin(self, connection: socket.socket, address: str) -> None:
+        """Give it a place and begin, or turn it away."""
+        refusal = self._places.take(address)
+        if refusal is not None:
+            self._http.observer.connection_cut(refusal.name.lower())
+            if self._certificate is not None or self._lingering >= LINGERING_MAX:
+                connection.close()
+                return
+            self._lingering += 1
+        elif self._certificate is not None and len(self._handshakes) >= self._handshakes_max:
+            oldest = next(iter(self._handshakes))
+            del self._handshakes[oldest]
+            oldest.cancel()
+            self._http.observer.connection_cut("handshake_pushed_out")
+        task = asyncio.create_task(self._connect(connection, address, refusal))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+        if self._certificate is not None:
+            self._handshakes[task] = None
+            task.add_done_callback(lambda done: self._handshakes.pop(done, None))
+
+    async def _connect(self, connection: socket.socket, address: str, refusal: Refusal | None) -> None:
+        """TLS, if we end it, and the protocol, which gives the place back when its connection ends."""
+        loop = asyncio.get_running_loop()
+
+        def gone() -> None:
+            if refusal is None:
+                self._places.leave(address)
+            else:
+                self._lingering -= 1
+
+        protocol = self._http(config=self._config, server_state=self._state, app_state={}, _loop=loop)
+        protocol.refusal, protocol.gone = refusal, gone
+        context = None if self._certificate is None else self._certificate.context
+        deadlines = {} if context is None else {"ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": GOODBYE_S}
+        try:
+            await loop.connect_accepted_socket(lambda: protocol, connection, ssl=context, **deadlines)
+        except OSError as error:  # ssl.SSLError is one: no TLS, too slow, or gone again
+            self._http.observer.connection_cut("handshake_slow" if isinstance(error, ConnectionAbortedError) else "handshake_failed")
+        finally:
+            if not protocol.is_connected:
+                gone()
+                connection.close()
+
+    async def _tell_date(self) -> None:
+        """The Date header, for all answers of a second."""
+        while True:
+            self._state.default_headers = [(b"date", formatdate(self._clock.now(), usegmt=True).encode("ascii"))]
+            await asyncio.sleep(1)
+
+
+@asynccontextmanager
+async def serving(
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    clock: Clock,
+    http: type[LimitedHttp] = LimitedHttp,
+    places: Places,
+    certificate: SiteCertificate | None = None,
+    handshakes_max: int = 256,
+) -> AsyncIterator[Server]:
+    """Serve an application on a bound socket until the block ends, then stop in order."""
+    server = Server(app, listener, clock=clock, http=http, places=places, certificate=certificate, handshakes_max=handshakes_max)
+    server.start()
+    try:
+        yield server
+    finally:
+        await server.stop()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to this address, not listening yet."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
