@@ -26,7 +26,7 @@ from hanbit.line_requests import routes as line_requests
 from hanbit.metrics import CONTENT_TYPE, Metrics
 from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
-from hanbit.payments import recovery
+from hanbit.payments import operations, recovery
 from hanbit.payments.gateway import Gateway
 from hanbit.protocols.line import HelloFromMerchant
 from hanbit.settings import Settings
@@ -76,6 +76,7 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(close_gateway, gateway)
             certificate = _certificate(folder, settings, clock)
+            await operations.open_operator_accounts(gateway)
             await _start_line(folder, gateway, line)
             stack.push_async_callback(line.stop)
             background = asyncio.create_task(recovery.run(gateway), name="recovery")

@@ -34,6 +34,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "handshakes_max": (10, 100_000),
 }
 """The least and the most of every figure."""
+CHOICES: dict[str, tuple[str, ...]] = {"currency": tuple(CURRENCY_EXPONENTS), "refund_shortfall": ("refuse", "reserve")}
+"""What a setting of a few words may be."""
 PLAIN_HTTPS = re.compile(r"https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]{0,300})?")
 """An address that a page may link to."""
 
@@ -100,6 +102,8 @@ class Settings:
     """Refused frames of one merchant that are kept with their reason; what is beyond is answered `too_many` and leaves no row."""
     unsigned_limit_minor: int = 1_000_000
     """The largest payment by password or code, in minor units; above it the customer must sign (passkey or device key)."""
+    refund_shortfall: str = "refuse"
+    """What happens where a merchant's account cannot cover a refund: "refuse" it, or lend from the operator's "reserve"."""
     session_idle_s: int = 300
     """A customer's session ends after so long without a request."""
     test_mode: bool = False
@@ -118,8 +122,7 @@ class Settings:
                 raise BadInput(f"{name}: 1 to {NAME_MAX} printable characters")
         if not TELEPHONE.fullmatch(self.telephone):
             raise BadInput("telephone: digits, spaces and hyphens")
-        if self.currency not in CURRENCY_EXPONENTS:
-            raise BadInput(f"currency: one of {', '.join(CURRENCY_EXPONENTS)}")
+        _check_choices(self)
         for name, host in (("listen_host", self.listen_host), ("line_host", self.line_host), ("line_public_host", self.line_dialled)):
             if not host or not host.isascii() or not host.isprintable() or " " in host:
                 raise BadInput(f"{name}: an address of this machine, such as 127.0.0.1")
@@ -211,6 +214,12 @@ def _check_leased(settings: Settings) -> None:
         raise BadInput("leased_host: an IP address") from error
     if address.is_unspecified or settings.leased_host in (settings.listen_host, settings.line_host):
         raise BadInput("leased_host: an address of its own, not every one, nor listen_host or line_host")
+
+
+def _check_choices(settings: Settings) -> None:
+    for name, choices in CHOICES.items():
+        if getattr(settings, name) not in choices:
+            raise BadInput(f"{name}: one of {', '.join(choices)}")
 
 
 def _check_public_url(url: str) -> None:

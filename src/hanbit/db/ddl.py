@@ -1,6 +1,6 @@
 """The statements that make a book's tables, indexes and triggers on SQLite, in the very words in which they stand there."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from sqlalchemy import Index, MetaData, Table
 from sqlalchemy.dialects import sqlite
@@ -19,9 +19,9 @@ def index_text(index: Index) -> str:
     return str(CreateIndex(index).compile(dialect=_DIALECT)).strip()
 
 
-def trigger_texts(*, history: Collection[str], kept: Collection[str]) -> dict[str, str]:
-    """Name → CREATE TRIGGER: rows of `history` are never changed or removed, rows of `kept` are never removed."""
-    texts: dict[str, str] = {}
+def trigger_texts(*, history: Collection[str], kept: Collection[str], guards: Mapping[str, str]) -> dict[str, str]:
+    """Name → CREATE TRIGGER: `history` is never changed or removed, `kept` never removed, `guards` say what else is refused."""
+    texts = {name: f"CREATE TRIGGER {name} {guard}" for name, guard in guards.items()}
     for table in history:
         for verb in ("UPDATE", "DELETE"):
             name = f"{table}_no_{verb.lower()}"
@@ -34,8 +34,8 @@ def trigger_texts(*, history: Collection[str], kept: Collection[str]) -> dict[st
     return texts
 
 
-def statements(metadata: MetaData, *, history: Collection[str], kept: Collection[str]) -> list[str]:
+def statements(metadata: MetaData, *, history: Collection[str], kept: Collection[str], guards: Mapping[str, str]) -> list[str]:
     """Everything that makes an empty book."""
     tables = metadata.sorted_tables
     made = [text for table in tables for text in (table_text(table), *(index_text(index) for index in table.indexes))]
-    return [*made, *trigger_texts(history=history, kept=kept).values()]
+    return [*made, *trigger_texts(history=history, kept=kept, guards=guards).values()]

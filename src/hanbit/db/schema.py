@@ -357,6 +357,16 @@ HISTORY = ("entries", "postings", "messages", "headers", "attempts", "cancellati
 """Tables in which a row is never changed or removed; triggers say so."""
 KEPT = ("payments", "ledger_accounts", "book", "certificates")
 """Tables in which a row changes and is never removed."""
+GUARDS: dict[str, str] = {
+    "refunds_stay_within_the_capture": "AFTER INSERT ON entries WHEN NEW.kind = 'refund' "
+    "BEGIN SELECT RAISE(ABORT, 'more refunded than captured') WHERE NOT EXISTS (SELECT 1 FROM payments p WHERE p.id = NEW.payment "
+    "AND p.refunded <= p.captured "
+    "AND p.refunded >= (SELECT sum(e.amount) FROM entries e WHERE e.payment = NEW.payment AND e.kind = 'refund')); END",
+    "what_moved_is_never_unsaid": "BEFORE UPDATE ON payments WHEN NEW.refunded < OLD.refunded OR NEW.captured < OLD.captured "
+    "BEGIN SELECT RAISE(ABORT, 'what was captured or refunded is never unsaid'); END",
+}
+"""Trigger → what it refuses. Σ refunds ≤ captured on every path: a batch writes payments before entries, so an entry finds its own Change's
+figures."""
 VOLATILE = frozenset({"enrolments", "openings", "sessions", "throttles"})
 """Tables whose rows are removed once they can matter to nobody any more: no evidence, so no log covers them."""
 DERIVED: dict[str, int] = {"headers": 0, "log": 0, "tiles": 0, "postings": 0, "book": 2, "ledger_accounts": 5, "messages": 11}

@@ -240,7 +240,7 @@ def create_book(path: Path, operator: str, at: int) -> None:
     connection = sqlite_file.open_for_writing(path)
     path.chmod(0o600)
     connection.execute("BEGIN IMMEDIATE")
-    for statement in ddl.statements(schema.metadata, history=schema.HISTORY, kept=schema.KEPT):
+    for statement in ddl.statements(schema.metadata, history=schema.HISTORY, kept=schema.KEPT, guards=schema.GUARDS):
         connection.execute(statement)
     connection.execute("INSERT INTO book VALUES (1, ?, ?, 1, 0, '', ?)", (operator, schema.SCHEMA_VERSION, at))
     fill_log(connection)

@@ -5,17 +5,22 @@ and purpose (dates and revocation as of the moment when it was stored). For each
 
     order ← keys ← (consent) ← notice ← confirmation ← settled ← receipt
                                       ← refusal ← voided          notice ← voided (expired)          order ← closed
+    order or outcome ← cancel ← cancel-confirmation or cancel-refusal
 
 Every link is for the same merchant, tid, order, amount and currency. Without a signed order the chain must begin at the hash of the
-document's plain form, made again from those figures: so a signed order that is missing is missed.
+document's plain form, made again from those figures: so a signed order that is missing is missed. Only what a merchant cancels before
+any customer has opened it begins with the cancellation.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
+from hanbit.evidence.cancellations import check_cancellations
 from hanbit.kernel import ids
 from hanbit.kernel.errors import HanbitError, ProtocolViolation
 from hanbit.protocols import line
+from hanbit.protocols.cancellation import messages as cancellation
+from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
 from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect import messages as redirect
 from hanbit.protocols.redirect.messages import (
@@ -32,7 +37,7 @@ from hanbit.protocols.redirect.messages import (
 )
 from hanbit.protocols.signed import RegisteredKey, SignedMessage, Trust, peek_claims, peek_typ, verify
 
-KINDS: tuple[type[Message], ...] = (*redirect.MESSAGES, *line.MESSAGES)
+KINDS: tuple[type[Message], ...] = (*redirect.MESSAGES, *cancellation.MESSAGES, *line.MESSAGES)
 SHOWN_MAX = 20
 
 
@@ -119,7 +124,7 @@ def _check_chain(merchant: str, tid: str, chain: list[SignedMessage[Message]], b
     for message in chain:
         claims = message.claims
         _check_names(claims, merchant, tid)
-        if isinstance(claims, Order | redirect.Inquiry | redirect.Status):
+        if isinstance(claims, Order | redirect.Inquiry | redirect.Status | Cancel | CancelConfirmation | CancelRefusal):
             continue
         if not isinstance(claims, Keys | Consent | Notice | Closed | Confirmation | Refusal | Settled | Voided | Receipt):
             raise ProtocolViolation("link", f"{claims.TYP} belongs to no payment")
@@ -137,6 +142,7 @@ def _check_chain(merchant: str, tid: str, chain: list[SignedMessage[Message]], b
             _follows(claims.TYP, claims.prev, by_hash, Refusal, Notice)
         if isinstance(claims, Receipt):
             _follows(claims.TYP, claims.prev, by_hash, Settled)
+    check_cancellations(chain, order=None if first is None else first.order, currency=None if first is None else first.currency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +155,20 @@ class _FirstLink:
 
 
 def _first_link(merchant: str, tid: str, chain: list[SignedMessage[Message]]) -> _FirstLink | None:
-    """The merchant's signed order; without one the plain form's hash, made again from the figures that the gateway first signed."""
+    """The merchant's signed order; without one the plain form's hash, made again from the figures that the gateway first signed.
+
+    A tid that its merchant cancelled before any customer had opened it has neither: then what was closed is what was cancelled.
+    """
     for message in chain:
-        if isinstance(message.claims, Order):
-            return _FirstLink(message.hash, message.claims.amount, message.claims.currency)
-    for message in chain:
-        if isinstance(message.claims, Keys):
-            amount, currency = message.claims.amount, message.claims.currency
-            return _FirstLink(redirect.plain_order_hash(merchant, tid, amount, currency), amount, currency)
+        claims = message.claims
+        if isinstance(claims, Order):
+            return _FirstLink(message.hash, claims.amount, claims.currency)
+        if isinstance(claims, Keys) and not any(isinstance(other.claims, Order) for other in chain):
+            return _FirstLink(redirect.plain_order_hash(merchant, tid, claims.amount, claims.currency), claims.amount, claims.currency)
+        if isinstance(claims, Closed):
+            for other in chain:
+                if isinstance(other.claims, Cancel) and other.claims.prev == claims.order:
+                    return _FirstLink(claims.order, other.claims.amount, other.claims.currency)
     return None
 
 

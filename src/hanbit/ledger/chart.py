@@ -9,6 +9,7 @@ Each account carries four counters of whole minor units: debits and credits, pen
     merchant           credit        its balance
     operator_cash      debit         -           what the operator holds outside for its customers
     operator_equity    credit        -           openings and corrections
+    operator_reserve   credit        its balance what the operator has set aside for refunds that a merchant cannot cover
 """
 
 from dataclasses import dataclass
@@ -34,8 +35,11 @@ KINDS = {
         Kind("merchant", "C", limited=True),
         Kind("operator_cash", "D", limited=False),
         Kind("operator_equity", "C", limited=False),
+        Kind("operator_reserve", "C", limited=True),
     )
 }
+OPERATOR_ACCOUNTS = ("cash", "equity", "reserve")
+"""The operator's own accounts, one of each in every currency."""
 CUSTOMER_KINDS = {"bank": "customer_bank", "card": "customer_card", "emoney": "customer_emoney"}
 """The three kinds of account that a customer may pay from (A13)."""
 
@@ -53,5 +57,5 @@ def merchant_account(merchant_id: str, currency: str) -> str:
 
 
 def operator_account(name: str, currency: str) -> str:
-    """One of the operator's own accounts: `cash` or `equity`."""
+    """One of the operator's own accounts, by its name in `OPERATOR_ACCOUNTS`."""
     return f"operator:{name}:{currency}"

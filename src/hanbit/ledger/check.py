@@ -66,7 +66,7 @@ CHECKS: dict[str, str] = {
     "limited_kinds_are_limited": """
         SELECT id
         FROM ledger_accounts
-        WHERE limited <> (CASE WHEN kind LIKE 'operator%' THEN 0 ELSE 1 END)
+        WHERE limited <> (CASE WHEN kind IN ('operator_cash', 'operator_equity') THEN 0 ELSE 1 END)
     """,
     "a_hold_ends_once_within_its_amount": """
         SELECT x.number
@@ -118,7 +118,8 @@ CHECKS: dict[str, str] = {
     "payments_move_between_their_own_accounts": """
         SELECT e.number
         FROM entries e JOIN payments p ON p.id = e.payment JOIN postings l ON l.entry = e.number
-        WHERE l.account <> (CASE l.side WHEN 'D' THEN p.account ELSE 'merchant:' || p.merchant || ':' || p.currency END)
+        WHERE l.account <> (CASE WHEN (l.side = 'D') = (e.kind <> 'refund') THEN p.account
+        ELSE 'merchant:' || p.merchant || ':' || p.currency END)
         OR e.currency <> p.currency
         OR e.amount > p.amount
     """,
@@ -135,6 +136,55 @@ CHECKS: dict[str, str] = {
         FROM payments
         WHERE refunded > captured
         OR captured > amount
+    """,
+    "refunded_is_what_went_back": """
+        SELECT p.id
+        FROM payments p
+        WHERE p.refunded <> (SELECT coalesce(sum(e.amount), 0)
+        FROM entries e
+        WHERE e.payment = p.id
+        AND e.kind = 'refund')
+    """,
+    "every_refund_was_asked_for_and_confirmed": """
+        SELECT e.number
+        FROM entries e
+        LEFT JOIN payments p ON p.id = e.payment
+        WHERE e.kind = 'refund'
+        AND NOT EXISTS (SELECT 1
+        FROM cancellations c JOIN messages q ON q.hash = c.request_hash JOIN messages a ON a.hash = c.answer_hash
+        WHERE c.merchant = p.merchant
+        AND c.tid = p.tid
+        AND e.id = 'refund:' || c.merchant || ':' || c.id
+        AND c.payment = p.id
+        AND c.refunded = e.amount
+        AND c.amount = e.amount
+        AND q.typ = 'hanbit-cancel'
+        AND a.typ = 'hanbit-cancel-confirmation'
+        AND q.merchant = c.merchant
+        AND a.merchant = c.merchant
+        AND q.tid = c.tid
+        AND a.tid = c.tid)
+    """,
+    "every_confirmed_refund_moved_its_money": """
+        SELECT c.id
+        FROM cancellations c
+        WHERE (c.refunded > 0) <> EXISTS (SELECT 1
+        FROM entries e
+        WHERE e.id = 'refund:' || c.merchant || ':' || c.id
+        AND e.kind = 'refund'
+        AND e.amount = c.refunded)
+    """,
+    "the_reserve_lends_for_refunds_only": """
+        SELECT e.number
+        FROM entries e JOIN postings d ON d.entry = e.number AND d.side = 'D' JOIN postings c ON c.entry = e.number AND c.side = 'C'
+        WHERE (e.id >= 'cover:' AND e.id < 'cover;')
+        AND (d.account <> 'operator:reserve:' || e.currency
+        OR NOT EXISTS (SELECT 1
+        FROM entries r JOIN postings m ON m.entry = r.number AND m.side = 'D'
+        WHERE r.id = 'refund:' || substr(e.id, 7)
+        AND r.kind = 'refund'
+        AND r.amount >= e.amount
+        AND m.account = c.account))
     """,
     "no_money_moves_without_a_stored_confirmation": """
         SELECT p.id

@@ -1,7 +1,10 @@
 """Which event makes which entry: pure functions from amounts and account ids to balanced entries."""
 
 from hanbit.kernel.money import Money
-from hanbit.ledger.entry import CAPTURE, HOLD, TRANSFER, VOID, Entry, Posting
+from hanbit.ledger.entry import CAPTURE, HOLD, REFUND, TRANSFER, VOID, Entry, Posting
+
+COVER = "cover:"
+"""How the ids of what the reserve lent begin."""
 
 
 def hold(*, payment: str, attempt: int, source: str, target: str, money: Money) -> Entry:
@@ -40,6 +43,23 @@ def void(*, payment: str, attempt: int, source: str, target: str, money: Money) 
         payment=payment,
         ends=hold_id(payment, attempt),
     )
+
+
+def refund(*, payment: str, merchant: str, cancellation: str, source: str, target: str, money: Money) -> Entry:
+    """C2: the capture's way back, whole or in part; `source` is the merchant's account, `target` the one that the money came from."""
+    amount = money.amount_minor
+    return Entry(
+        id=f"refund:{merchant}:{cancellation}",
+        kind=REFUND,
+        money=money,
+        postings=(Posting(source, "D", 0, amount), Posting(target, "C", 0, amount)),
+        payment=payment,
+    )
+
+
+def cover(*, merchant: str, cancellation: str, reserve: str, target: str, money: Money) -> Entry:
+    """C2: what the operator's reserve lends the merchant for a refund that its own account cannot cover; the merchant owes it."""
+    return transfer(id=f"{COVER}{merchant}:{cancellation}", debit=reserve, credit=target, money=money)
 
 
 def transfer(*, id: str, debit: str, credit: str, money: Money) -> Entry:  # noqa: A002 - the field's own name

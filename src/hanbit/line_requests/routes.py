@@ -1,4 +1,4 @@
-"""Routes one frame of a merchant by its typ: late answers, acknowledgements, inquiries; everything else is answered `refused`.
+"""Routes one frame of a merchant by its typ: late answers, acknowledgements, inquiries, cancellations; all else is answered `refused`.
 
 What costs a row has an allowance a merchant: beyond it the frame is answered `too_many` and nothing is written.
 """
@@ -13,9 +13,11 @@ from hanbit.kernel.errors import HanbitError, ProtocolViolation
 from hanbit.payments import outbox, views
 from hanbit.payments.allowance import TOO_MANY
 from hanbit.payments.apply import signing_still
+from hanbit.payments.cancellation_flow import InProgress, cancel
 from hanbit.payments.gateway import Gateway, spend_unasked
 from hanbit.payments.redirect_flow import take_answer
 from hanbit.payments.sign_in import act
+from hanbit.protocols.cancellation.messages import Cancel
 from hanbit.protocols.line import Acknowledgement, RefusedByGateway
 from hanbit.protocols.redirect import gateway as role
 from hanbit.protocols.redirect.messages import Confirmation, Inquiry, Refusal, Status
@@ -34,6 +36,8 @@ async def answer(gateway: Gateway, merchant_id: str, unverified_frame: str) -> s
         if typ in (Confirmation.TYP, Refusal.TYP):
             await take_answer(gateway, merchant_id, unverified_frame)
             return None
+        if typ == Cancel.TYP:
+            return await cancel(gateway, merchant_id, unverified_frame)
         if typ == Inquiry.TYP:
             return await _inquiry(gateway, merchant_id, unverified_frame)
         raise ProtocolViolation("typ", "not taken over the line")
@@ -41,7 +45,9 @@ async def answer(gateway: Gateway, merchant_id: str, unverified_frame: str) -> s
         rule = error.rule if isinstance(error, ProtocolViolation) else error.code
         at = gateway.clock.now()
         urn = gateway.settings.merchant_urn(merchant_id)
-        if rule != TOO_MANY and gateway.allowances.spend(merchant_id, "refused", gateway.settings.refusals_per_minute):
+        if isinstance(error, InProgress):
+            pass  # no fault of the merchant's: it asks again until the payment is decided, and each time would be a row
+        elif rule != TOO_MANY and gateway.allowances.spend(merchant_id, "refused", gateway.settings.refusals_per_minute):
             row = act(at, urn, f"sent {typ[:40]}", rule, merchant_id)
             await gateway.book.commit(Change(appends=(row,)))
         else:

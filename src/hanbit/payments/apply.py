@@ -19,7 +19,9 @@ from hanbit.protocols.fields import Message
 from hanbit.protocols.signed import SignedMessage
 
 RULES = {"hold": rules.hold, "capture": rules.capture, "void": rules.void}
-"""The journal rules that the table names."""
+"""The journal rules that the table names and that the payment alone determines."""
+BROUGHT = frozenset({"refund"})
+"""The journal rules whose entries the step brings: a payment does not say how much of it goes back."""
 _log = structlog.get_logger("hanbit.payments")
 TELL_AGAIN_S = 2
 """An outcome that was not acknowledged is told again after so long, then ever more rarely."""
@@ -27,12 +29,16 @@ TELL_AGAIN_S = 2
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One event with the messages that prove it and the columns that it changes; `tell` is the outcome that the merchant must hear."""
+    """One event with the messages that prove it, the columns that it changes and the entries that it brings.
+
+    `tell` is the outcome that the merchant must hear.
+    """
 
     event: Event
     messages: tuple[SignedMessage[Message], ...] = ()
     columns: Mapping[str, Value] = field(default_factory=dict)
     tell: SignedMessage[Message] | None = None
+    entries: tuple[Entry, ...] = ()
 
 
 async def apply(
@@ -58,9 +64,11 @@ async def apply(
         for message in item.messages:
             assert message.claims.TYP.removeprefix("hanbit-") in row.evidence, (item.event, message.claims.TYP)
             messages.append(record(message, merchant=payment.merchant, tid=payment.tid))
-        ended = at if row.to in FINAL else None
+        ended = (known.ended_at or at) if row.to in FINAL else None
         known = replace(known, **{"state": str(row.to), "ended_at": ended, **item.columns})
-        if row.rule is not None:
+        assert bool(item.entries) is (row.rule in BROUGHT), item
+        entries.extend(item.entries)
+        if row.rule is not None and row.rule not in BROUGHT:
             assert known.account is not None, known
             entries.append(
                 RULES[row.rule](payment=known.id, attempt=known.attempts, source=known.account, target=known.target, money=known.money)
@@ -69,7 +77,7 @@ async def apply(
             rows.append(_outbox(item.tell, payment, at))
     change = Change(
         puts=(known.put(), *puts),
-        requires=(*requires, *_still_trusted(gateway, steps)),
+        requires=(*requires, *still_trusted(gateway, *(message for item in steps for message in item.messages))),
         entries=tuple(entries),
         messages=tuple(messages),
         appends=tuple(rows),
@@ -78,14 +86,14 @@ async def apply(
     for item in steps:
         fail_points.reach(f"payment.{item.event}")
         gateway.observe("event", item.event)
-    if State(known.state) in FINAL:
+    if State(known.state) in FINAL and not payment.is_final:
         _log.info("decided", merchant=known.merchant, state=known.state, reason=known.reason)
     return replace(known, version=payment.version + 1)
 
 
-def _still_trusted(gateway: Gateway, steps: Iterable[Step]) -> Iterable[Require]:
+def still_trusted(gateway: Gateway, *messages: SignedMessage[Message]) -> Iterable[Require]:
     """Under the book lock no key is revoked by which anybody signed what is stored here: revocation takes effect at once."""
-    foreign = {message.kid for step in steps for message in step.messages if message.claims.iss != gateway.urn}
+    foreign = {message.kid for message in messages if message.claims.iss != gateway.urn}
     return (signing_still(gateway), *(Require("certificates", kid, "revoked_at", None, ProtocolViolation("revoked")) for kid in foreign))
 
 
@@ -108,4 +116,4 @@ def _outbox(outcome: SignedMessage[Message], payment: Payment, at: int) -> Appen
     return Append("outbox", row)
 
 
-assert {row.rule for rows in TABLE.values() for row in rows.values()} - {None} == set(RULES)
+assert {row.rule for rows in TABLE.values() for row in rows.values()} - {None} == set(RULES) | BROUGHT

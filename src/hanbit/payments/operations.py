@@ -10,18 +10,25 @@ from typing import Any
 from hanbit.db.change import Change, Put, Value
 from hanbit.db.reading import Row
 from hanbit.kernel import ids
-from hanbit.kernel.errors import BadInput, Conflict, NotFound
-from hanbit.kernel.money import CURRENCY_EXPONENTS, Money, parse_money
+from hanbit.kernel.errors import BadInput, Conflict, NotFound, WrongState
+from hanbit.kernel.money import CURRENCY_EXPONENTS, Money, parse_amount, parse_money
 from hanbit.ledger import rules
-from hanbit.ledger.chart import operator_account
+from hanbit.ledger.balances import available, lent
+from hanbit.ledger.chart import KINDS, OPERATOR_ACCOUNTS, operator_account
 from hanbit.parties import accounts, customers, enrolment, merchants
 from hanbit.parties.customers import ledger_account
 from hanbit.payments import lines
+from hanbit.payments import payment as payments
 from hanbit.payments.gateway import Gateway
+from hanbit.payments.refund import allow_until, refund_by
 from hanbit.payments.sign_in import act
+from hanbit.payments.states import State
 
 Result = dict[str, Any]
 ACTOR = "operator"
+REASON_MAX = 200
+ALLOWANCE_MAX_S = 366 * 86_400
+"""How far ahead the operator may move a refund's deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +81,50 @@ async def fund(gateway: Gateway, *, account: str, amount: str, id: str = "") -> 
     row = gateway.reader.one("SELECT id, currency FROM accounts WHERE id = ?", account)
     if row is None:
         raise NotFound(f"account {account}")
-    money = parse_money(amount, row["currency"])
-    entry_id = f"fund:{id or ids.new_token()}"
+    return await _pay_in(gateway, account, parse_money(amount, row["currency"]), entry_id=f"fund:{id or ids.new_token()}")
+
+
+async def fund_reserve(gateway: Gateway, *, amount: str, currency: str = "", id: str = "") -> Result:  # noqa: A002 - the entry's own name
+    """Set cash aside for refunds that a merchant's account cannot cover; the same id again changes nothing more."""
+    await open_operator_accounts(gateway)  # a book that was made before there was a reserve has no account for it
+    money = parse_money(amount, currency or gateway.settings.currency)
+    account = operator_account("reserve", money.currency)
+    return await _pay_in(gateway, account, money, entry_id=f"reserve:{id or ids.new_token()}")
+
+
+async def reserve(gateway: Gateway) -> Result:
+    """What is left of the reserve in each currency, and what merchants owe to it."""
+    left = ((currency, available(gateway.reader, operator_account("reserve", currency))) for currency in CURRENCY_EXPONENTS)
+    owed = await lent(gateway.reader)
+    return {
+        "reserve": [{"currency": currency, "available": amount} for currency, amount in left if amount],
+        "lent": [{"account": account, "owes": amount} for account, amount in owed.items()],
+    }
+
+
+async def allow_refund(gateway: Gateway, *, merchant: str, tid: str, until: str, reason: str) -> Result:
+    """Let a captured payment be refunded until then (seconds since 1970), although its order's deadline has passed; kept in the audit."""
+    payment = payments.find(gateway.reader, merchant, tid)
+    if payment is None:
+        raise NotFound(f"payment {merchant} {tid}")
+    if payment.state != State.CAPTURED:
+        raise WrongState(f"the payment is {payment.state}: there is nothing to refund")
+    last = refund_by(gateway, payment)
+    if last is None:
+        raise BadInput("this order has no refund deadline: it can be refunded at any time")
+    at, until_s = gateway.clock.now(), parse_amount(until)
+    if not at < until_s <= at + ALLOWANCE_MAX_S:
+        raise BadInput("until: in the future, and within a year")
+    if not 1 <= len(reason.strip()) <= REASON_MAX or not reason.isprintable():
+        raise BadInput(f"reason: 1 to {REASON_MAX} printable characters")
+    put = allow_until(gateway, payment, until_s)
+    audit = act(at, ACTOR, f"allow refund until {until_s}", reason.strip(), merchant, tid)
+    await gateway.book.commit(Change(puts=(put,), appends=(audit,)))
+    return {"payment": payment.id, "merchant": merchant, "tid": tid, "refund_by": last, "allowed_until": until_s}
+
+
+async def _pay_in(gateway: Gateway, account: str, money: Money, *, entry_id: str) -> Result:
+    """Cash → an account, once for each entry id."""
     if _is_funded(gateway, entry_id, account, money):
         return {"entry": entry_id, "account": account, "amount": money.text}
     entry = rules.transfer(id=entry_id, debit=operator_account("cash", money.currency), credit=account, money=money)
@@ -187,13 +236,16 @@ async def list_parties(gateway: Gateway, *, what: str) -> Result:
 
 
 async def open_operator_accounts(gateway: Gateway) -> None:
-    """The operator's own ledger accounts in every currency that a book may be kept in."""
+    """The operator's own ledger accounts in every currency that a book may be kept in; those that are there already stay as they are."""
+    known = {row[0] for row in gateway.reader.all("SELECT id FROM ledger_accounts WHERE id >= 'operator:' AND id < 'operator;'")}
     rows = tuple(
-        ledger_account(operator_account(name, currency), f"operator_{name}", currency, limited=False)
+        ledger_account(account, f"operator_{name}", currency, limited=KINDS[f"operator_{name}"].limited)
         for currency in CURRENCY_EXPONENTS
-        for name in ("cash", "equity")
+        for name in OPERATOR_ACCOUNTS
+        if (account := operator_account(name, currency)) not in known
     )
-    await gateway.book.commit(Change(appends=rows))
+    if rows:
+        await gateway.book.commit(Change(appends=rows))
 
 
 COMMANDS: dict[str, Callable[..., Awaitable[Result]]] = {
@@ -202,6 +254,9 @@ COMMANDS: dict[str, Callable[..., Awaitable[Result]]] = {
         create_customer,
         create_account,
         fund,
+        fund_reserve,
+        reserve,
+        allow_refund,
         create_merchant,
         enrol_code,
         set_state,

@@ -97,6 +97,27 @@ def new_payment(offer: Offer, *, payment_id: str, payee: str, pay_by: int, at: i
     )
 
 
+def unopened(merchant: Merchant, tid: str, *, order_hash: str, money: Money, payment_id: str, at: int) -> Payment:
+    """A payment that no customer has opened and of which the gateway knows only what its merchant says; not in the book yet."""
+    return Payment(
+        merchant=merchant.id,
+        tid=tid,
+        version=0,
+        id=payment_id,
+        state=State.NEW,
+        reason=None,
+        order_hash=order_hash,
+        amount=money.amount_minor,
+        currency=money.currency,
+        payee=merchant.name,
+        text="",
+        return_url=merchant.return_url,
+        pay_by=at,
+        opened_at=at,
+        attempts=0,
+    )
+
+
 def find(reader: Reader, merchant: str, tid: str) -> Payment | None:
     """The payment of a merchant's tid, or None."""
     return _payment(reader.one(_SELECT + "WHERE merchant = ? AND tid = ?", merchant, tid))

@@ -10,7 +10,7 @@ from hanbit.kernel.errors import WrongState
 
 
 class State(StrEnum):
-    """Where a payment stands. The last four are final for its tid."""
+    """Where a payment stands. The last four are final for its tid: nothing leads out of them, but what was captured may go back."""
 
     NEW = "new"
     """Not in the book yet: nothing sealed has been opened for this tid."""
@@ -39,6 +39,12 @@ class Event(StrEnum):
     MERCHANT_CONFIRMED = "merchant_confirmed"
     MERCHANT_REFUSED = "merchant_refused"
     HOLD_EXPIRED = "hold_expired"
+    MERCHANT_CANCELLED = "merchant_cancelled"
+    """C2 where nothing was captured: the order ends, or had ended already and nothing is left to cancel."""
+    REFUNDED = "refunded"
+    """C2 after the capture: all or part of the money went back to where it came from."""
+    CANCELLATION_REFUSED = "cancellation_refused"
+    """C3: the merchant has a signed no, and nothing has moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,7 @@ class Transition:
 TABLE: dict[State, dict[Event, Transition]] = {
     State.NEW: {
         Event.OPENED: Transition(State.OPEN, None, ("order", "keys")),
+        Event.MERCHANT_CANCELLED: Transition(State.CLOSED, None, ("cancel", "cancel-confirmation", "closed")),
     },
     State.OPEN: {
         Event.DECLINED: Transition(State.OPEN, None, ("keys",)),
@@ -60,16 +67,21 @@ TABLE: dict[State, dict[Event, Transition]] = {
         Event.CUSTOMER_CANCELLED: Transition(State.CLOSED, None, ("closed",)),
         Event.PAY_BY_PASSED: Transition(State.CLOSED, None, ("closed",)),
         Event.AUTHORIZED: Transition(State.AUTHORIZED, "hold", ("keys", "consent", "notice")),
+        Event.MERCHANT_CANCELLED: Transition(State.CLOSED, None, ("cancel", "cancel-confirmation", "closed")),
+        Event.CANCELLATION_REFUSED: Transition(State.OPEN, None, ("cancel", "cancel-refusal")),
     },
     State.AUTHORIZED: {
         Event.MERCHANT_CONFIRMED: Transition(State.CAPTURED, "capture", ("confirmation", "settled", "receipt")),
         Event.MERCHANT_REFUSED: Transition(State.REFUSED, "void", ("refusal", "voided")),
         Event.HOLD_EXPIRED: Transition(State.VOIDED, "void", ("voided",)),
     },
-    State.CAPTURED: {},
-    State.REFUSED: {},
-    State.VOIDED: {},
-    State.CLOSED: {},
+    State.CAPTURED: {
+        Event.REFUNDED: Transition(State.CAPTURED, "refund", ("cancel", "cancel-confirmation")),
+        Event.CANCELLATION_REFUSED: Transition(State.CAPTURED, None, ("cancel", "cancel-refusal")),
+    },
+    State.REFUSED: {Event.MERCHANT_CANCELLED: Transition(State.REFUSED, None, ("cancel", "cancel-confirmation"))},
+    State.VOIDED: {Event.MERCHANT_CANCELLED: Transition(State.VOIDED, None, ("cancel", "cancel-confirmation"))},
+    State.CLOSED: {Event.MERCHANT_CANCELLED: Transition(State.CLOSED, None, ("cancel", "cancel-confirmation"))},
 }
 
 ATTEMPTS_MAX = 5

@@ -14,7 +14,14 @@ from hanbit.db.ddl import index_text, table_text, trigger_texts
 ASIDE = "_before"
 
 
-def become(metadata: MetaData, *, history: Collection[str], kept: Collection[str], values: Mapping[tuple[str, str], str]) -> None:
+def become(
+    metadata: MetaData,
+    *,
+    history: Collection[str],
+    kept: Collection[str],
+    guards: Mapping[str, str],
+    values: Mapping[tuple[str, str], str],
+) -> None:
     """Make the book what `metadata` says; `values`: an expression over the old row for each (table, column) that is not simply copied."""
     connection = op.get_bind()
     there = _texts(connection, "table")
@@ -27,7 +34,7 @@ def become(metadata: MetaData, *, history: Collection[str], kept: Collection[str
     for name in there.keys() - metadata.tables.keys():
         op.drop_table(name)
     _make_indexes(connection, metadata.sorted_tables)
-    _make_triggers(connection, history=history, kept=kept)
+    _make_triggers(connection, trigger_texts(history=history, kept=kept, guards=guards))
 
 
 def _rebuild(connection: Connection, table: Table, text: str, values: Mapping[tuple[str, str], str]) -> None:
@@ -52,9 +59,8 @@ def _make_indexes(connection: Connection, tables: Sequence[Table]) -> None:
             op.execute(text)
 
 
-def _make_triggers(connection: Connection, *, history: Collection[str], kept: Collection[str]) -> None:
+def _make_triggers(connection: Connection, wanted: Mapping[str, str]) -> None:
     there = _texts(connection, "trigger")
-    wanted = trigger_texts(history=history, kept=kept)
     for name, text in there.items():
         if wanted.get(name) != text:
             op.execute(f"DROP TRIGGER {name}")

@@ -24,7 +24,8 @@ class Facts:
     """What the book says about the payment that is to be cancelled."""
 
     tid: str
-    payment: str
+    payment: str | None
+    """None where no customer has opened the tid: then the merchant cannot know a payment either."""
     currency: str
     links: frozenset[str]
     """The messages that a cancellation may continue: the order, and the outcome once there is one."""

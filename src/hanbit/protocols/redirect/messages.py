@@ -134,7 +134,7 @@ class Voided(Message, frozen=True, kw_only=True):
 
 
 class Closed(Message, frozen=True, kw_only=True):
-    """R11: the order ended unpaid before any notice; `outcome` is declined, cancelled_by_customer or expired."""
+    """R11: the order ended unpaid before any notice; `outcome` is declined, cancelled_by_customer, cancelled_by_merchant or expired."""
 
     TYP: ClassVar[str] = "hanbit-closed"
     SENDER: ClassVar[str] = "gateway"

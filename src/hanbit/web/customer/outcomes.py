@@ -18,6 +18,7 @@ PAGES: Final[Mapping[str, frozenset[State]]] = {
     "refused": frozenset({State.REFUSED}),
     "voided": frozenset({State.VOIDED}),
     "cancelled": frozenset({State.CLOSED}),
+    "withdrawn": frozenset({State.CLOSED}),
     "declined": frozenset({State.CLOSED}),
     "expired": frozenset({State.CLOSED}),
 }
@@ -25,7 +26,7 @@ PAGES: Final[Mapping[str, frozenset[State]]] = {
 
 MISMATCHES: Final = frozenset({"amount_mismatch", "currency_mismatch", "order_mismatch", "unknown_order"})
 """The refusals of page 62: the shop's own order says something else."""
-_CLOSED: Final = {"cancelled_by_customer": "cancelled", "expired": "expired"}
+_CLOSED: Final = {"cancelled_by_customer": "cancelled", "cancelled_by_merchant": "withdrawn", "expired": "expired"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class ReceiptCard:
     time: int
     signed: bool
     offer_passkey: bool
+    refunded: Money | None = None
+    """What has gone back to the account, None where nothing has."""
 
 
 def page_of(state: State, reason: str | None, *, owner: bool) -> str:

@@ -178,6 +178,7 @@ class CustomerFace:
             time=payment.ended_at or payment.opened_at,
             signed=view.signed,
             offer_passkey=payment.method != "passkey",
+            refunded=Money(payment.refunded, payment.currency) if payment.refunded else None,
         )
         return HTMLResponse(self.pages.render("receipt.html", visit_of(request, self.pages), order=order, receipt=receipt))
 
@@ -344,6 +345,7 @@ def _facts(payment: Payment, *, owner: bool) -> dict[str, Any]:
         "tid": payment.tid,
         "amount": payment.money.text,
         "currency": payment.currency,
+        "refunded": str(payment.refunded) if owner else "0",
     }
 
 

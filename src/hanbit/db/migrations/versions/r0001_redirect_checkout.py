@@ -9,4 +9,4 @@ down_revision = None
 
 def upgrade() -> None:
     """An empty file becomes an empty book."""
-    become(schema_1.metadata, history=schema_1.HISTORY, kept=("payments", "ledger_accounts", "book", "certificates"), values={})
+    become(schema_1.metadata, history=schema_1.HISTORY, kept=("payments", "ledger_accounts", "book", "certificates"), guards={}, values={})

@@ -23,4 +23,4 @@ VALUES = {
 
 def upgrade() -> None:
     """Nothing that was signed, moved or promised changes; nothing was stored under a revoked key, so no message bears a revocation."""
-    become(schema.metadata, history=schema.HISTORY, kept=schema.KEPT, values=VALUES)
+    become(schema.metadata, history=schema.HISTORY, kept=schema.KEPT, guards=schema.GUARDS, values=VALUES)

@@ -1,0 +1,76 @@
+"""Checks the cancellations of one payment's chain: what each continues, that each is answered once, and that the sums are those signed.
+
+    order or outcome ← cancel ← cancel-confirmation or cancel-refusal
+
+Before the capture nothing goes back; after it the confirmed amounts add up, and each answer says the sum so far and what is left.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from hanbit.kernel.errors import ProtocolViolation
+from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
+from hanbit.protocols.fields import Message
+from hanbit.protocols.redirect.messages import Closed, Settled, Voided, plain_order_hash
+from hanbit.protocols.signed import SignedMessage
+
+
+def check_cancellations(chain: Iterable[SignedMessage[Message]], *, order: str | None, currency: str | None) -> None:
+    """The messages of one tid in the order in which they were stored; ProtocolViolation("link" or "amount") where they do not fit."""
+    so_far = _SoFar(order, currency)
+    for message in chain:
+        claims = message.claims
+        if isinstance(claims, Settled | Voided | Closed):
+            so_far.links.add(message.hash)
+            so_far.captured += int(claims.amount) if isinstance(claims, Settled) else 0
+        elif isinstance(claims, Cancel):
+            so_far.ask(message.hash, claims)
+        elif isinstance(claims, CancelConfirmation | CancelRefusal):
+            so_far.answer(claims)
+    if so_far.waiting:
+        raise ProtocolViolation("link", "a cancellation without its answer")
+
+
+@dataclass(slots=True)
+class _SoFar:
+    """What was stored before the message that is looked at."""
+
+    order: str | None
+    currency: str | None
+    links: set[str] = field(default_factory=set)
+    """The outcomes that a cancellation may continue."""
+    waiting: dict[str, Cancel] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    captured: int = 0
+    refunded: int = 0
+
+    def ask(self, name: str, asked: Cancel) -> None:
+        """A new id; continues the order or an outcome (a shop in plain form its own order, whatever a browser had named)."""
+        if asked.cancellation in self.used:
+            raise ProtocolViolation("link", "one cancellation has two requests")
+        # The merchant's name in its own URN is what the book calls it: the chain's names were compared before.
+        plain = plain_order_hash(asked.iss.rpartition(":")[2], asked.tid, asked.remaining, asked.currency)
+        if self.order is not None and asked.prev not in {self.order, plain, *self.links}:
+            raise ProtocolViolation("link", "a cancellation continues nothing that is stored")
+        if self.currency not in (None, asked.currency):
+            raise ProtocolViolation("link", "a cancellation says another currency")
+        self.used.add(asked.cancellation)
+        self.waiting[name] = asked
+
+    def answer(self, said: CancelConfirmation | CancelRefusal) -> None:
+        """To a request that waits, with its figures; the sums follow from what was confirmed before."""
+        asked = self.waiting.pop(said.req, None)
+        if asked is None or _repeated(asked) != _repeated(said):
+            raise ProtocolViolation("link", f"{said.TYP} answers no request that is stored")
+        if isinstance(said, CancelConfirmation) and self.captured:
+            if int(asked.remaining) != self.captured - self.refunded:
+                raise ProtocolViolation("amount", "confirmed although another amount was left")
+            self.refunded += int(asked.amount)
+        if int(said.refunded) != self.refunded or self.refunded > self.captured:
+            raise ProtocolViolation("amount", f"{said.TYP} says another sum than what was refunded")
+        if self.captured and int(said.remaining) != self.captured - self.refunded:
+            raise ProtocolViolation("amount", f"{said.TYP} says another rest than what is left")
+
+
+def _repeated(claims: Cancel | CancelConfirmation | CancelRefusal) -> tuple[str, str | None, str, str, str]:
+    return claims.cancellation, claims.payment, claims.tid, claims.amount, claims.currency
