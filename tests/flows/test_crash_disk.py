@@ -16,7 +16,7 @@ import pytest
 from hanbit.db import sqlite_file
 from hanbit.kernel import fail_points, ids
 from hanbit.kernel.errors import Unavailable, WrongState
-from hanbit.merchant import order_book
+from hanbit.merchant import book_file
 from hanbit.wallet.client import GatewayRefused
 from tests.flows.crash_child import in_child
 from tests.flows.crash_proof import agreed, is_final, pays_again, proven, same_bytes_same_answer
@@ -204,12 +204,12 @@ async def test_an_order_book_that_cannot_even_be_opened_again_answers_and_goes_o
     folder = tmp_path / "copy"
     shutil.copytree(prepared, folder)
     async with parties(folder, Memo(folder / "memo")) as p:
-        real = order_book._connect
+        real = book_file.connect
 
         def gone(_path: Path) -> sqlite3.Connection:
             raise sqlite3.OperationalError("disk I/O error")
 
-        monkeypatch.setattr(order_book, "_connect", gone)
+        monkeypatch.setattr(book_file, "connect", gone)
         trouble = FailingCommit(written=False)
         trouble.begin(p)
         for _ in range(2):
@@ -218,7 +218,7 @@ async def test_an_order_book_that_cannot_even_be_opened_again_answers_and_goes_o
                     await p.order()
         with pytest.raises(Unavailable):
             await p.shop.order(ids.new_token())
-        monkeypatch.setattr(order_book, "_connect", real)
+        monkeypatch.setattr(book_file, "connect", real)
         trouble.end(p)
         await pays_again(p)
         await proven(p)

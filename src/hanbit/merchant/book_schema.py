@@ -146,7 +146,7 @@ CREATE UNIQUE INDEX one_open_cancellation ON cancellations (tid) WHERE state = '
 CREATE UNIQUE INDEX one_cancellation_a_request ON cancellations (request_key) WHERE request_key IS NOT NULL AND replaced_by IS NULL;
 CREATE INDEX cancellations_of_a_tid ON cancellations (tid, asked_at);
 CREATE INDEX cancellations_to_look_at ON cancellations (changed_at) WHERE look IS NOT NULL;
-CREATE INDEX cancellations_refused_early ON cancellations (tid) WHERE state = 'refused' AND early = 1 AND replaced_by IS NULL;
+CREATE INDEX cancellations_refused ON cancellations (refusal) WHERE state = 'refused' AND replaced_by IS NULL AND early = 1;
 CREATE TRIGGER cancellations_fixed BEFORE UPDATE OF id, tid, amount_minor, currency, remaining_minor, reason, request_key, early, asked_at,
     message ON cancellations
 BEGIN SELECT RAISE(ABORT, 'a cancellation is never edited'); END;

@@ -16,9 +16,11 @@ import msgspec
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import BadInput, HanbitError, ProtocolViolation, Unavailable
+from hanbit.merchant.cancel_desk import CancellationDesk, is_answer
 from hanbit.merchant.changes import AnswerNotice, Conclude, Reject, Stale
 from hanbit.merchant.handlers import OnConfirm, ask_shop
 from hanbit.merchant.order_book import OrderBook
+from hanbit.merchant.reconciliation import NEVER_OPENED
 from hanbit.merchant.states import Event
 from hanbit.protocols import signed
 from hanbit.protocols.line import RefusedByGateway
@@ -31,7 +33,10 @@ _log = logging.getLogger("hanbit.merchant")
 
 
 class Inbox:
-    """What a shop does with a frame; `on_ended` hears the tid of each order whose outcome has just been stored."""
+    """What a shop does with a frame; `on_ended` hears the tid of each order whose outcome has just been stored.
+
+    `attended` is False in a tool beside the shop: it answers no notice that the shop has not answered before.
+    """
 
     def __init__(
         self,
@@ -42,6 +47,8 @@ class Inbox:
         on_confirm: OnConfirm | None,
         has_outcome_handler: bool,
         on_ended: Callable[[str], None],
+        desk: CancellationDesk,
+        attended: bool = True,
     ) -> None:
         self._role = role
         self._book = book
@@ -49,6 +56,8 @@ class Inbox:
         self._on_confirm = on_confirm
         self._has_outcome_handler = has_outcome_handler
         self._on_ended = on_ended
+        self._desk = desk
+        self._attended = attended
         self._answering: dict[str, asyncio.Future[str | None]] = {}
 
     async def receive(self, unverified: str) -> str | None:
@@ -85,6 +94,9 @@ class Inbox:
                         return await self._on_notice(unverified, route)
                     if route.typ in OUTCOMES:
                         return await self._on_outcome_message(unverified, route)
+                    if is_answer(route.typ):
+                        await self._desk.receive(unverified)
+                        return None
                     if route.typ in (Status.TYP, RefusedByGateway.TYP):
                         _log.info("an answer came that nobody waits for any more: %s", route.typ)
                         return None
@@ -102,6 +114,8 @@ class Inbox:
         known = await self._book.known(route.request, route.tid, route.payment)
         if known.answer is not None:
             return known.answer
+        if not self._attended:
+            raise Unavailable("the shop's own program answers notices, not this tool beside it")
         at = self._clock.now()
         notice = self._role.verify_notice(unverified, at=at)
         facts = known.order.facts if known.order is not None else None
@@ -136,7 +150,8 @@ class Inbox:
         else:
             event, payment = (Event.SETTLED if isinstance(claims, Settled) else Event.VOIDED), claims.payment
         # The order belongs to one payment; the end of another (a second attempt that was refused) is kept and moves nothing.
-        concerns = order is not None and (payment is None or order.payment in (None, payment))
+        # So is what comes for an order that the gateway knew nothing of when its time had passed: no payment of it can succeed any more.
+        concerns = order is not None and order.reason != NEVER_OPENED and (payment is None or order.payment in (None, payment))
         acknowledgement = await self._book.commit(
             Conclude(
                 tid=claims.tid,

@@ -7,36 +7,37 @@ Rollback journal, synchronous=FULL, one connection: see docs/ARCHITECTURE.md for
 """
 
 import asyncio
-import fcntl
-import os
 import sqlite3
 from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import msgspec
 
 from hanbit.kernel import fail_points
 from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
-from hanbit.merchant import book_migration
+from hanbit.merchant import book_file
+from hanbit.merchant import cancellation as cancellations
+from hanbit.merchant.book_batch import Batch, JournalRow, Loaded, Rows
+from hanbit.merchant.book_file import Held, KeptMessage, Known, Step
+from hanbit.merchant.cancellation import Cancellation
 from hanbit.merchant.changes import (
     Acknowledge,
+    AnswerCancellation,
     AnswerNotice,
-    Batch,
+    AskCancellation,
     Change,
+    CloseUnopened,
     Conclude,
     Hold,
-    JournalRow,
     Keep,
-    Loaded,
     MarkHandled,
+    MarkReturned,
     Place,
-    Rows,
     Withdraw,
 )
 from hanbit.merchant.order import Order
@@ -72,56 +73,13 @@ LEFT JOIN orders o ON o.tid = q.asked_tid
 """  # noqa: S608 - our own column list
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the book holds about bytes that just came in."""
-
-    answer: str | None
-    """The stored answer to these very bytes."""
-    order: Order | None
-    exchange: Exchange | None
-
-
-@dataclass(frozen=True, slots=True)
-class KeptMessage:
-    """A stored message with its exact bytes."""
-
-    number: int
-    at: int
-    tid: str | None
-    direction: str
-    typ: str
-    hash: str
-    compact: str
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What the shop holds under a name, the latest of its kind."""
-
-    name: str
-    at: int
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of an order and, where a message made it, that message's hash."""
-
-    version: int
-    event: str
-    state: State
-    message: str | None
-    at: int
-
-
 class OrderBook:
     """The shop's durable memory. One process owns it (a lock beside the file); all methods belong to one event loop."""
 
     def __init__(self, path: Path, acknowledge: Acknowledge) -> None:
         self._path = path
         self._acknowledge = acknowledge
-        self._lock_file = _take_lock(path)
+        self._lock_file = book_file.take_lock(path)
         self._opened: sqlite3.Connection | None = None
         self._headers: dict[str, int] = {}
         try:
@@ -216,15 +174,28 @@ class OrderBook:
         last = found if len(found) == limit else orders if len(orders) == looked_at else []
         return found, last[-1].tid if last else None
 
+    async def unfinished_after(self, pay_by: int, tid: str, limit: int) -> list[Order]:
+        """The next orders without an outcome after this place, by deadline and tid: all of them, page by page."""
+        where = "outcome IS NULL AND state <> 'cancelled' AND (pay_by, tid) > (?, ?)"
+        return await self._orders(f"WHERE {where} ORDER BY pay_by, tid LIMIT ?", pay_by, tid, limit)
+
+    async def overdue(self, *, answered_before: int, ended_before: int, limit: int) -> list[Order]:
+        """Orders whose outcome should be here: the shop has answered for them, or nobody can pay them any more."""
+        where = "outcome IS NULL AND state <> 'cancelled' AND ((payment IS NOT NULL AND changed_at < ?) OR answer_until < ?)"
+        return await self._orders(f"WHERE {where} ORDER BY pay_by LIMIT ?", answered_before, ended_before, limit)
+
+    async def cancellations(self, where: str, *parameters: object) -> list[Cancellation]:
+        """Cancellations by one of the conditions of `merchant.cancellation`."""
+        async with self._turn:
+            return cancellations.select(self._connection, where, *parameters)
+
     async def messages(self, tid: str) -> list[KeptMessage]:
         """Every message about a tid in the order of storing: the shop's half of the evidence. Acknowledgements name no tid."""
-        async with self._turn:
-            rows = self._connection.execute(
-                "SELECT j.number, j.at, j.tid, j.direction, j.typ, j.hash, h.header, j.payload, j.signature "
-                "FROM journal j JOIN headers h ON h.id = j.header WHERE j.tid = ? ORDER BY j.number LIMIT ?",
-                (tid, _ROWS_MAX),
-            ).fetchall()
-        return [KeptMessage(number, at, tid, direction, typ, name, join(*parts)) for number, at, tid, direction, typ, name, *parts in rows]
+        return await self._messages("j.tid = ? ORDER BY j.number LIMIT ?", tid, _ROWS_MAX)
+
+    async def message(self, number: int) -> KeptMessage:
+        """The message of a row of the journal that has one."""
+        return (await self._messages("j.number = ?", number))[0]
 
     async def history(self, tid: str) -> list[Step]:
         """Every step of an order, the oldest first."""
@@ -295,7 +266,7 @@ class OrderBook:
         """The one connection, opened when it is needed: at the start, and after a failure as soon as the disk allows."""
         if self._opened is None:
             try:
-                self._opened = _connect(self._path)
+                self._opened = book_file.connect(self._path)
             except (sqlite3.Error, OSError) as error:
                 raise Unavailable("the order book could not be opened") from error
         return self._opened
@@ -314,6 +285,8 @@ class OrderBook:
         keys: set[str] = set()
         received: set[str] = set()
         payments: set[str] = set()
+        cancelled: set[str] = set()
+        cancel_keys: set[str] = set()
         for change in changes:
             match change:
                 case Place(order=order):
@@ -330,16 +303,34 @@ class OrderBook:
                     received.add(outcome.claims.jti)
                 case Keep(message=message):
                     received.add(message.claims.jti)
-                case MarkHandled(tid=tid):
+                case MarkHandled(tid=tid) | CloseUnopened(tid=tid):
                     tids.add(tid)
+                case AskCancellation(cancellation=asked):
+                    cancelled.add(asked.tid)
+                    cancel_keys |= {asked.request_key} if asked.request_key is not None else set()
+                case AnswerCancellation(cancellation=asked, answer=message):
+                    cancelled.add(asked.tid)
+                    received.add(message.claims.jti)
+                case MarkReturned(tid=tid):
+                    cancelled.add(tid)
+        tids |= cancelled
         orders = self._select_orders("WHERE tid IN (SELECT value FROM json_each(?))", _json(tids)) if tids else []
         return Loaded(
             orders={order.tid: order for order in orders},
             request_keys=dict(self._named("SELECT request_key, tid FROM orders WHERE request_key", keys)),
             received=dict(self._named("SELECT jti, hash FROM journal WHERE direction = 'received' AND jti", received)),
             payments={row[0] for row in self._named("SELECT payment, answer FROM notices WHERE payment", payments)},
+            cancellations=self._load_cancellations(cancelled, cancel_keys),
             next_number=1 + self._connection.execute("SELECT coalesce(max(number), 0) FROM journal").fetchone()[0],
         )
+
+    def _load_cancellations(self, tids: set[str], keys: set[str]) -> dict[str, Cancellation]:
+        found: list[Cancellation] = []
+        if tids:
+            found += cancellations.select(self._connection, cancellations.OF_ORDERS, _json(tids))
+        if keys:
+            found += cancellations.select(self._connection, cancellations.BY_REQUEST_KEYS, _json(keys))
+        return {cancellation.id: cancellation for cancellation in found}
 
     def _insert(self, rows: Rows) -> None:
         execute = self._connection.executemany
@@ -363,6 +354,10 @@ class OrderBook:
                     for o in rows.moved_orders.values()
                 ],
             )
+        if rows.moved_cancellations:  # first: a new one takes over the request key of the one that it replaces
+            cancellations.update(self._connection, rows.moved_cancellations.values())
+        if rows.new_cancellations:
+            cancellations.insert(self._connection, rows.new_cancellations)
         if rows.held:
             execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", [(hold.name, hold.at, hold.content) for hold in rows.held])
         for rejected in rows.rejected:
@@ -402,6 +397,13 @@ class OrderBook:
         async with self._turn:
             return list(self._select_orders(where, *parameters))
 
+    async def _messages(self, where: str, *parameters: object) -> list[KeptMessage]:
+        columns = "j.number, j.at, j.tid, j.direction, j.typ, j.hash, h.header, j.payload, j.signature"
+        sql = f"SELECT {columns} FROM journal j JOIN headers h ON h.id = j.header WHERE {where}"  # noqa: S608 - constants of this module
+        async with self._turn:
+            rows = self._connection.execute(sql, parameters).fetchall()
+        return [KeptMessage(number, at, tid, direction, typ, name, join(*parts)) for number, at, tid, direction, typ, name, *parts in rows]
+
     def _select_orders(self, where: str, *parameters: object) -> list[Order]:
         rows = self._connection.execute(f"SELECT {_COLUMNS} FROM orders {where}", parameters)  # noqa: S608 - constants of this module
         return [_read_order(row) for row in rows]
@@ -429,30 +431,3 @@ def _not_stored(error: Exception) -> Exception:
         unavailable.__cause__ = error
         return unavailable
     return error
-
-
-def _take_lock(path: Path) -> TextIO:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = path.with_suffix(".lock").open("a+", encoding="ascii")
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        descriptor.close()
-        raise Unavailable(f"another process has the order book {path} open") from error
-    return descriptor
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite gives its journal the same mode
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5, cached_statements=256)
-    connection.execute("PRAGMA journal_mode = TRUNCATE")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA cache_size = -65536")  # 64 MiB: the hot leaves of five indexes
-    connection.execute("PRAGMA trusted_schema = OFF")
-    try:
-        book_migration.prepare(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection

@@ -19,7 +19,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Literal, Self
 from urllib.parse import urlencode
 
 from hanbit.crypto import certificates
@@ -27,18 +27,25 @@ from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock, SystemClock
 from hanbit.kernel.errors import Conflict, HanbitError, NotFound, Unavailable, WrongState
 from hanbit.kernel.money import Money
+from hanbit.merchant import cancellation as cancellations
 from hanbit.merchant import files
-from hanbit.merchant.changes import Keep, Place, Stale, Withdraw
+from hanbit.merchant.cancel_desk import CancellationDesk
+from hanbit.merchant.cancellation import Cancellation
+from hanbit.merchant.changes import Keep, MarkReturned, Place, Stale, Withdraw
 from hanbit.merchant.handlers import OnConfirm, OnOutcome, OutcomeDesk
 from hanbit.merchant.inbox import TRIES_MAX, Inbox
+from hanbit.merchant.line import LineToGateway, NotTaken
 from hanbit.merchant.line_client import LineClient
 from hanbit.merchant.order import Line, NewOrder, Order, owner_hash
 from hanbit.merchant.order_book import OrderBook
+from hanbit.merchant.reconciliation import Progress, Reconciliation, Report
 from hanbit.merchant.states import State
 from hanbit.protocols import signed
+from hanbit.protocols.cancellation.merchant import Merchant as CancellingMerchant
 from hanbit.protocols.line import RefusedByGateway
 from hanbit.protocols.redirect.merchant import Merchant, hash_lines
 from hanbit.protocols.redirect.messages import Status, plain_order_hash
+from hanbit.protocols.signed import SignedMessage
 
 PAY_BY_S: Final = 30 * 60
 """protocol.md, Deadlines: an order can be begun to be paid for 30 minutes."""
@@ -48,21 +55,6 @@ WAITERS_MAX: Final = 10_000
 INQUIRE_AGAIN_S: Final = 15.0
 _TIMEOUT_MAX_S: Final = 120.0
 _log = logging.getLogger("hanbit.merchant")
-
-
-class LineToGateway(Protocol):
-    """What a shop needs of its private line; `merchant.line_client` and the tests' lines have it."""
-
-    connected: asyncio.Event
-    """Set while the line is up."""
-
-    async def ask(self, message: str, *, timeout_s: float | None = None) -> str:
-        """Send a request and return the unverified answer; Unavailable where none comes."""
-        ...
-
-    async def tell(self, message: str) -> None:
-        """Send what nothing here waits for."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +76,7 @@ class Shop:
         book_path: Path,
         on_confirm: OnConfirm | None = None,
         on_outcome: OnOutcome | None = None,
+        attended: bool = True,
         clock: Clock | None = None,
     ) -> None:
         self.registration = registration
@@ -92,13 +85,35 @@ class Shop:
         self._clock = clock or SystemClock()
         self.book = OrderBook(book_path, lambda outcomes, at: role.make_acknowledgement(outcomes, at=at))
         self._desk = OutcomeDesk(self.book, on_outcome, self._clock) if on_outcome is not None else None
+        # A tool beside the shop takes no outcome out of the hands of the shop's own handler.
+        has_outcome_handler = on_outcome is not None or not attended
+        self._cancelling = CancellationDesk(
+            role=lambda: CancellingMerchant(self._role.signer, self._role.gateway, self._role.trust),
+            book=self.book,
+            clock=self._clock,
+            line=lambda: self.line,
+            has_outcome_handler=has_outcome_handler,
+            on_struck=self._on_ended,
+        )
+        self._reconciliation = Reconciliation(
+            book=self.book,
+            clock=self._clock,
+            inquire=self._inquire,
+            may_inquire=self._may_inquire,
+            is_up=lambda: self.line is not None and self.line.connected.is_set(),
+            desk=self._cancelling,
+            has_outcome_handler=has_outcome_handler,
+            on_ended=self._on_ended,
+        )
         self._inbox = Inbox(
             role=role,
             book=self.book,
             clock=self._clock,
             on_confirm=on_confirm,
-            has_outcome_handler=on_outcome is not None,
+            has_outcome_handler=has_outcome_handler,
             on_ended=self._on_ended,
+            desk=self._cancelling,
+            attended=attended,
         )
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._inquiries: dict[str, tuple[float, float]] = {}
@@ -113,11 +128,13 @@ class Shop:
         on_confirm: OnConfirm | None = None,
         on_outcome: OnOutcome | None = None,
         revoked: Callable[[], frozenset[int]] = frozenset,
+        attended: bool = True,
         clock: Clock | None = None,
     ) -> AsyncIterator[Self]:
         """Open an enrolled folder and keep the private line up while the `async with` lasts.
 
-        `revoked` gives the serial numbers of the certificates that the operator has revoked.
+        `revoked` gives the serial numbers of the certificates that the operator has revoked. `attended` is False for a tool that works on
+        the folder while the shop's own program is stopped: it answers no new notice and leaves the outcomes to the shop's handler.
         """
         clock = clock or SystemClock()
         registration = files.read_registration(directory)
@@ -131,6 +148,7 @@ class Shop:
             book_path=directory / files.ORDER_BOOK,
             on_confirm=on_confirm,
             on_outcome=on_outcome,
+            attended=attended,
             clock=clock,
         ) as shop:
             client = LineClient(
@@ -145,6 +163,7 @@ class Shop:
                 clock=clock,
                 random=secrets.SystemRandom().random,
                 on_request=shop.receive,
+                on_connected=lambda _: shop._on_connected(),
             )
             shop.line = client
             await client.start()
@@ -156,9 +175,13 @@ class Shop:
     async def __aenter__(self) -> Self:
         if self._desk is not None:
             self._desk.start()
+        self._cancelling.start()
+        self._reconciliation.start()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._reconciliation.stop()
+        await self._cancelling.stop()
         if self._desk is not None:
             await self._desk.stop()
         await self.book.close()
@@ -253,6 +276,38 @@ class Shop:
             raise WrongState(f"the order is {order.state}, not settled")
         return order
 
+    async def cancel(
+        self,
+        tid: str,
+        *,
+        amount: Money | None = None,
+        reason: str,
+        request_key: str | None = None,
+        goods: bool = True,
+    ) -> Cancellation:
+        """C1: take back all that is left of an order, or a part of what was paid; returns once that is answered, or durable and on its way.
+
+        Before the payment the order is withdrawn and closed; after it the money goes back where it came from. One cancellation of an order
+        is open at a time (WrongState for a second one), and the same `request_key` gives the same cancellation. The order is struck
+        (`cancelled`), or less is left of it, only once the gateway's signed confirmation is stored. `goods` is False where nothing is to
+        come back from the customer, as after a download. WrongState where nothing was or can be paid, or more is asked than is left.
+        """
+        return await self._cancelling.ask(tid, amount=amount, reason=reason, request_key=request_key, goods=goods)
+
+    async def cancellation(self, cancellation_id: str) -> Cancellation:
+        """The cancellation of this id as it stands now, or the one that took its place; NotFound where there is none."""
+        return await self._cancelling.latest(cancellation_id)
+
+    async def cancellations(self, tid: str) -> list[Cancellation]:
+        """Every cancellation of an order, the oldest first."""
+        return await self.book.cancellations(cancellations.OF_AN_ORDER, tid)
+
+    async def mark_goods_returned(self, tid: str) -> list[Cancellation]:
+        """What was delivered under the cancelled order has come back; WrongState where nothing is awaited."""
+        await self.order(tid)
+        await self.book.commit(MarkReturned(tid, self._clock.now()))
+        return await self.cancellations(tid)
+
     async def wait_outcome(self, tid: str, timeout_s: float) -> Order:
         """Return once the order is final, else as it stands after `timeout_s`.
 
@@ -284,6 +339,16 @@ class Shop:
 
     async def inquire(self, tid: str) -> Status:
         """RQ: ask the gateway what became of this tid; a stored outcome in its answer goes the way of every outcome."""
+        return (await self._inquire(tid)).claims
+
+    async def reconcile(self, progress: Progress | None = None) -> Report:
+        """Ask about every order that has no outcome and send every open cancellation; what could not be ended is listed with advice.
+
+        A Shop does the same by itself, when its line comes up and every ten minutes, for orders that nobody can be paying any more.
+        """
+        return await self._reconciliation.report(progress)
+
+    async def _inquire(self, tid: str) -> SignedMessage[Status]:
         await self.order(tid)
         if self.line is None:
             raise Unavailable("no line to the gateway")
@@ -291,14 +356,14 @@ class Shop:
         await self.book.commit(Keep(inquiry, sent=True, tid=tid, answers=None, at=self._clock.now()))
         unverified = await self.line.ask(inquiry.compact)
         if signed.peek_typ(unverified) == RefusedByGateway.TYP:
-            raise Unavailable("the gateway did not take the inquiry")
+            raise NotTaken(str(signed.peek_claims(unverified).get("code", "")))
         status = self._role.read_status(unverified, inquiry, at=self._clock.now())
         await self.book.commit(Keep(status, sent=False, tid=tid, answers=inquiry.hash, at=self._clock.now()))
         if status.claims.outcome is not None:
             acknowledgement = await self.receive(status.claims.outcome)
             if acknowledgement is not None:
                 await self.line.tell(acknowledgement)
-        return status.claims
+        return status
 
     async def receive(self, unverified: str) -> str | None:
         """The one entrance of bytes from the gateway, and what to send back; see `Inbox.receive`."""
@@ -312,6 +377,11 @@ class Shop:
                 waiter.set_result(None)
         if self._desk is not None:
             self._desk.ring()
+        self._cancelling.on_ended(tid)
+
+    def _on_connected(self) -> None:
+        self._cancelling.ring()
+        self._reconciliation.ring()
 
     def _may_inquire(self, tid: str) -> bool:
         """Each inquiry is two signed messages that are kept for ever: a page that polls all night must not fill the book."""

@@ -19,7 +19,8 @@ from hanbit.merchant.handlers import OnConfirm, OnOutcome
 from hanbit.merchant.order import Line, Order
 from hanbit.merchant.shop import Redirect, Shop
 from hanbit.protocols import signed
-from hanbit.protocols.line import Acknowledgement
+from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
+from hanbit.protocols.line import Acknowledgement, RefusedByGateway
 from hanbit.protocols.redirect.merchant import Merchant
 from hanbit.protocols.redirect.messages import Closed, Confirmation, Inquiry, Notice, Refusal, Settled, Status, Voided
 from hanbit.protocols.signed import PinnedTrust, SignedMessage, Signer
@@ -138,6 +139,29 @@ class Parties:
         claims = self.head(tid=inquiry.claims.tid, req=inquiry.hash, state=state, outcome=outcome)
         return signed.sign(Status(**{**claims, **changes}), self.gateway)
 
+    def cancelled(
+        self, cancel: SignedMessage[Cancel], refunded: int, remaining: int, /, **changes: Any
+    ) -> SignedMessage[CancelConfirmation]:
+        """C3: done."""
+        figures = {"refunded": str(refunded), "remaining": str(remaining)}
+        return signed.sign(CancelConfirmation(**{**self._answers(cancel), **figures, **changes}), self.gateway)
+
+    def not_cancelled(
+        self, cancel: SignedMessage[Cancel], reason: str, refunded: int, remaining: int, /, **changes: Any
+    ) -> SignedMessage[CancelRefusal]:
+        """C3: nothing has moved."""
+        figures = {"refunded": str(refunded), "remaining": str(remaining), "reason": reason}
+        return signed.sign(CancelRefusal(**{**self._answers(cancel), **figures, **changes}), self.gateway)
+
+    def turned_away(self, request: str, code: str, **changes: Any) -> SignedMessage[RefusedByGateway]:
+        """What the gateway's line answers where there is no other answer."""
+        return signed.sign(RefusedByGateway(**self.head(req=request, code=code, **changes)), self.gateway)
+
+    def _answers(self, cancel: SignedMessage[Cancel]) -> dict[str, Any]:
+        asked = cancel.claims
+        names = ("cancellation", "payment", "tid", "amount", "currency")
+        return self.head(req=cancel.hash, **{name: getattr(asked, name) for name in names})
+
     def _continues(self, message: Confirmation | Refusal | Notice, prev: str) -> dict[str, Any]:
         return self.head(
             payment=message.payment,
@@ -159,6 +183,9 @@ class Parties:
     def read_acknowledgement(self, answer: str | None) -> SignedMessage[Acknowledgement]:
         return self._read(answer, Acknowledgement)
 
+    def read_cancel(self, message: str | None) -> SignedMessage[Cancel]:
+        return self._read(message, Cancel)
+
     def _read(self, answer: str | None, kind: type[Any]) -> SignedMessage[Any]:
         assert answer is not None
         return signed.verify(answer, kind, trust=self.gateways_trust, audience=GATEWAY, at=self.clock.now(), sender=SHOP)
@@ -178,6 +205,13 @@ async def confirmed(parties: Parties, shop: Shop) -> tuple[Order, SignedMessage[
     return await shop.order(order.tid), notice, confirmation
 
 
+async def settled(parties: Parties, shop: Shop) -> Order:
+    """An order that is paid."""
+    order, _, confirmation = await confirmed(parties, shop)
+    await shop.receive(parties.settled(confirmation.claims, confirmation.hash).compact)
+    return await shop.order(order.tid)
+
+
 def kinds(messages: list[Any]) -> list[str]:
     return [message.typ.removeprefix("hanbit-") for message in messages]
 
@@ -191,9 +225,18 @@ class GatewayLine:
         self.asked: list[SignedMessage[Inquiry]] = []
         self.told: list[str] = []
         self.answer: Callable[[SignedMessage[Inquiry]], str | None] = lambda _: None
+        self.cancels: list[SignedMessage[Cancel]] = []
+        self.judge: Callable[[SignedMessage[Cancel]], str | None] = lambda _: None
         self._parties = parties
 
     async def ask(self, message: str, *, timeout_s: float | None = None) -> str:
+        if signed.peek_typ(message) == Cancel.TYP:
+            cancel = self._parties.read_cancel(message)
+            self.cancels.append(cancel)
+            verdict = self.judge(cancel)
+            if verdict is None:
+                raise Unavailable("the line is down")
+            return verdict
         inquiry = signed.verify(
             message, Inquiry, trust=self._parties.gateways_trust, audience=GATEWAY, at=self._parties.clock.now(), sender=SHOP
         )

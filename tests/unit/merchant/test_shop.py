@@ -406,6 +406,11 @@ def test_the_shop_has_one_entrance_for_bytes() -> None:
         "wait_outcome",
         "inquire",
         "receive",
+        "cancel",
+        "cancellation",
+        "cancellations",
+        "mark_goods_returned",
+        "reconcile",
     }
     assert SHOP.endswith(":shop")
     assert PHONE.text == "220000"

@@ -1,0 +1,340 @@
+"""How a batch of changes is decided in memory, in order, before one transaction writes it."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, ProtocolViolation, TooLarge, WrongState
+from hanbit.merchant.cancellation import CANCELLATIONS_MAX, Cancellation, CancellationState, Goods
+from hanbit.merchant.changes import (
+    HELD_MAX,
+    Acknowledge,
+    AnswerCancellation,
+    AnswerNotice,
+    AnySigned,
+    AskCancellation,
+    Change,
+    CloseUnopened,
+    Conclude,
+    Hold,
+    Keep,
+    MarkHandled,
+    MarkReturned,
+    Place,
+    Reject,
+    Stale,
+    Withdraw,
+)
+from hanbit.merchant.order import Order
+from hanbit.merchant.states import Event, State, step
+from hanbit.protocols.line import ACKNOWLEDGED_MAX
+from hanbit.protocols.redirect.merchant import Outcome
+from hanbit.protocols.redirect.messages import Confirmation, Refusal
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Every row that the changes of a batch read, loaded under the book's lock."""
+
+    orders: dict[str, Order]
+    request_keys: dict[str, str]
+    """request key → tid"""
+    received: dict[str, str]
+    """jti of a message of the gateway → its hash"""
+    payments: set[str]
+    """those whose notice was answered"""
+    cancellations: dict[str, Cancellation]
+    """all of the orders concerned, and those under the request keys concerned; by id"""
+    next_number: int
+    """of the journal"""
+
+
+class JournalRow(NamedTuple):
+    """A message, a step of an order, or the message that made a step."""
+
+    number: int
+    at: int
+    tid: str | None
+    message: AnySigned | None = None
+    sent: bool = False
+    version: int | None = None
+    event: str | None = None
+    state: State | None = None
+
+
+@dataclass(slots=True)
+class Rows:
+    """What one transaction writes, one list a table."""
+
+    new_orders: list[Order] = field(default_factory=list)
+    moved_orders: dict[str, Order] = field(default_factory=dict)
+    journal: list[JournalRow] = field(default_factory=list)
+    answers: list[tuple[str, int]] = field(default_factory=list)
+    notices: list[tuple[str, int, int, int]] = field(default_factory=list)
+    new_cancellations: list[Cancellation] = field(default_factory=list)
+    moved_cancellations: dict[str, Cancellation] = field(default_factory=dict)
+    held: list[Hold] = field(default_factory=list)
+    rejected: list[tuple[int, str, str, bytes]] = field(default_factory=list)
+
+
+class Batch:
+    """Decides changes in order; each is turned away by itself, never because of its neighbours."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._to_acknowledge: list[str] = []
+        self.rows = Rows()
+
+    def decide(self, change: Change) -> Exception | None:
+        """Take the change into the rows, or say why not; a change is taken wholly or not at all."""
+        try:
+            match change:
+                case Place():
+                    self._place(change)
+                case Withdraw():
+                    self._withdraw(change)
+                case AnswerNotice():
+                    self._answer_notice(change)
+                case Conclude():
+                    self._conclude(change)
+                case CloseUnopened():
+                    self._close_unopened(change)
+                case Keep():
+                    self._keep(change)
+                case MarkHandled():
+                    self._mark_handled(change)
+                case AskCancellation() | AnswerCancellation() | MarkReturned():
+                    self._decide_cancellation(change)
+                case Hold() | Reject():
+                    self._set_aside(change)
+        except (Stale, HanbitError) as turned_away:
+            return turned_away
+        return None
+
+    def acknowledge(self, sign: Acknowledge, at: int) -> list[AnySigned]:
+        """Sign for every outcome of this batch, up to 100 in one message; the same transaction stores both."""
+        signed_now = []
+        for start in range(0, len(self._to_acknowledge), ACKNOWLEDGED_MAX):
+            outcomes = tuple(self._to_acknowledge[start : start + ACKNOWLEDGED_MAX])
+            acknowledgement = sign(outcomes, at)
+            number = self._write(at, None, acknowledgement, sent=True)
+            self.rows.answers.extend((outcome, number) for outcome in outcomes)
+            signed_now.append(acknowledgement)
+        return signed_now
+
+    def _place(self, change: Place) -> None:
+        order = change.order
+        if order.tid in self._loaded.orders:
+            raise Conflict("this tid is taken for ever")
+        if order.request_key is not None:
+            if order.request_key in self._loaded.request_keys:
+                raise Stale
+            self._loaded.request_keys[order.request_key] = order.tid
+        self._loaded.orders[order.tid] = order
+        self.rows.new_orders.append(order)
+        self._write(change.at, order.tid, change.message, sent=True, version=order.version, event="placed", state=order.state)
+
+    def _withdraw(self, change: Withdraw) -> None:
+        order = self._unmoved(change.tid, change.version)
+        if order is None:
+            raise NotFound("no such order")
+        following = step(order.state, Event.WITHDRAWN)
+        replaced_by = None
+        if change.replacement is not None:
+            self._place(change.replacement)
+            replaced_by = change.replacement.order.tid
+        self._move(order, Event.WITHDRAWN, following, None, change.at, reason="withdrawn", replaced_by=replaced_by)
+
+    def _answer_notice(self, change: AnswerNotice) -> None:
+        order = self._unmoved(change.tid, change.version)
+        claims, answer = change.notice.claims, change.answer
+        self._check_new(change.notice)
+        if claims.payment in self._loaded.payments:
+            raise ProtocolViolation("payment", "another notice for the same payment")
+        following = step(order.state, change.event) if order is not None and change.event is not None else None
+        self._loaded.payments.add(claims.payment)
+        notice_number = self._write(change.at, claims.tid, change.notice)
+        if order is not None and change.event is not None and following is not None:
+            reason = answer.claims.reason if isinstance(answer.claims, Refusal) else None
+            answer_number = self._move(order, change.event, following, answer, change.at, sent=True, payment=claims.payment, reason=reason)
+        else:
+            answer_number = self._write(change.at, claims.tid, answer, sent=True)
+        self.rows.answers.append((change.notice.hash, answer_number))
+        self.rows.notices.append((claims.payment, notice_number, answer_number, int(isinstance(answer.claims, Confirmation))))
+
+    def _conclude(self, change: Conclude) -> None:
+        order = self._unmoved(change.tid, change.version)
+        self._check_new(change.outcome)
+        if order is None or change.event is None:
+            self._write(change.at, change.tid, change.outcome)
+        else:
+            if order.outcome is not None:
+                raise ProtocolViolation("state", "the order has its outcome")
+            try:
+                following = step(order.state, change.event)
+            except WrongState as error:
+                raise ProtocolViolation("state", error.detail) from error
+            self._move(
+                order,
+                change.event,
+                following,
+                change.outcome,
+                change.at,
+                payment=change.payment or order.payment,
+                outcome=change.outcome.hash,
+                reason=_reason(change.outcome) or order.reason,
+                # A struck order was, or will be, handed to the shop as such; the outcome that was overtaken changes nothing for it.
+                handled_at=order.handled_at if following is State.CANCELLED else change.at if change.handled else None,
+            )
+        self._to_acknowledge.append(change.outcome.hash)
+
+    def _close_unopened(self, change: CloseUnopened) -> None:
+        order = self._unmoved(change.tid, change.version)
+        if order is None:
+            raise NotFound("no such order")
+        following = step(order.state, Event.CLOSED)
+        handled_at = change.at if change.handled else None
+        self._move(order, Event.CLOSED, following, None, change.at, outcome=change.status, reason=change.reason, handled_at=handled_at)
+
+    def _keep(self, change: Keep) -> None:
+        if not change.sent:
+            self._check_new(change.message)
+        number = self._write(change.at, change.tid, change.message, sent=change.sent)
+        if change.answers is not None:
+            self.rows.answers.append((change.answers, number))
+
+    def _mark_handled(self, change: MarkHandled) -> None:
+        order = self._loaded.orders.get(change.tid)
+        if order is not None and order.final and order.state is change.state and order.handled_at is None:
+            self._put(replace(order, handled_at=change.at))
+
+    def _decide_cancellation(self, change: AskCancellation | AnswerCancellation | MarkReturned) -> None:
+        match change:
+            case AskCancellation():
+                self._ask_cancellation(change)
+            case AnswerCancellation():
+                self._answer_cancellation(change)
+            case MarkReturned():
+                self._mark_returned(change)
+
+    def _ask_cancellation(self, change: AskCancellation) -> None:
+        order = self._unmoved(change.cancellation.tid, change.version)
+        if order is None:
+            raise NotFound("no such order")
+        asked = change.cancellation
+        others = list(self._loaded.cancellations.values())
+        if any(other.request_key == asked.request_key and other.id != change.replaces for other in others if other.request_key is not None):
+            raise Stale
+        own = [other for other in others if other.tid == order.tid]
+        # The one rule by which several cancellations can never ask for more than is left: the next is signed when the last is answered.
+        if any(not other.final for other in own):
+            raise WrongState("a cancellation of this order waits for its answer")
+        if len(own) >= CANCELLATIONS_MAX:
+            raise TooLarge(f"an order has at most {CANCELLATIONS_MAX} cancellations")
+        if asked.remaining != order.remaining or asked.amount > asked.remaining:
+            raise Stale
+        if order.state is State.PLACED:
+            following = step(order.state, Event.WITHDRAWN)
+            number = self._move(order, Event.WITHDRAWN, following, change.message, change.at, sent=True, reason="withdrawn")
+        else:
+            number = self._write(change.at, order.tid, change.message, sent=True)
+        if change.replaces is not None:
+            replaced = replace(self._loaded.cancellations[change.replaces], replaced_by=asked.id)
+            self._put_cancellation(replaced)
+        stored = replace(asked, message=number)
+        self._loaded.cancellations[stored.id] = stored
+        self.rows.new_cancellations.append(stored)
+
+    def _answer_cancellation(self, change: AnswerCancellation) -> None:
+        answered = change.cancellation
+        asked = self._loaded.cancellations.get(answered.id)
+        order = self._unmoved(answered.tid, change.version)
+        if order is None or asked is None:
+            raise NotFound("no such cancellation")
+        if asked.final:
+            raise Stale
+        self._check_new(change.answer)
+        following = step(order.state, change.event) if change.event is not None else None
+        if change.event is not None and following is not None:
+            handled_at = order.handled_at
+            if following is State.CANCELLED and not change.handled:
+                handled_at = None  # taken as settled or not at all: the shop is told that it was struck
+            columns = {"refunded_minor": change.refunded_minor, "handled_at": handled_at}
+            number = self._move(order, change.event, following, change.answer, change.at, sent=False, **columns)
+        else:
+            number = self._write(change.at, order.tid, change.answer)
+        self._put_cancellation(replace(answered, message=asked.message, answer=number))
+        self.rows.answers.append((change.request, number))
+        if change.anew is not None:
+            self._ask_cancellation(change.anew)
+
+    def _mark_returned(self, change: MarkReturned) -> None:
+        own = [c for c in self._loaded.cancellations.values() if c.tid == change.tid and c.state is CancellationState.CONFIRMED]
+        if not any(c.goods is not Goods.NONE for c in own):
+            raise WrongState("nothing is awaited back for this order")
+        for awaited in [c for c in own if c.goods is Goods.AWAITED]:
+            self._put_cancellation(replace(awaited, goods=Goods.RETURNED, changed_at=change.at))
+
+    def _set_aside(self, change: Hold | Reject) -> None:
+        if isinstance(change, Reject):
+            self.rows.rejected.append((change.at, change.rule, change.detail, change.unverified))
+            return
+        if not change.name or len(change.content) > HELD_MAX:
+            raise BadInput(f"what is held has a name and at most {HELD_MAX} characters")
+        self.rows.held.append(change)
+
+    def _unmoved(self, tid: str, version: int | None) -> Order | None:
+        """The order as the caller saw it; None where there was and is none."""
+        order = self._loaded.orders.get(tid)
+        if (order.version if order is not None else None) != version:
+            raise Stale
+        return order
+
+    def _check_new(self, message: AnySigned) -> None:
+        """A jti of the gateway's names one message for ever: the same bytes are an old acquaintance, other bytes a fraud."""
+        known = self._loaded.received.get(message.claims.jti)
+        if known == message.hash:
+            raise Stale
+        if known is not None:
+            raise ProtocolViolation("jti", "this number was used for another message")
+
+    def _write(
+        self,
+        at: int,
+        tid: str | None,
+        message: AnySigned | None,
+        *,
+        sent: bool = False,
+        version: int | None = None,
+        event: str | None = None,
+        state: State | None = None,
+    ) -> int:
+        """One row of the journal; its number."""
+        number = self._loaded.next_number
+        self._loaded.next_number += 1
+        if message is not None and not sent:
+            self._loaded.received[message.claims.jti] = message.hash
+        self.rows.journal.append(JournalRow(number, at, tid, message, sent, version, event, state))
+        return number
+
+    def _move(
+        self, order: Order, event: Event, following: State, message: AnySigned | None, at: int, *, sent: bool = False, **columns: object
+    ) -> int:
+        moved = replace(order, state=following, version=order.version + 1, changed_at=at, **columns)
+        self._put(moved)
+        return self._write(at, order.tid, message, sent=sent, version=moved.version, event=event, state=following)
+
+    def _put_cancellation(self, cancellation: Cancellation) -> None:
+        self._loaded.cancellations[cancellation.id] = cancellation
+        self.rows.moved_cancellations[cancellation.id] = cancellation
+
+    def _put(self, order: Order) -> None:
+        self._loaded.orders[order.tid] = order
+        self.rows.moved_orders[order.tid] = order
+
+
+def _reason(outcome: Outcome) -> str | None:
+    """The gateway's word on why nothing was paid; None for a settled message."""
+    claims = outcome.claims
+    return getattr(claims, "reason", None) or getattr(claims, "outcome", None)
