@@ -34,7 +34,8 @@ COMMANDS = {
     "account": Place("hanbit.cli.parties", "Accounts: create, list, fund, suspend, resume."),
     "merchant": Place("hanbit.cli.merchant", "Merchants: register them, enrol their keys.", server=False),
     "wallet": Place("hanbit.cli.wallet", "The installed payment program.", server=False),
-    "ledger": Place("hanbit.cli.ledger", "Prove the book, read statements."),
+    "payment": Place("hanbit.cli.payment", "Payments: decide an exception."),
+    "ledger": Place("hanbit.cli.ledger", "Prove the book, read statements, fund the reserve."),
     "bench": Place("hanbit.cli.bench", "Measure complete payments."),
 }
 """In the order in which one meets them. A shop's install has no part of the server, so the list imports nothing."""

@@ -1,4 +1,4 @@
-"""`hanbit ledger …`: prove the book from the store alone, print statements."""
+"""`hanbit ledger …`: prove the book from the store alone, print statements, fund the reserve."""
 
 import json
 from datetime import UTC, datetime
@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from hanbit.cli.options import data_option, json_option, show
+from hanbit.cli.options import data_option, json_option, operate, show
 
 
 @click.group()
 def ledger() -> None:
-    """The book: check it, read statements.
+    """The book: check it, read statements, fund the reserve.
 
     \b
     Example:
@@ -86,6 +86,37 @@ def statement(account: str, limit: int, data: Path, as_json: bool) -> None:
     ]
     held = row["debits_pending"]
     show({"account": account, "currency": row["currency"], "held": held, "lines": found}, as_json=as_json)
+
+
+@ledger.command("fund-reserve")
+@click.argument("amount")
+@click.option("--currency", default="", help="ISO 4217 code; the operator's own by default.")
+@click.option("--id", "entry", default="", help="Your own id of this act: the same id again changes nothing more.")
+@data_option
+@json_option
+def fund_reserve(amount: str, currency: str, entry: str, data: Path, as_json: bool) -> None:
+    """Set AMOUNT (minor units) of the operator's cash aside for refunds that a merchant's account cannot cover.
+
+    It is lent only where the setting refund_shortfall is "reserve".
+
+    \b
+    Example:
+      hanbit ledger fund-reserve 5000000 --id 2027-q1 --data /srv/hanbit
+    """
+    show(operate(data, "fund_reserve", amount=amount, currency=currency, id=entry), as_json=as_json)
+
+
+@ledger.command("reserve")
+@data_option
+@json_option
+def reserve(data: Path, as_json: bool) -> None:
+    """Show what is left of the reserve and what each merchant owes to it, in minor units.
+
+    \b
+    Example:
+      hanbit ledger reserve --data /srv/hanbit --json
+    """
+    show(operate(data, "reserve"), as_json=as_json)
 
 
 def _open(data: Path) -> Any:

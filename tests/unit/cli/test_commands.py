@@ -132,6 +132,9 @@ def test_an_operators_first_day(data: Path) -> None:
     assert account["masked"] == "*" * 8 + number[-4:]
     funded = run_json("account", "fund", account["account"], "500000", "--id", f"salary-{login}", "--data", data)
     assert funded == run_json("account", "fund", account["account"], "500000", "--id", f"salary-{login}", "--data", data)
+    reserved = run_json("ledger", "fund-reserve", "70000", "--id", f"reserve-{login}", "--data", data)
+    assert reserved == run_json("ledger", "fund-reserve", "70000", "--id", f"reserve-{login}", "--data", data)
+    assert {"currency": "KRW", "available": 70_000} in run_json("ledger", "reserve", "--data", data)["reserve"]
     listed = {row["id"]: row for row in run_json("account", "list", "--data", data)["accounts"]}
     assert listed[account["account"]]["balance"] == 500_000
     code = run_json("customer", "enrol-code", login, "--data", data)
@@ -180,6 +183,9 @@ def test_what_is_refused_is_told_in_two_lines_and_changes_nothing(data: Path) ->
         (("customer", "create", "ab", "--name", "x\u202ey\n", "--password-fd", "0"), "password\n", "name: 1 to 60"),
         (("customer", "create", "ab", "--name", "x", "--password-fd", "0"), "p" * 129 + "\n", "a password has 1 to 128"),
         (("ledger", "statement", "nobody"), "", "no ledger account nobody"),
+        (("ledger", "fund-reserve", "0"), "", "amount"),
+        (("ledger", "fund-reserve", "5", "--currency", "XXX"), "", "currency"),
+        (("payment", "allow-refund", "shop", "T" * 22, "--until", "2099-01-01", "--reason", "x"), "", "payment shop"),
     ]
     shop = ("--name", "x", "--telephone", "02-555-0100", "--return-url")
     refused += [
