@@ -10,7 +10,7 @@ from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import Unavailable
 from hanbit.merchant.agent.outbox import Due, Outbox
 from hanbit.merchant.agent.settings import Endpoint
-from hanbit.merchant.agent.webhooks import Caller
+from hanbit.merchant.agent.webhooks import CALL_WITHIN_S, Caller
 
 AT_ONCE: Final = 8
 """Calls of one endpoint at the same time, each of another tid."""
@@ -77,7 +77,7 @@ class Courier:
 
     async def _send(self, due: Due) -> None:
         try:
-            called = await self._caller.call(self.endpoint.url, self._secrets, event_id=due.id, body=due.body)
+            called = await self._caller.call(self.endpoint.url, self._secrets, event_id=due.id, body=due.body, within_s=CALL_WITHIN_S)
             fail_points.reach("agent.called")
             await self._outbox.record(due, called, self._clock.now())
             _log.log(

@@ -53,7 +53,7 @@ class Outbox:
     """The rows; `delivery` sends what is due."""
 
     def __init__(self, store: Store, endpoints: Sequence[Endpoint], clock: Clock) -> None:
-        self._store = store
+        self.store = store
         self._clock = clock
         self.endpoints = endpoints
 
@@ -63,7 +63,7 @@ class Outbox:
         def work(connection: sqlite3.Connection) -> None:
             connection.executemany("INSERT OR IGNORE INTO endpoints VALUES (?, 0)", [(endpoint.name,) for endpoint in self.endpoints])
 
-        await self._store.write(work)
+        await self.store.write(work)
 
     async def put(self, kind: str, *, subject: str, tid: str | None, data: Told | dict[str, Any], only: str | None = None) -> list[str]:
         """Store the event for every endpoint that takes it; ids of its deliveries. The same (kind, subject) again changes nothing."""
@@ -75,12 +75,12 @@ class Outbox:
         def work(connection: sqlite3.Connection) -> list[str]:
             return [_put(connection, name, kind, subject=subject, tid=tid, data=data, at=at) for name in takers]
 
-        return await self._store.write(work) if takers else []
+        return await self.store.write(work) if takers else []
 
     async def due(self, endpoint: str, limit: int, in_hand: Iterable[int]) -> list[Due]:
         """What is to be sent now, the longest waiting first; of one tid only its oldest event that still waits."""
         busy = set(in_hand)
-        rows = await self._store.read(
+        rows = await self.store.read(
             "SELECT number, id, body, tries, until FROM deliveries d WHERE endpoint = ? AND state = 'waiting' AND next_at <= ? "
             "AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.endpoint = d.endpoint AND e.tid = d.tid AND e.state = 'waiting' "
             "AND e.sequence < d.sequence) ORDER BY next_at, sequence LIMIT ?",
@@ -90,7 +90,7 @@ class Outbox:
 
     async def next_at(self, endpoint: str) -> int | None:
         """When the next event of this endpoint is due."""
-        rows = await self._store.read("SELECT min(next_at) FROM deliveries WHERE endpoint = ? AND state = 'waiting'", endpoint)
+        rows = await self.store.read("SELECT min(next_at) FROM deliveries WHERE endpoint = ? AND state = 'waiting'", endpoint)
         return rows[0][0] if rows else None
 
     async def record(self, due: Due, called: Called, at: int) -> None:
@@ -110,7 +110,7 @@ class Outbox:
                 "UPDATE deliveries SET state = ?, tries = ?, next_at = ? WHERE number = ?", (state, tries, next_at_or_none, due.number)
             )
 
-        await self._store.write(work)
+        await self.store.write(work)
 
     async def resend(self, delivery_id: str) -> DeliveryView:
         """Put an event on its way again, with the same id and bytes, whatever became of it; NotFound where there is none."""
@@ -124,12 +124,12 @@ class Outbox:
             if changed.rowcount == 0:
                 raise NotFound("no such delivery")
 
-        await self._store.write(work)
+        await self.store.write(work)
         return await self.delivery(delivery_id)
 
     async def delivery(self, delivery_id: str) -> DeliveryView:
         """One delivery with its latest attempts."""
-        rows = await self._store.read(f"SELECT {_COLUMNS} FROM deliveries WHERE id = ?", delivery_id)  # noqa: S608 - our own columns
+        rows = await self.store.read(f"SELECT {_COLUMNS} FROM deliveries WHERE id = ?", delivery_id)  # noqa: S608 - our own columns
         if not rows:
             raise NotFound("no such delivery")
         return await self._view(rows[0])
@@ -143,7 +143,7 @@ class Outbox:
             where.append("number < ?")
             values.append(query.before)
         condition = f"WHERE {' AND '.join(where)} " if where else ""
-        rows = await self._store.read(
+        rows = await self.store.read(
             f"SELECT {_COLUMNS} FROM deliveries {condition}ORDER BY number DESC LIMIT ?",  # noqa: S608 - our own columns
             *(*values, query.limit + 1),
         )
@@ -154,7 +154,7 @@ class Outbox:
         """Every endpoint with the number of its latest event and how many wait."""
         views = []
         for endpoint in self.endpoints:
-            ((sequence, waiting),) = await self._store.read(
+            ((sequence, waiting),) = await self.store.read(
                 "SELECT (SELECT sequence FROM endpoints WHERE name = ?), "
                 "(SELECT count(*) FROM deliveries WHERE endpoint = ? AND state = 'waiting')",
                 *(endpoint.name, endpoint.name),
@@ -175,11 +175,11 @@ class Outbox:
                 (before, _PURGED_AT_ONCE),
             )
 
-        await self._store.write(work)
+        await self.store.write(work)
 
     async def _view(self, row: tuple[Any, ...]) -> DeliveryView:
         number, delivery_id, endpoint, sequence, kind, tid, state, created_at, next_at = row
-        attempts = await self._store.read(
+        attempts = await self.store.read(
             "SELECT at, duration_ms, status, error FROM attempts WHERE delivery = ? ORDER BY number DESC LIMIT ?", number, ATTEMPTS_SHOWN
         )
         return DeliveryView(

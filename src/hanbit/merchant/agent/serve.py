@@ -84,7 +84,7 @@ class Running:
 
     shop: Shop
     calls: Calls
-    couriers: list[Courier]
+    outbox: Outbox
     address: Address
 
 
@@ -139,7 +139,7 @@ async def around(open_shop: OpenShop, directory: Path, address: Address, clock: 
         stack.push_async_callback(_end, housekeeping)
         bound = await stack.enter_async_context(_listening(Api(calls, once, token), address))
         stack.callback(calls.stop)
-        yield Running(shop, calls, couriers, bound)
+        yield Running(shop, calls, outbox, bound)
 
 
 @asynccontextmanager

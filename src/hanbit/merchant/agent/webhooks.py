@@ -73,9 +73,7 @@ class Caller:
         if self._session is not None:
             await self._session.close()
 
-    async def call(
-        self, url: str, secrets: Sequence[bytes], *, event_id: str, body: bytes, within_s: float = CALL_WITHIN_S, read: bool = False
-    ) -> Called:
+    async def call(self, url: str, secrets: Sequence[bytes], *, event_id: str, body: bytes, within_s: float, read: bool = False) -> Called:
         """Send one event; its content is read only where somebody wants it (`read`)."""
         assert self._session is not None
         timestamp = self._clock.now()
