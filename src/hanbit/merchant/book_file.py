@@ -18,6 +18,12 @@ _HOLDER_MAX: Final = 200
 _PROGRAM_MAX: Final = 100
 
 
+class BookHeld(Unavailable):
+    """Another process has the order book open; its name stands in the detail."""
+
+    advice = "Stop that process, or let it do the work: a running shop takes commands through `control` in its folder."
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """What the book holds about bytes that just came in."""
@@ -71,7 +77,7 @@ def take_lock(path: Path) -> TextIO:
         descriptor.seek(0)
         holder = descriptor.read(_HOLDER_MAX).strip() or "unknown"
         descriptor.close()
-        raise Unavailable(f"another process ({holder}) has the order book {path} open") from error
+        raise BookHeld(f"another process ({holder}) has the order book {path} open") from error
     # For whoever is turned away; only the lock itself means anything.
     descriptor.truncate(0)
     descriptor.write(f"pid {os.getpid()}, {Path(sys.argv[0] or sys.executable).name[:_PROGRAM_MAX]}\n")

@@ -28,7 +28,7 @@ from hanbit.kernel.clock import Clock, SystemClock
 from hanbit.kernel.errors import Conflict, HanbitError, NotFound, Unavailable, WrongState
 from hanbit.kernel.money import Money
 from hanbit.merchant import cancellation as cancellations
-from hanbit.merchant import files
+from hanbit.merchant import control, files
 from hanbit.merchant.cancel_desk import CancellationDesk
 from hanbit.merchant.cancellation import Cancellation
 from hanbit.merchant.changes import Keep, MarkReturned, Place, Stale, Withdraw
@@ -129,12 +129,14 @@ class Shop:
         on_outcome: OnOutcome | None = None,
         revoked: Callable[[], frozenset[int]] = frozenset,
         attended: bool = True,
+        dial: bool = True,
         clock: Clock | None = None,
     ) -> AsyncIterator[Self]:
         """Open an enrolled folder and keep the private line up while the `async with` lasts.
 
         `revoked` gives the serial numbers of the certificates that the operator has revoked. `attended` is False for a tool that works on
         the folder while the shop's own program is stopped: it answers no new notice and leaves the outcomes to the shop's handler.
+        `dial` is False for one that asks nothing of the gateway.
         """
         clock = clock or SystemClock()
         registration = files.read_registration(directory)
@@ -151,6 +153,9 @@ class Shop:
             attended=attended,
             clock=clock,
         ) as shop:
+            if not dial:
+                yield shop
+                return
             client = LineClient(
                 host=registration.line.host,
                 port=registration.line.port,
@@ -168,7 +173,8 @@ class Shop:
             shop.line = client
             await client.start()
             try:
-                yield shop
+                async with control.listening(directory, shop):
+                    yield shop
             finally:
                 await client.stop()
 

@@ -1,0 +1,113 @@
+"""What staff do with a shop from a terminal, in words that travel as JSON: list, cancel, take goods back, reconcile."""
+
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from hanbit.kernel.errors import BadInput
+from hanbit.kernel.money import Money, parse_amount
+from hanbit.merchant.cancellation import Cancellation
+from hanbit.merchant.order import Order
+from hanbit.merchant.reconciliation import Progress
+from hanbit.merchant.states import State
+
+if TYPE_CHECKING:
+    from hanbit.merchant.shop import Shop
+
+LIST_MAX: Final = 1_000
+Answer: TypeAlias = dict[str, Any]
+
+
+async def orders(shop: "Shop", _: Progress, *, state: str = "", limit: str = "50") -> Answer:
+    """The newest orders, of one state or of any."""
+    if state and state not in set(State):
+        raise BadInput(f"state: one of {', '.join(State)}")
+    if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= LIST_MAX):
+        raise BadInput(f"limit: 1 to {LIST_MAX}")
+    found: list[Order] = []
+    before: str | None = None
+    while len(found) < int(limit):
+        page, before = await shop.book.listed(None, State(state) if state else None, int(limit) - len(found), before)
+        found += page
+        if before is None:
+            break
+    return {"orders": [order_view(order) for order in found]}
+
+
+async def cancel(
+    shop: "Shop", _: Progress, *, tid: str, reason: str, amount: str = "", request_key: str = "", goods: str = "awaited"
+) -> Answer:
+    """C1: all that is left, or `amount` minor units of it."""
+    if goods not in ("awaited", "none"):
+        raise BadInput("goods: awaited or none")
+    order = await shop.order(tid)
+    money = Money(parse_amount(amount), order.amount.currency) if amount else None
+    done = await shop.cancel(tid, amount=money, reason=reason, request_key=request_key or None, goods=goods == "awaited")
+    return {"cancellation": cancellation_view(done), "order": order_view(await shop.order(tid))}
+
+
+async def returned(shop: "Shop", _: Progress, *, tid: str) -> Answer:
+    """What was delivered under a cancelled order has come back."""
+    return {"cancellations": [cancellation_view(one) for one in await shop.mark_goods_returned(tid)]}
+
+
+async def reconcile(shop: "Shop", progress: Progress) -> Answer:
+    """Ask the gateway about every open order and cancellation."""
+    report = await shop.reconcile(progress)
+    return {
+        "asked": report.asked,
+        "ended": [{"tid": tid, "state": state} for tid, state in report.ended],
+        "waiting": [asdict(finding) for finding in report.waiting],
+        "unresolved": [asdict(finding) for finding in report.unresolved],
+    }
+
+
+COMMANDS: Final[dict[str, Callable[..., Awaitable[Answer]]]] = {
+    "orders": orders,
+    "cancel": cancel,
+    "returned": returned,
+    "reconcile": reconcile,
+}
+
+
+async def call(shop: "Shop", progress: Progress, command: object, arguments: object) -> Answer:
+    """Run one of `COMMANDS`; BadInput where command or arguments are none."""
+    function = COMMANDS.get(command) if isinstance(command, str) else None
+    if function is None or not isinstance(arguments, dict) or not all(isinstance(value, str) for value in arguments.values()):
+        raise BadInput("command")
+    known = {name: item.default for name, item in inspect.signature(function).parameters.items() if item.kind is item.KEYWORD_ONLY}
+    needed = {name for name, default in known.items() if default is inspect.Parameter.empty}
+    if not needed <= set(arguments) <= set(known):
+        raise BadInput(f"arguments of {command}: {', '.join(sorted(known))}")
+    return await function(shop, progress, **arguments)
+
+
+def order_view(order: Order) -> Answer:
+    """An order on one line."""
+    return {
+        "tid": order.tid,
+        "state": order.state,
+        "amount": order.amount.text,
+        "refunded": order.refunded.text,
+        "remaining": order.remaining.text,
+        "currency": order.amount.currency,
+        "text": order.text,
+        "placed_at": order.placed_at,
+    }
+
+
+def cancellation_view(cancellation: Cancellation) -> Answer:
+    """A cancellation on one line."""
+    return {
+        "cancellation": cancellation.id,
+        "tid": cancellation.tid,
+        "state": cancellation.state,
+        "amount": cancellation.amount.text,
+        "currency": cancellation.amount.currency,
+        "reason": cancellation.reason,
+        "refusal": cancellation.refusal,
+        "goods": cancellation.goods,
+        "look": cancellation.look,
+        "asked_at": cancellation.asked_at,
+    }
