@@ -690,7 +690,9 @@ class World:
                 assert typ != Settled.TYP or payment["state"] == State.CAPTURED, payment
                 assert typ != Voided.TYP or payment["state"] in (State.REFUSED, State.VOIDED), payment
             if payment["outcome_hash"] in acknowledged and payment["state"] == State.CAPTURED:
-                assert (await link.shop.order(payment["tid"])).may_deliver, payment
+                order = await link.shop.order(payment["tid"])
+                assert order.may_deliver or (order.refunded_minor == payment["refunded"] == payment["captured"]), payment
+                assert order.refunded_minor <= payment["refunded"], "a shop counts as refunded only what was"
 
 
 @asynccontextmanager
