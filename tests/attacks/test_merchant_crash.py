@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 
 from hanbit.kernel import fail_points
+from hanbit.kernel.money import Money
+from hanbit.merchant.cancellation import CancellationState
 from hanbit.merchant.shop import Shop
 from hanbit.merchant.states import State
-from tests.unit.merchant.support import Parties, kinds, place
+from hanbit.protocols.cancellation.messages import Cancel
+from hanbit.protocols.signed import SignedMessage
+from tests.unit.merchant.support import PHONE, GatewayLine, Parties, kinds, place, settled
 
 PLACES = ("merchant.commit.before", "merchant.commit.after")
 
@@ -147,3 +151,62 @@ def test_killed_between_the_outcome_and_the_shops_handler(tmp_path: Path, where:
 
     asyncio.run(again())
     assert calls.read_text() == ("xx" if where == PLACES[0] else "x")
+
+
+@pytest.mark.parametrize("where", PLACES)
+@pytest.mark.parametrize("step", ["asked", "answered"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_killed_while_cancelling(tmp_path: Path, where: str, step: str, whole: bool) -> None:
+    """Before the request is stored, after it and before it is sent, after it was sent and answered, after the answer is stored."""
+    parties = Parties()
+    sent, refunded = tmp_path / "sent", tmp_path / "refunded"
+    for file in (sent, refunded):
+        file.touch()
+    amount = PHONE if whole else Money(20_000, "KRW")
+
+    async def before() -> str:
+        async with parties.open_shop(tmp_path) as shop:
+            return (await settled(parties, shop)).tid
+
+    tid = asyncio.run(before())
+
+    def gateway(shop: Shop) -> GatewayLine:
+        """It has one effect for one id, and says so with the same bytes for ever."""
+        line = GatewayLine(parties)
+
+        def judge(cancel: SignedMessage[Cancel]) -> str:
+            with sent.open("a") as file:
+                file.write(f"{cancel.compact}\n")
+            known = refunded.read_text().split()
+            if cancel.claims.cancellation not in known:
+                assert not known, "a second effect"
+                with refunded.open("a") as file:
+                    answer = parties.cancelled(cancel, amount.amount_minor, PHONE.amount_minor - amount.amount_minor)
+                    file.write(f"{cancel.claims.cancellation}\n{answer.compact}\n")
+            return refunded.read_text().split()[1]
+
+        line.judge = judge
+        shop.line = line
+        return line
+
+    async def work() -> None:
+        async with parties.open_shop(tmp_path) as shop:
+            gateway(shop)
+            await shop.cancel(tid, amount=amount, reason="does not fit", request_key="k")
+
+    dies_in_a_child(work, where, 1 if step == "asked" else 2)
+
+    async def check() -> None:
+        async with parties.open_shop(tmp_path) as shop:
+            gateway(shop)
+            kept = await shop.cancellations(tid)
+            assert len(kept) == (0 if (step, where) == ("asked", PLACES[0]) else 1)  # wholly there or wholly absent
+            # Whoever was not answered asks again with his key: the same cancellation, or the first one.
+            done = await shop.cancel(tid, amount=amount, reason="does not fit", request_key="k")
+            assert done.state is CancellationState.CONFIRMED
+            assert [one.id for one in await shop.cancellations(tid)] == [done.id]
+            assert len(set(sent.read_text().split())) == 1, "the same bytes, however often"
+            order = await shop.order(tid)
+            assert (order.state, order.refunded) == (State.CANCELLED if whole else State.SETTLED, amount)
+
+    asyncio.run(check())

@@ -253,15 +253,13 @@ class CancellationDesk:
     async def _send(self, asked: Cancellation) -> None:
         identity = asked.id
         try:
-            line = self._line()
-            if line is None:
-                raise Unavailable("no line to the gateway")
-            kept = await self._book.message(asked.message)
-            unverified = await line.ask(kept.compact)
-            self.turned_away[identity] = await self._take_kept(unverified, asked)
+            self.turned_away[identity] = await self._exchange(asked)
         except HanbitError as error:
             _log.info("a cancellation waits: %s", error, extra={"cancellation": identity})
             self.turned_away[identity] = str(error)
+        except Exception:  # noqa: BLE001 - a bug must cost neither the answer, which comes again, nor the pause before it is asked for
+            _log.exception("a cancellation could not be sent", extra={"cancellation": identity})
+            self.turned_away[identity] = "failed"
         finally:
             del self._on_the_line[identity]
             if self.turned_away.get(identity):
@@ -271,6 +269,14 @@ class CancellationDesk:
                 self.turned_away.pop(identity, None)
                 self._later.pop(identity, None)
             self._bell.set()
+
+    async def _exchange(self, asked: Cancellation) -> str:
+        """The stored bytes out, the answer in; why there is none yet, or an empty text."""
+        line = self._line()
+        if line is None:
+            raise Unavailable("no line to the gateway")
+        kept = await self._book.message(asked.message)
+        return await self._take_kept(await line.ask(kept.compact), asked)
 
     # --- answers ----------------------------------------------------------------------------------------------------------------------
 
