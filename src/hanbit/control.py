@@ -16,12 +16,14 @@ from hanbit.folder import CONTROL_FILE, close_gateway, hold, open_gateway
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, Refused, TooLarge, Unavailable
 from hanbit.payments.gateway import Gateway
-from hanbit.payments.operations import COMMANDS
+from hanbit.payments.operations import COMMANDS as OPERATIONS
+from hanbit.upkeep.commands import COMMANDS as UPKEEP
 
 LINE_MAX = 1 << 20
 ANSWER_TIMEOUT_S = 30.0
 
 log = logging.getLogger("hanbit.control")
+COMMANDS = OPERATIONS | UPKEEP
 
 
 class CommandRefused(Refused):
@@ -35,7 +37,7 @@ KINDS: dict[str, type[HanbitError]] = {kind.code: kind for kind in (BadInput, Co
 
 
 async def run(folder: Path, command: str, **arguments: str) -> dict[str, Any]:
-    """Run one command of `operations.COMMANDS` on this data folder, here or in the server that holds it."""
+    """Run one command of `COMMANDS` on this data folder, here or in the server that holds it."""
     try:
         with hold(folder):
             gateway = open_gateway(folder, SystemClock())
@@ -46,7 +48,7 @@ async def run(folder: Path, command: str, **arguments: str) -> dict[str, Any]:
     except Conflict as error:
         if "is held by process" not in error.detail:
             raise
-    return await _send(folder, command, arguments)
+    return await send(folder, command, arguments)
 
 
 async def _call(gateway: Gateway, command: object, arguments: object) -> dict[str, Any]:
@@ -62,7 +64,8 @@ async def _call(gateway: Gateway, command: object, arguments: object) -> dict[st
     return await function(gateway, **arguments)
 
 
-async def _send(folder: Path, command: str, arguments: dict[str, str]) -> dict[str, Any]:
+async def send(folder: Path, command: str, arguments: dict[str, str]) -> dict[str, Any]:
+    """Run one command in the server that holds this data folder."""
     try:
         reader, writer = await asyncio.open_unix_connection(str(folder / CONTROL_FILE), limit=LINE_MAX)
     except OSError as error:

@@ -10,6 +10,7 @@ from hanbit.crypto.passwords import Passwords
 from hanbit.db import sqlite
 from hanbit.db.change import Change
 from hanbit.db.commit import Book
+from hanbit.db.copying import Copier
 from hanbit.db.reading import Reader
 from hanbit.db.sqlite import BOOK_FILE, SqliteStore
 from hanbit.db.sqlite_file import DatabaseError
@@ -124,12 +125,14 @@ def open_gateway(
         passwords=Passwords(keys.pepper, workers=settings.password_workers, waiting_max=settings.password_waiting_max),
         line=NoLine() if line is None else line(settings, keys, registry),
         observe=observe,
+        copier=Copier(folder / BOOK_FILE),
     )
 
 
 async def close_gateway(gateway: Gateway) -> None:
     """Finish what waits for the book and close the files; the writer last, so that it can put its log away."""
     await gateway.book.finish()
+    gateway.copier.stop()
     gateway.passwords.close()
     gateway.reader.close()
     await gateway.book.close()

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from hanbit.crypto.passwords import Passwords
 from hanbit.db.commit import Book
+from hanbit.db.copying import Copier
 from hanbit.db.reading import Reader
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import ProtocolViolation
@@ -57,6 +58,8 @@ class Gateway:
     line: AskingLine
     observe: Callable[[str, str], None]
     """Counts an outcome: (what, reason)."""
+    copier: Copier
+    """Copies the book for a backup while payments go on."""
     unknown_names: UnknownNames = field(default_factory=UnknownNames)
     openings: KnownOpenings = field(default_factory=KnownOpenings)
     allowances: Allowances = field(init=False)
