@@ -7,6 +7,7 @@ from hanbit.demo.cases import prove
 from hanbit.demo.world import World
 from hanbit.evidence import store as evidence
 from hanbit.kernel.errors import HanbitError
+from hanbit.merchant.order import Order
 from hanbit.merchant.states import State as OrderState
 from hanbit.payments.payment import Payment
 from hanbit.wallet.client import GatewayRefused
@@ -26,6 +27,9 @@ SHARED: Final = {
     "hanbit-settled",
     "hanbit-voided",
     "hanbit-closed",
+    "hanbit-cancel",
+    "hanbit-cancel-confirmation",
+    "hanbit-cancel-refusal",
 }
 
 
@@ -59,19 +63,39 @@ async def agreed(p: Parties, tid: str) -> Payment | None:
         assert order.state is OrderState.PLACED
         assert len(theirs) == 1
         return None
-    assert order.state is IN_THE_SHOP[payment.state], (payment, order)
+    struck = order.state is OrderState.CANCELLED
+    assert struck or order.state is IN_THE_SHOP[payment.state], (payment, order)
+    await refunds_agree(p, payment, order)
     assert order.outcome == payment.outcome_hash
     ours = {(typ, compact) for typ, compact in evidence.of_payment(p.gateway.reader, MERCHANT, tid) if typ in SHARED}
     common = {(typ, compact) for typ, compact in ours if compact in theirs.values()}
     if payment.state in {"captured", "refused"}:
         assert common == ours
-        assert len(theirs) == len(ours)
+        turned_away = sum(cancellation.answer is None for cancellation in await p.shop.cancellations(tid))
+        assert len(theirs) <= len(ours) + turned_away
     else:  # a notice that never came, or a confirmation that came too late, stands on one side only, and no money moved
         assert {typ for typ, _ in ours - common} <= {"hanbit-notice"}
     assert payment.captured == (payment.amount if payment.state == "captured" else 0)
     delivered = tid in p.memo.all("delivered")
-    assert delivered == order.may_deliver == (payment.state == "captured")
+    if struck:
+        assert not order.may_deliver
+    else:
+        assert delivered == order.may_deliver == (payment.state == "captured")
     return payment
+
+
+async def refunds_agree(p: Parties, payment: Payment, order: Order) -> None:
+    """Each cancellation that the shop asked has its answer, the same on both sides, and as much went back as both say."""
+    answered = {row["id"]: row for row in p.gateway.reader.all("SELECT * FROM cancellations WHERE tid = ?", payment.tid)}
+    for asked in await p.shop.cancellations(payment.tid):
+        assert asked.final
+        assert asked.look is None, asked
+        row = answered.pop(asked.id, None)
+        if row is not None:  # else the line turned it away for its early figures, and it was asked anew
+            assert (row["result"] in {"refunded", "closed", "nothing_left"}) == (asked.state == "confirmed"), (asked, dict(row))
+            assert row["amount"] == asked.amount.amount_minor
+    assert not answered
+    assert payment.refunded == (order.refunded_minor if payment.captured else 0)
 
 
 async def pays_again(p: Parties) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hanbit.kernel.errors import Unavailable
+from hanbit.kernel.money import Money
 from hanbit.merchant.handlers import No, Yes
 from hanbit.merchant.line_client import LineClient
 from hanbit.merchant.order import Order
@@ -98,9 +99,54 @@ async def confirmed_too_late(p: Parties) -> None:
     await let_it_end(p, tid)
 
 
+async def withdrawn_before_anybody_opened(p: Parties) -> None:
+    """The shop cancels (C1) what no customer has seen."""
+    tid = await p.order()
+    await p.shop.cancel(tid, reason="sold out")
+    await p.until_at_rest(tid)
+
+
+async def withdrawn_while_open(p: Parties) -> None:
+    """The shop cancels (C1) while a customer is at the payment screen."""
+    tid = await p.order()
+    await p.open()
+    await p.shop.cancel(tid, reason="sold out")
+    await p.until_at_rest(tid)
+
+
+async def refunded_in_parts(p: Parties) -> None:
+    """Paid, then a part and then the rest goes back (C1 to C3)."""
+    tid = await p.order()
+    assert await p.submit(await p.open()) == "captured"
+    await p.until_at_rest(tid)
+    await p.shop.cancel(tid, amount=Money(20_000, "KRW"), reason="one was broken")
+    await p.until_at_rest(tid)
+    await p.shop.cancel(tid, reason="the rest too")
+    await p.until_at_rest(tid)
+
+
+async def cancelled_as_it_was_confirmed(p: Parties) -> None:
+    """The shop confirms and regrets it at once: its cancellation finds the payment in progress, or just captured."""
+    asked: list[asyncio.Task[object]] = []
+
+    async def yes_but(order: Order) -> Yes | No:
+        asked.append(asyncio.create_task(p.shop.cancel(order.tid, reason="changed our mind")))
+        return Yes()
+
+    p.on_confirm = yes_but
+    tid = await p.order()
+    assert await p.submit(await p.open()) in {"captured", "refused"}  # a cancellation that is stored first bars the confirmation
+    await asyncio.gather(*asked, return_exceptions=True)
+    await let_it_end(p, tid)
+
+
 async def _is(p: Parties, tid: str, state: str) -> bool:
     payment = p.payment(tid)
     return payment is not None and payment.state == state
+
+
+async def _known(p: Parties, tid: str) -> bool:
+    return p.payment(tid) is not None
 
 
 async def _let_time_pass(p: Parties, tid: str) -> None:
@@ -124,6 +170,8 @@ async def _quiet(p: Parties) -> bool:
 
 async def let_it_end(p: Parties, tid: str, *, at_the_gateway_only: bool = False, longer_s: int = 0) -> None:
     """Nobody does anything any more; only time passes. Unavailable if that does not end it within `pay_by` + 15 minutes."""
+    if p.payment(tid) is None and await p.asks(tid):
+        await p.until(lambda: _known(p, tid))  # the shop had asked durably, and asks again by itself
     latest = max((await p.shop.order(tid)).pay_by, p.clock.now()) + 15 * 60 + longer_s
     while (payment := p.payment(tid)) is not None and not await p.at_rest(tid):
         if at_the_gateway_only and payment.is_final:
@@ -150,5 +198,9 @@ SCENARIOS: Final = {
     "declined_five_times": Scenario(declined_five_times, frozenset({"closed"})),
     "left_open": Scenario(left_open, frozenset({"closed"})),
     "hold_expired": Scenario(hold_expired, frozenset({"voided", "captured", "closed"})),
+    "withdrawn_before_anybody_opened": Scenario(withdrawn_before_anybody_opened, frozenset({"closed"})),
+    "withdrawn_while_open": Scenario(withdrawn_while_open, frozenset({"closed"})),
+    "refunded_in_parts": Scenario(refunded_in_parts, frozenset({"captured", "closed"})),
+    "cancelled_as_it_was_confirmed": Scenario(cancelled_as_it_was_confirmed, frozenset({"captured", "refused", "closed"})),
     "confirmed_too_late": Scenario(confirmed_too_late, frozenset({"voided", "captured", "closed"})),
 }

@@ -166,7 +166,11 @@ class Parties:
         """Both sides have their last word and know that the other has it."""
         payment = self.payment(tid)
         order = await self.shop.order(tid)
-        return payment is not None and payment.is_final and order.final and self.next_due(tid) is None
+        return payment is not None and payment.is_final and order.final and self.next_due(tid) is None and not await self.asks(tid)
+
+    async def asks(self, tid: str) -> bool:
+        """Whether the shop still waits for the answer to a cancellation."""
+        return not all(cancellation.final for cancellation in await self.shop.cancellations(tid))
 
     async def until(self, condition: Callable[[], Awaitable[bool]]) -> None:
         """Wait for something to become true, looking whenever a commit was made."""
