@@ -23,15 +23,20 @@ from hanbit.merchant.agent.acts import ACTS
 from hanbit.merchant.agent.table import ADDRESSES
 from hanbit.payments.states import FINAL, TABLE, State
 from hanbit.protocols import line
+from hanbit.protocols.cancellation import gateway as cancellation_gateway
+from hanbit.protocols.cancellation import messages as cancellation
+from hanbit.protocols.cancellation.gateway import Figures
+from hanbit.protocols.cancellation.merchant import Merchant as Canceller
 from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect import gateway as gateway_role
 from hanbit.protocols.redirect import messages as redirect
 from hanbit.protocols.redirect.gateway import SealKey
-from hanbit.protocols.signed import Signer, encode_der, head, peek_claims, peek_typ, sign
+from hanbit.protocols.signed import PinnedTrust, SignedMessage, Signer, encode_der, head, peek_claims, peek_typ, sign
 
 ROOT = Path(__file__).parent.parent
-EXAMPLES = ROOT / "docs/protocol/examples/redirect.json"
+EXAMPLES = ROOT / "docs/protocol/examples"
 EXAMPLE_AT = 1_790_000_000
+EXAMPLE_OPERATOR = "example"
 STEPS = {
     "hanbit-order": "R3",
     "hanbit-keys": "R4",
@@ -45,6 +50,9 @@ STEPS = {
     "hanbit-receipt": "R12",
     "hanbit-inquiry": "RQ",
     "hanbit-status": "RQ",
+    "hanbit-cancel": "C1",
+    "hanbit-cancel-confirmation": "C3",
+    "hanbit-cancel-refusal": "C3",
 }
 COMMON = frozenset(Message.__struct_fields__)
 
@@ -62,12 +70,12 @@ def message_table(kinds: tuple[type[Message], ...]) -> str:
     return "\n".join(rows)
 
 
-def examples() -> str:
-    """Each message of the example file: what it is, its claims, its bytes."""
-    stored = json.loads(EXAMPLES.read_text("utf-8"))
+def examples(name: str, kinds: tuple[type[Message], ...]) -> str:
+    """Each message of an example file: what it is, its claims, its bytes."""
+    stored = json.loads((EXAMPLES / f"{name}.json").read_text("utf-8"))
     parts = []
     for item in stored["messages"]:
-        kind = next(kind for kind in redirect.MESSAGES if peek_typ(item["compact"]) == kind.TYP)
+        kind = next(kind for kind in kinds if peek_typ(item["compact"]) == kind.TYP)
         claims = json.dumps(peek_claims(item["compact"]), indent=2, ensure_ascii=False)
         parts.append(
             f"### {STEPS[kind.TYP]} `{kind.TYP}`\n\n{(kind.__doc__ or '').strip()}\n\n```json\n{claims}\n```\n\n"
@@ -97,6 +105,25 @@ def state_table() -> str:
     return "\n".join(rows)
 
 
+def refusal_table() -> str:
+    """Why a cancellation is refused."""
+    rows = ["| reason | what it says |", "| --- | --- |"]
+    rows.extend(f"| `{reason}` | {words} |" for reason, words in cancellation.REFUSALS.items())
+    return "\n".join(rows)
+
+
+def cancellation_table() -> str:
+    """What C1 does in each state: the rows of `payments/states.py` that a cancellation brings about."""
+    rows = ["| state | event | next state | journal rule | messages stored with it |", "| --- | --- | --- | --- | --- |"]
+    rows.extend(
+        f"| {state} | {event} | **{row.to}** | {row.rule or '–'} | {', '.join(row.evidence)} |"
+        for state, transitions in TABLE.items()
+        for event, row in transitions.items()
+        if "cancel" in row.evidence
+    )
+    return "\n".join(rows)
+
+
 def agent_addresses() -> str:
     """Every address of the merchant's agent, from the table that also routes."""
     rows = ["| call | what it does | answers |", "| --- | --- | --- |"]
@@ -120,7 +147,13 @@ def generated() -> dict[Path, dict[str, str]]:
         ROOT / "docs/protocol/redirect.md": {
             "messages": message_table(redirect.MESSAGES),
             "line-messages": message_table(line.MESSAGES),
-            "examples": examples(),
+            "examples": examples("redirect", redirect.MESSAGES),
+        },
+        ROOT / "docs/protocol/cancellation.md": {
+            "cancellation-messages": message_table(cancellation.MESSAGES),
+            "refusals": refusal_table(),
+            "cancellation-states": cancellation_table(),
+            "examples": examples("cancellation", cancellation.MESSAGES),
         },
         ROOT / "docs/ARCHITECTURE.md": {"states": state_diagram(), "state-table": state_table()},
         ROOT / "docs/agent.md": {"addresses": agent_addresses(), "acts": agent_acts()},
@@ -137,28 +170,67 @@ def fill(text: str, parts: dict[str, str]) -> str:
     return text
 
 
-def make_examples() -> None:
-    """One payment that is paid and the other ends, signed by a throw-away operator and shop; the private keys are not kept."""
-    at, operator = EXAMPLE_AT, "example"
-    root_key = keys.new_key()
-    root = certificates.make_root(operator, root_key, at - 100)
-    top = Authority.of_root(root_key, root)
+class Example:
+    """A throw-away operator with a shop; the private keys are not kept."""
 
-    def authority(name: str, depth: int) -> Authority:
+    def __init__(self) -> None:
+        root_key = keys.new_key()
+        self.root = certificates.make_root(EXAMPLE_OPERATOR, root_key, EXAMPLE_AT - 100)
+        self._top = Authority.of_root(root_key, self.root)
+        self._gateways, self._merchants = self._authority("gateway", 0), self._authority("merchant", 1)
+        self.gateway = self.signer("gateway-sign", "gateway")
+        self.shop = self.signer("merchant-sign", "merchant", "shop")
+
+    def _authority(self, name: str, depth: int) -> Authority:
         key = keys.new_key()
-        return Authority.below_root(key, [certificates.make_authority(top, operator, name, key.public_key(), depth, at - 100)])
+        made = certificates.make_authority(self._top, EXAMPLE_OPERATOR, name, key.public_key(), depth, EXAMPLE_AT - 100)
+        return Authority.below_root(key, [made])
 
-    gateways, merchants = authority("gateway", 0), authority("merchant", 1)
-    gateway_urn, merchant_urn = ids.urn(operator, "gateway"), ids.urn(operator, "merchant", "shop")
-    customer_urn, any_customer = ids.urn(operator, "customer", "2hZk0w3bQ1ePmZs9Xx7C4Q"), ids.urn(operator, "customer")
-
-    def signer(issuer: Authority, urn: str, purpose: str) -> Signer:
-        key = keys.new_key()
-        leaf = certificates.make_leaf(issuer, urn=urn, purpose=purpose, public=key.public_key(), at=at, lifetime_s=86_400)
+    def signer(self, purpose: str, *name: str) -> Signer:
+        """A key with its certificate."""
+        key, urn = keys.new_key(), ids.urn(EXAMPLE_OPERATOR, *name)
+        issuer = self._merchants if purpose == "merchant-sign" else self._gateways
+        leaf = certificates.make_leaf(issuer, urn=urn, purpose=purpose, public=key.public_key(), at=EXAMPLE_AT, lifetime_s=86_400)
         return Signer(urn=urn, purpose=purpose, kid=certificates.kid(leaf), chain=(leaf, *issuer.chain), key=key)
 
-    gateway, shop = signer(gateways, gateway_urn, "gateway-sign"), signer(merchants, merchant_urn, "merchant-sign")
-    device, seal = signer(gateways, customer_urn, "customer-sign"), signer(gateways, gateway_urn, "gateway-seal")
+    def write(self, name: str, *made: SignedMessage[Message]) -> None:
+        """The example file of a protocol."""
+        stored = {
+            "at": EXAMPLE_AT,
+            "operator": EXAMPLE_OPERATOR,
+            "root": encode_der(self.root),
+            "merchant_chain": [encode_der(der) for der in self.shop.chain],
+            "messages": [{"typ": message.claims.TYP, "compact": message.compact} for message in made],
+        }
+        (EXAMPLES / f"{name}.json").write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
+
+
+def make_cancellation_examples() -> None:
+    """A part that goes back, and one that is refused."""
+    example, at = Example(), EXAMPLE_AT
+    gateway, shop = example.gateway, example.shop
+    role = Canceller(shop, gateway.urn, PinnedTrust(example.root, EXAMPLE_OPERATOR, urn=gateway.urn))
+    asked = {
+        "payment": ids.new_token(),
+        "tid": ids.new_token(),
+        "amount": Money(20_000, "KRW"),
+        "reason": "one of two was broken",
+        "prev": ids.digest(b"settled"),
+    }
+    cancel = role.make_cancel(cancellation=ids.new_token(), remaining=Money(220_000, "KRW"), **asked, at=at)
+    confirmation = cancellation_gateway.make_confirmation(cancel, Figures(20_000, 200_000), signer=gateway, at=at)
+    again = role.make_cancel(cancellation=ids.new_token(), remaining=Money(220_000, "KRW"), **asked, at=at)
+    refusal = cancellation_gateway.make_refusal(again, Figures(20_000, 200_000), "remaining_differs", signer=gateway, at=at)
+    example.write("cancellation", cancel, confirmation, refusal)
+
+
+def make_examples() -> None:
+    """One payment that is paid and the other ends."""
+    example, at = Example(), EXAMPLE_AT
+    gateway, shop = example.gateway, example.shop
+    gateway_urn, merchant_urn, any_customer = gateway.urn, shop.urn, ids.urn(EXAMPLE_OPERATOR, "customer")
+    device = example.signer("customer-sign", "customer", "2hZk0w3bQ1ePmZs9Xx7C4Q")
+    seal = example.signer("gateway-seal", "gateway")
     tid, payment = ids.new_token(), ids.new_token()
     figures: dict[str, Any] = {"tid": tid, "amount": "220000", "currency": "KRW"}
     order = sign(
@@ -198,20 +270,14 @@ def make_examples() -> None:
     status = gateway_role.make_status(inquiry, signer=gateway, state="settled", outcome=settled.compact, at=at)
     made = (order, opened, consent, notice, confirmation, refusal, settled, voided, closed, receipt, inquiry, status)
     assert Money(220_000, "KRW").text == figures["amount"]
-    stored = {
-        "at": at,
-        "operator": operator,
-        "root": encode_der(root),
-        "merchant_chain": [encode_der(der) for der in shop.chain],
-        "messages": [{"typ": message.claims.TYP, "compact": message.compact} for message in made],
-    }
-    EXAMPLES.write_text(json.dumps(stored, indent=1) + "\n", "utf-8")
+    example.write("redirect", *made)
 
 
 def main() -> None:
     """Write the pages."""
     if sys.argv[1:] == ["examples"]:
         make_examples()
+        make_cancellation_examples()
     for page, parts in generated().items():
         page.write_text(fill(page.read_text("utf-8"), parts), "utf-8")
 

@@ -6,8 +6,11 @@ import re
 from pathlib import Path
 
 import click
+import pytest
 
 from hanbit.cli import main
+from hanbit.protocols.cancellation import messages as cancellation
+from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect import messages as redirect
 from hanbit.protocols.signed import PinnedTrust, RegisteredKey, decode_chain, peek_claims, verify
 
@@ -30,8 +33,9 @@ def test_generated_parts_are_current() -> None:
         assert page.read_text("utf-8") == tool.fill(page.read_text("utf-8"), parts), f"run tools/make_docs.py: {page.name}"  # type: ignore[attr-defined]  # as above
 
 
-def test_every_example_verifies_with_the_root_beside_it() -> None:
-    stored = json.loads((ROOT / "docs/protocol/examples/redirect.json").read_text("utf-8"))
+@pytest.mark.parametrize(("name", "messages"), [("redirect", redirect.MESSAGES), ("cancellation", cancellation.MESSAGES)])
+def test_every_example_verifies_with_the_root_beside_it(name: str, messages: tuple[type[Message], ...]) -> None:
+    stored = json.loads((ROOT / f"docs/protocol/examples/{name}.json").read_text("utf-8"))
     chain = decode_chain(stored["merchant_chain"])
     pinned = PinnedTrust(decode_chain([stored["root"]])[0], stored["operator"])
 
@@ -39,7 +43,7 @@ def test_every_example_verifies_with_the_root_beside_it() -> None:
         def key(self, kid: str, unverified_chain: tuple[bytes, ...], at: int) -> RegisteredKey:
             return pinned.key(kid, unverified_chain or chain, at)
 
-    kinds = {kind.TYP: kind for kind in redirect.MESSAGES}
+    kinds = {kind.TYP: kind for kind in messages}
     for item in stored["messages"]:
         audience = peek_claims(item["compact"])["aud"]
         verify(item["compact"], kinds[item["typ"]], trust=WithOrders(), audience=audience, at=stored["at"])
