@@ -75,6 +75,7 @@ One purchase was made by the installed payment program and is paid (tid {tid}); 
 
   The shop           {world.shops["shop"].url}       log in as {" or ".join(f"{name} / {password}" for name, password in SHOP_LOGINS)}
   Its plain sister   {world.shops["plain-shop"].url} registered for the document's own form, without a signed order
+  Its staff          {world.shops["shop"].url}/staff log in as {(world.shops["shop"].folder / "staff.token").read_text("ascii")}
   The payment server {world.settings.public_url}        opened by the shop when you pay
 
   Customers of the bank (ID / password):

@@ -11,11 +11,13 @@ import pytest
 
 from hanbit.demo.shop.app import ShopPages
 from hanbit.demo.shop.catalogue import ITEMS
-from hanbit.demo.shop.session import COOKIE, Sessions
+from hanbit.demo.shop.session import COOKIE, STAFF_COOKIE, Sessions
 from hanbit.demo.shop.staff import Staff
 from hanbit.demo.shop.words import WORDS
 from hanbit.merchant.shop import Shop
 from hanbit.merchant.states import State
+from hanbit.protocols.cancellation.messages import Cancel
+from hanbit.protocols.signed import SignedMessage
 from tests.unit.merchant.support import Answered, GatewayLine, Parties, call
 
 ORIGIN = "http://shop.localhost:8402"
@@ -305,3 +307,137 @@ async def test_health_says_whether_the_line_is_up(shop: Shop, app: Any) -> None:
     assert isinstance(shop.line, GatewayLine)
     shop.line.connected.clear()
     assert msgspec.json.decode((await call(app, "/healthz")).body) == {"shop": "up", "line": "down"}
+
+
+# --- staff -------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def clerk(app: Any, staff: Staff) -> Visitor:
+    visitor = Visitor(app)
+    answer = await visitor.post("/staff/login", {"token": staff.token})
+    assert (answer.status, answer.headers["location"]) == (303, "/staff")
+    return visitor
+
+
+async def bought(parties: Parties, shop: Shop, customer: Visitor, item: str = "phone") -> str:
+    """An order of this customer that is paid."""
+    tid = tid_of(await customer.order(item))
+    confirmation = parties.read_confirmation(await shop.receive(parties.notice(await shop.order(tid)).compact))
+    await shop.receive(parties.settled(confirmation.claims, confirmation.hash).compact)
+    return tid
+
+
+def obliges(parties: Parties, shop: Shop, price: int) -> list[str]:
+    """The gateway refunds what is asked, and counts."""
+    refunded: list[str] = []
+
+    def judge(cancel: SignedMessage[Cancel]) -> str:
+        refunded.append(cancel.claims.amount)
+        sum_ = sum(map(int, refunded))
+        return parties.cancelled(cancel, sum_, price - sum_).compact
+
+    assert isinstance(shop.line, GatewayLine)
+    shop.line.judge = judge
+    return refunded
+
+
+async def test_staff_give_a_part_back_and_then_the_rest(parties: Parties, shop: Shop, minji: Visitor, clerk: Visitor) -> None:
+    tid = await bought(parties, shop, minji)
+    obliges(parties, shop, 220_000)
+    assert tid in (await clerk.get("/staff")).text
+    page = await clerk.get(f"/staff/orders/{tid}")
+    assert 'max="220000"' in page.text
+    part = await clerk.post(f"/staff/orders/{tid}/cancel", {"amount": "20000", "reason": "흠집이 있음", "key": "a" * 22})
+    assert (part.status, part.headers["location"]) == (303, f"/staff/orders/{tid}")
+    again = await clerk.post(f"/staff/orders/{tid}/cancel", {"amount": "20000", "reason": "흠집이 있음", "key": "a" * 22})
+    assert again.status == 303, "the same form sent twice is one cancellation"
+    assert (await shop.order(tid)).refunded_minor == 20_000
+    seen = (await clerk.get(f"/staff/orders/{tid}")).text
+    for word in ("흠집이 있음", "Partly refunded", "200,000 won", "Goods awaited back", 'max="200000"'):
+        assert word in seen
+    theirs = (await minji.get(f"/orders/{tid}")).text
+    assert "The rest of your order stands" in theirs
+    assert "20,000 won" in theirs
+    await clerk.post(f"/staff/orders/{tid}/cancel", {"amount": "200000", "reason": "alles", "key": "b" * 22})
+    assert (await shop.order(tid)).state is State.CANCELLED
+    assert "went back to the account" in (await minji.get(f"/orders/{tid}")).text
+    await clerk.post(f"/staff/orders/{tid}/returned", {})
+    assert "Goods returned" in (await clerk.get(f"/staff/orders/{tid}")).text
+
+
+async def test_a_download_ends_when_its_order_is_cancelled(parties: Parties, shop: Shop, minji: Visitor, clerk: Visitor) -> None:
+    tid = await bought(parties, shop, minji, "song")
+    price = (await shop.order(tid)).amount.amount_minor
+    obliges(parties, shop, price)
+    assert (await minji.get(f"/orders/{tid}/download")).status == 200
+    await clerk.post(f"/staff/orders/{tid}/cancel", {"amount": str(price), "reason": "does not play", "key": "a" * 22})
+    ended = await minji.get(f"/orders/{tid}/download")
+    assert (ended.status, "the download has ended" in ended.text) == (403, True)
+    assert "Goods awaited" not in (await clerk.get(f"/staff/orders/{tid}")).text
+    assert "/download" not in (await minji.get(f"/orders/{tid}")).text
+
+
+async def test_an_order_that_is_not_paid_is_withdrawn_and_waits_for_the_answer(shop: Shop, minji: Visitor, clerk: Visitor) -> None:
+    tid = tid_of(await minji.order())
+    page = (await clerk.get(f"/staff/orders/{tid}")).text
+    assert 'name="amount"' not in page
+    await clerk.post(f"/staff/orders/{tid}/cancel", {"reason": "sold out", "key": "a" * 22})
+    assert (await shop.order(tid)).state is State.WITHDRAWN
+    assert "The same request is sent again" in (await clerk.get(f"/staff/orders/{tid}")).text
+    assert "We have asked to cancel" in (await minji.get(f"/orders/{tid}")).text
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"amount": "220001", "reason": "r"}, 409),
+        ({"amount": "0", "reason": "r"}, 400),
+        ({"amount": "-1", "reason": "r"}, 400),
+        ({"amount": "1.5", "reason": "r"}, 400),
+        ({"amount": "1", "reason": " "}, 400),
+        ({"amount": "1", "reason": "x" * 201}, 400),
+        ({"amount": "1", "reason": "r", "key": "k" * 201}, 400),
+    ],
+)
+async def test_a_bad_wish_of_the_staff_is_shown_and_nothing_is_asked(
+    parties: Parties, shop: Shop, minji: Visitor, clerk: Visitor, fields: dict[str, str], status: int
+) -> None:
+    tid = await bought(parties, shop, minji)
+    answer = await clerk.post(f"/staff/orders/{tid}/cancel", fields)
+    assert (answer.status, 'role="alert"' in answer.text) == (status, True)
+    assert await shop.cancellations(tid) == []
+
+
+async def test_only_staff_see_and_cancel(parties: Parties, shop: Shop, app: Any, minji: Visitor, staff: Staff) -> None:
+    tid = await bought(parties, shop, minji)
+    minji.cookies[STAFF_COOKIE] = minji.cookies[COOKIE]  # a customer's own cookie under the staff's name
+    for visitor in (minji, Visitor(app)):
+        for target in ("/staff", f"/staff/orders/{tid}"):
+            assert (await visitor.get(target)).headers["location"] == "/staff/login"
+        for target in (f"/staff/orders/{tid}/cancel", f"/staff/orders/{tid}/returned"):
+            assert (await visitor.post(target, {"amount": "1", "reason": "r"})).headers["location"] == "/staff/login"
+    wrong = await Visitor(app).post("/staff/login", {"token": staff.token[:-1]})
+    assert (wrong.status, wrong.cookies) == (401, [])
+    target = f"/staff/orders/{tid}/cancel"
+    refused = await call(app, target, method="POST", body=b"{}", authorization="Bearer x", content_type="application/json")
+    assert refused.status == 403
+    assert await shop.cancellations(tid) == []
+    obliges(parties, shop, 220_000)
+    body = b'{"amount":"20000","reason":"a part"}'
+    done = await call(app, target, method="POST", body=body, authorization=f"Bearer {staff.token}", content_type="application/json")
+    answer = msgspec.json.decode(done.body)
+    assert (answer["cancellation"]["state"], answer["order"]["remaining"]) == ("confirmed", "200000")
+
+
+async def test_staff_pages_have_a_strict_policy_and_their_language(parties: Parties, shop: Shop, minji: Visitor, clerk: Visitor) -> None:
+    tid = await bought(parties, shop, minji)
+    obliges(parties, shop, 220_000)
+    await clerk.post(f"/staff/orders/{tid}/cancel", {"amount": "20000", "reason": "a part", "key": "a" * 22})
+    for language in ("ko", "en"):
+        await clerk.get(f"/language/{language}")
+        for page in ("/staff", "/staff/login", f"/staff/orders/{tid}"):
+            answer = await clerk.get(page)
+            assert (answer.status, f'<html lang="{language}">' in answer.text) == (200, True)
+            assert "unsafe" not in answer.headers["content-security-policy"]
+            assert " style=" not in answer.text

@@ -1,12 +1,11 @@
 """The demo shop's pages: shelf, login, order screen (Figure 6), orders, download; and the JSON that `hanbit demo --once` speaks."""
 
-import hmac
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from http import HTTPStatus
 from importlib import resources
 from typing import Any, Final, cast
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
 
 import jinja2
@@ -18,11 +17,13 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Mount, Route
 
 from hanbit.demo.shop.catalogue import CURRENCY, ITEMS, QUANTITY_MAX, Item, song
+from hanbit.demo.shop.forms import local, read_form
 from hanbit.demo.shop.guard import App, Guard
 from hanbit.demo.shop.session import ACCOUNTS, COOKIE, LANGUAGE_COOKIE, LIFETIME_S, Sessions, cookie
 from hanbit.demo.shop.staff import Staff
-from hanbit.demo.shop.words import Language, say, won
-from hanbit.kernel.errors import BadInput, HanbitError, NotAllowed, NotFound, WrongMediaType, WrongState
+from hanbit.demo.shop.staff_pages import StaffPages
+from hanbit.demo.shop.words import WORDS, Language, say, won
+from hanbit.kernel.errors import BadInput, HanbitError, NotFound, WrongMediaType, WrongState
 from hanbit.kernel.money import Money
 from hanbit.merchant.order import Line, Order, owner_hash
 from hanbit.merchant.return_page import ReturnPage
@@ -34,7 +35,6 @@ TELEPHONE: Final = "02-555-0100"
 METHODS: Final = ("hanbit", "deposit")
 RETURN_PATH: Final = "/hanbit/return"
 _KINDS: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "woff2": "font/woff2"}
-_FIELDS_MAX: Final = 8
 _SVG: Final = {item: resources.files(__package__).joinpath("pictures", f"{item}.svg").read_text("utf-8") for item in ITEMS}
 
 
@@ -74,6 +74,7 @@ class ShopPages:
             Route("/orders/{tid}", self.order),
             Route("/orders/{tid}/pay", self.pay),
             Route("/orders/{tid}/download", self.download),
+            *StaffPages(shop, sessions, staff, self._page).routes,
             Route("/staff/orders/{tid}/withdraw", self.staff_withdraw, methods=["POST"]),
             Route("/staff/orders/{tid}/change", self.staff_change, methods=["POST"]),
             Route("/staff/answer", self.staff_answer, methods=["POST"]),
@@ -98,10 +99,10 @@ class ShopPages:
 
     async def login(self, request: Request) -> Response:
         """The shop's own login; a new cookie each time."""
-        onward = _local(request.query_params.get("next", "/"))
+        onward = local(request.query_params.get("next", "/"))
         if request.method == "GET":
             return self._page(request, "login.html", failed=False, onward=onward, accounts=ACCOUNTS)
-        form = await _form(request)
+        form = await read_form(request)
         value = self._sessions.log_in(form.get("id", ""), form.get("password", ""))
         if value is None:
             return self._page(request, "login.html", status=401, failed=True, onward=onward, accounts=ACCOUNTS)
@@ -119,7 +120,7 @@ class ShopPages:
         """Korean or English from now on."""
         if request.path_params["language"] not in {"ko", "en"}:
             raise NotFound
-        response = RedirectResponse(_local(request.query_params.get("next", "/")), HTTPStatus.SEE_OTHER)
+        response = RedirectResponse(local(request.query_params.get("next", "/")), HTTPStatus.SEE_OTHER)
         response.set_cookie(LANGUAGE_COOKIE, request.path_params["language"], path="/", secure=True, httponly=True, samesite="lax")
         return response
 
@@ -149,7 +150,7 @@ class ShopPages:
         account = self._sessions.account(request.scope)
         if account is None:
             return RedirectResponse("/login", HTTPStatus.SEE_OTHER)
-        form = await _form(request)
+        form = await read_form(request)
         if form.get("method") not in METHODS:
             raise BadInput("method")
         if form["method"] == "deposit":
@@ -174,10 +175,13 @@ class ShopPages:
             return _to_login(request)
         order = await self._own_order(request)
         if not json:
-            return self._page(request, "order.html", order=order, digital=_is_digital(order))
+            cancellations = await self._shop.cancellations(order.tid)
+            waiting = any(not cancellation.final for cancellation in cancellations)
+            return self._page(request, "order.html", order=order, digital=_is_digital(order), cancelling=waiting)
         if request.query_params.get("wait") == "1":
             order = await self._shop.wait_outcome(order.tid, 10)
         answer = {"tid": order.tid, "state": order.state, "final": order.final, "reason": order.reason, "may_deliver": order.may_deliver}
+        answer |= {"refunded": order.refunded.text, "remaining": order.remaining.text}
         return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
     async def pay(self, request: Request) -> Response:
@@ -196,7 +200,7 @@ class ShopPages:
         try:
             await self._shop.deliverable(order.tid)
         except WrongState:
-            return self._page(request, "not_yet.html", status=403, order=order)
+            return self._page(request, "ended.html" if order.state is State.CANCELLED else "not_yet.html", status=403, order=order)
         return Response(
             song(),
             media_type="audio/wav",
@@ -207,13 +211,13 @@ class ShopPages:
 
     async def staff_withdraw(self, request: Request) -> Response:
         """The shop takes an order back after it was signed."""
-        self._check_staff(request)
+        self._staff.check(request)
         order = await self._shop.withdraw(request.path_params["tid"])
         return JSONResponse({"tid": order.tid, "state": order.state})
 
     async def staff_change(self, request: Request) -> Response:
         """The shop changes an order after it was signed: another takes its place."""
-        self._check_staff(request)
+        self._staff.check(request)
         asked = _json(await request.body())
         old = await self._shop.order(request.path_params["tid"])
         redirect = await self._place(_item(asked.item), asked.quantity, None, self._language(request.scope), replaces=old.tid)
@@ -221,7 +225,7 @@ class ShopPages:
 
     async def staff_answer(self, request: Request) -> Response:
         """How the shop answers notices from now on: yes, no, silent or error."""
-        self._check_staff(request)
+        self._staff.check(request)
         self._staff.set_answer((await request.body()).decode("ascii", "replace"))
         return JSONResponse({"answer": self._staff.answer})
 
@@ -264,11 +268,6 @@ class ShopPages:
             raise NotFound("no such order")
         return order
 
-    def _check_staff(self, request: Request) -> None:
-        word, _, token = request.headers.get("authorization", "").partition(" ")
-        if word != "Bearer" or not hmac.compare_digest(token.encode(), self._staff.token.encode()):
-            raise NotAllowed("staff only")
-
     def _language(self, scope: Any) -> Language:
         chosen = cookie(scope, LANGUAGE_COOKIE)
         if chosen in {"ko", "en"}:
@@ -285,6 +284,7 @@ class ShopPages:
             here=quote(here, safe="/"),
             account=self._sessions.account(request.scope),
             say=lambda key: say(key, language),
+            knows=WORDS.__contains__,
             won=lambda money: won(money, language),
             clock=_local_time,
             picture=_SVG,
@@ -329,22 +329,6 @@ def _json(body: bytes) -> _Asked:
         return msgspec.json.decode(body, type=_Asked)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise BadInput('JSON: {"item": …, "quantity": …}') from error
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form, each once; the guard has bounded the body."""
-    try:
-        fields = parse_qs((await request.body()).decode("ascii"), keep_blank_values=True, max_num_fields=_FIELDS_MAX, errors="strict")
-    except (UnicodeError, ValueError) as error:
-        raise BadInput("form") from error
-    if any(len(values) > 1 for values in fields.values()):
-        raise BadInput("form: a field twice")
-    return {name: values[0] for name, values in fields.items()}
-
-
-def _local(target: str) -> str:
-    """Only a path of this very site: never an open redirect."""
-    return target if target.startswith("/") and not target.startswith(("//", "/\\")) and target.isprintable() else "/"
 
 
 def _to_login(request: Request) -> Response:

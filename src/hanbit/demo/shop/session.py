@@ -13,6 +13,9 @@ from hanbit.merchant.files import write_private
 
 COOKIE: Final = "__Host-rainbow"
 LANGUAGE_COOKIE: Final = "__Host-rainbow-language"
+STAFF_COOKIE: Final = "__Host-rainbow-staff"
+STAFF: Final = "staff:"
+"""Whom the staff's cookie names; no customer can have such an account."""
 LIFETIME_S: Final = 12 * 3600
 ACCOUNTS: Final = {"minji": "rainbow", "junho": "umbrella"}
 """The sample customers, printed on the login page: what is bought here is not real."""
@@ -36,16 +39,32 @@ class Sessions:
         expected = ACCOUNTS.get(account, "")
         if not hmac.compare_digest(expected.encode(), password.encode()) or not expected:
             return None
-        text = f"{account}.{self._clock.now() + LIFETIME_S}.{ids.new_token()}"
-        return f"{text}.{self._mac(text)}"
+        return self._issue(account)
+
+    def for_staff(self) -> str:
+        """The staff cookie's value, for whoever has shown the token of the shop's folder."""
+        return self._issue(STAFF)
 
     def account(self, scope: Any) -> str | None:
         """Whose request this is, None for a visitor."""
-        text, dot, mac = cookie(scope, COOKIE).rpartition(".")
+        account = self._read(cookie(scope, COOKIE))
+        return account if account in ACCOUNTS else None
+
+    def is_staff(self, scope: Any) -> bool:
+        """Whether one of the shop's staff asks."""
+        return self._read(cookie(scope, STAFF_COOKIE)) == STAFF
+
+    def _issue(self, account: str) -> str:
+        text = f"{account}.{self._clock.now() + LIFETIME_S}.{ids.new_token()}"
+        return f"{text}.{self._mac(text)}"
+
+    def _read(self, value: str) -> str | None:
+        """Whom a cookie names, if this shop made it and it is not too old."""
+        text, dot, mac = value.rpartition(".")
         if not dot or not hmac.compare_digest(mac.encode(), self._mac(text).encode()):
             return None
         account, expires_at, _ = text.split(".")
-        return account if int(expires_at) >= self._clock.now() and account in ACCOUNTS else None
+        return account if int(expires_at) >= self._clock.now() else None
 
     def _mac(self, text: str) -> str:
         return ids.encode_base64url(hmac.new(self._key, text.encode(), hashlib.sha256).digest())

@@ -1,12 +1,15 @@
 """What the demo's cases and the tests may change in the running shop: a token from its folder opens it."""
 
 import asyncio
+import hmac
 import logging
 import secrets
 from pathlib import Path
 from typing import Final
 
-from hanbit.kernel.errors import BadInput
+from starlette.requests import Request
+
+from hanbit.kernel.errors import BadInput, NotAllowed
 from hanbit.merchant.files import write_private
 from hanbit.merchant.handlers import CONFIRM_WITHIN_S, No, Yes
 from hanbit.merchant.order import Order
@@ -32,6 +35,16 @@ class Staff:
             raise BadInput(f"answer: one of {', '.join(ANSWERS)}")
         self.answer = answer
 
+    def is_token(self, token: str) -> bool:
+        """Whether this is the token of the shop's folder."""
+        return hmac.compare_digest(token.encode(), self.token.encode())
+
+    def check(self, request: Request) -> None:
+        """A program of the staff shows the token itself; NotAllowed where it does not."""
+        word, _, token = request.headers.get("authorization", "").partition(" ")
+        if word != "Bearer" or not self.is_token(token):
+            raise NotAllowed("staff only")
+
     async def on_confirm(self, order: Order) -> Yes | No:
         """R9: the shop's own say, after the SDK has compared the order."""
         if self.answer == "no":
@@ -43,5 +56,5 @@ class Staff:
         return Yes()
 
     async def on_outcome(self, order: Order) -> None:
-        """R11: a real shop would pack the parcel here, or put the goods back on the shelf."""
+        """R11, C3: a real shop would pack the parcel here, put the goods back on the shelf, or await them back."""
         _log.info("order %s is %s: %s", order.tid, order.state, "packed" if order.may_deliver else "back on the shelf")
