@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from dataclasses import replace
 
 import pytest
 from jinja2 import UndefinedError
@@ -133,6 +134,18 @@ def test_the_receipt_says_whose_money_went_where(pages: Pages, code: LanguageCod
     assert "/payments/Zk3VZ8yTn0eQpXw1r5hJ2A/receipt" in page
     assert str(pages.languages[code].say("receipt.unsigned")) in page
     assert short_number(receipt.payment) in page
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [("ko", "220,000원 중 20,000원, 돈이 나간 계좌로 돌려 드렸습니다"), ("en", "₩20,000 of ₩220,000, to the account that it came from")],
+)
+def test_the_receipt_says_how_much_of_it_went_back(pages: Pages, code: LanguageCode, sentence: str) -> None:
+    receipt = ReceiptCard("Zk3VZ8yTn0eQpXw1r5hJ2A", "bank", "홍길동", "******8890", AT, signed=True, offer_passkey=False)
+    before = pages.render("receipt.html", visit(pages, code), order=ORDER, receipt=receipt)
+    assert str(pages.languages[code].say("receipt.refunded")) not in before
+    after = pages.render("receipt.html", visit(pages, code), order=ORDER, receipt=replace(receipt, refunded=Money(20_000, "KRW")))
+    assert sentence in after
 
 
 def test_the_payment_screen_asks_what_the_documents_figure_asks(pages: Pages) -> None:
