@@ -437,18 +437,47 @@ async def test_a_body_that_nobody_reads_holds_no_connection(
 # --- overload ---------------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_connection_beyond_the_limit_is_told_to_come_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_beyond_the_limit_takes_the_place_of_the_one_that_was_silent_longest(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(3)]
     # One answer to each: the server has taken the connection before the limit is lowered.
     for reader, writer in held:
         writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await reader.read(1024)).startswith(b"HTTP/1.1 200")
-    monkeypatch.setattr(site.places, "_total", 3)
+    monkeypatch.setattr(site.places, "_total", site.places.taken)
     answered = await exchange(site, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
-    assert answered.startswith(b"HTTP/1.1 503")
-    assert b"retry-after: 2" in answered
-    assert b"x-reference: " in answered
+    assert answered.startswith(b"HTTP/1.1 200")
+    with contextlib.suppress(ConnectionResetError):
+        assert await held[0][0].read() == b""
+    for reader, writer in held[1:]:
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.read(1024)).startswith(b"HTTP/1.1 200")
     for _, writer in held:
+        writer.close()
+
+
+async def test_a_connection_is_told_to_come_again_where_everybody_is_being_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_site(tmp_path) as busy:
+        _, writer = await asyncio.open_connection("127.0.0.1", busy.port)
+        stalled, proceed = asyncio.Event(), asyncio.Event()
+
+        async def stall(*_: Any) -> None:
+            stalled.set()
+            await proceed.wait()
+            raise Unavailable
+
+        monkeypatch.setattr(Limits, "_limited", stall)
+        monkeypatch.setattr(busy.places, "_total", 1)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        await stalled.wait()
+        answered = await exchange(busy, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert answered.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 2" in answered
+        assert b"x-reference: " in answered
+        proceed.set()
         writer.close()
 
 

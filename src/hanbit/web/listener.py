@@ -71,6 +71,8 @@ class LimitedHttp(HttpToolsProtocol):
     """Why this connection has no place: it is told so and closed."""
     gone: Callable[[], None]
     """Called when the connection has ended."""
+    clients_turn: dict["LimitedHttp", None]
+    """The connections of this listener that wait for their client (for a request, or for it to read), the longest first."""
     is_connected = False
     """There is, or was, a connection: its end will be told."""
     _logged_at: ClassVar[dict[str, float]] = {}
@@ -94,12 +96,14 @@ class LimitedHttp(HttpToolsProtocol):
             status, code = self.refusal.value
             self._refuse(HTTPStatus(status), code)
             return
+        self.clients_turn[self] = None
         self._start_timer(self.head_deadline_s)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
         self._stop_timer()
         self._stop_reader_timer()
+        self.clients_turn.pop(self, None)
         super().connection_lost(exc)
         self.gone()
 
@@ -138,10 +142,14 @@ class LimitedHttp(HttpToolsProtocol):
         super().on_message_complete()
         self._stop_timer()
         self._in_head = True
+        self.clients_turn.pop(self, None)
 
     def on_response_complete(self) -> None:
         """The answer is written; if it was the connection's last, it must also be read in time."""
         super().on_response_complete()
+        if self.cycle.response_complete:  # else a request that came behind this one is being answered
+            self.clients_turn.pop(self, None)
+            self.clients_turn[self] = None
         if self.transport.is_closing():
             self._start_reader_timer(self.read_deadline_s)
 
@@ -155,6 +163,12 @@ class LimitedHttp(HttpToolsProtocol):
         super().resume_writing()
         if not self.transport.is_closing():
             self._stop_reader_timer()
+
+    def push_out(self) -> None:
+        """There is no place left and this client has been waited for longest: nothing of its is being answered."""
+        self.clients_turn.pop(self, None)
+        self._note("pushed_out")
+        self.transport.abort()
 
     def timeout_keep_alive_handler(self) -> None:
         """Nothing further was asked; nor was, perhaps, the last answer read."""

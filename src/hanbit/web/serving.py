@@ -1,6 +1,6 @@
 """Listening for customers: a connection is counted before a byte of it is read, then speaks TLS where there is a certificate, then HTTP.
 
-    accept ── no place ──▶ told so (HTTP) or closed (TLS: a handshake is what must be saved)
+    accept ── no place ──▶ that of the client for whom we have waited longest; if we wait for none, told so, or under TLS closed
        └── place ── TLS handshake, in time, one of so many ──▶ LimitedHttp ──▶ the place is free again
 
 uvicorn speaks HTTP here and does not listen: its server takes connections without counting them, hands TLS no deadlines, and reads no
@@ -81,6 +81,7 @@ class Server:
         self._state = ServerState()
         self._handshakes: dict[asyncio.Task[None], None] = {}
         self._beginning: set[asyncio.Task[None]] = set()
+        self._clients_turn: dict[LimitedHttp, None] = {}
         self._lingering = 0
         self._background: list[asyncio.Task[None]] = []
 
@@ -142,6 +143,10 @@ class Server:
     def _begin(self, connection: socket.socket, address: str) -> None:
         """Give it a place and begin, or turn it away."""
         refusal = self._places.take(address)
+        if refusal is Refusal.FULL and self._clients_turn:
+            # Slow ones push one another out; a whole request comes at once, and from then on it is our turn.
+            next(iter(self._clients_turn)).push_out()
+            refusal = self._places.take(address, beyond=True)
         if refusal is not None:
             self._http.observer.connection_cut(refusal.name.lower())
             if self._certificate is not None or self._lingering >= LINGERING_MAX:
@@ -171,7 +176,7 @@ class Server:
                 self._lingering -= 1
 
         protocol = self._http(config=self._config, server_state=self._state, app_state={}, _loop=loop)
-        protocol.refusal, protocol.gone = refusal, gone
+        protocol.refusal, protocol.gone, protocol.clients_turn = refusal, gone, self._clients_turn
         context = None if self._certificate is None else self._certificate.context
         deadlines = {} if context is None else {"ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": GOODBYE_S}
         try:

@@ -89,15 +89,15 @@ class Places:
         self._proxies = proxies
         self._by_network: Counter[str] = Counter()
 
-    def take(self, address: str) -> Refusal | None:
-        """Take a place, which `leave` gives back; or the reason why there is none."""
+    def take(self, address: str, *, beyond: bool = False) -> Refusal | None:
+        """Take a place, which `leave` gives back; or the reason why there is none. `beyond`: one has been cut and is about to leave."""
         network = network_of(address)
         if self.is_stopping:
             return Refusal.STOPPING
-        if self.taken >= self._total:
-            return Refusal.FULL
         if self._by_network[network] >= self._per_address and not self._proxies.trusts(address):
             return Refusal.ADDRESS
+        if self.taken >= self._total and not beyond:
+            return Refusal.FULL
         self.taken += 1
         self._by_network[network] += 1
         return None
