@@ -438,23 +438,23 @@ async def test_a_body_that_nobody_reads_holds_no_connection(
 
 
 async def test_a_connection_beyond_the_limit_takes_the_place_of_the_one_that_was_silent_longest(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(3)]
-    # One answer to each: the server has taken the connection before the limit is lowered.
-    for reader, writer in held:
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert (await reader.read(1024)).startswith(b"HTTP/1.1 200")
-    monkeypatch.setattr(site.places, "_total", site.places.taken)
-    answered = await exchange(site, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
-    assert answered.startswith(b"HTTP/1.1 200")
-    with contextlib.suppress(ConnectionResetError):
-        assert await held[0][0].read() == b""
-    for reader, writer in held[1:]:
-        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert (await reader.read(1024)).startswith(b"HTTP/1.1 200")
-    for _, writer in held:
-        writer.close()
+    async with running_site(tmp_path) as full:
+        held = [await asyncio.open_connection("127.0.0.1", full.port) for _ in range(3)]
+        for reader, writer in reversed(held):  # an answer makes a connection younger
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.read(1024)).startswith(b"HTTP/1.1 200")
+        monkeypatch.setattr(full.places, "_total", full.places.taken)
+        answered = await exchange(full, b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert answered.startswith(b"HTTP/1.1 200")
+        for reader, writer in held[:2]:
+            writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert (await reader.read(1024)).startswith(b"HTTP/1.1 200")
+        with contextlib.suppress(ConnectionResetError):
+            assert await held[2][0].read() == b""
+        for _, writer in held:
+            writer.close()
 
 
 async def test_a_connection_is_told_to_come_again_where_everybody_is_being_answered(

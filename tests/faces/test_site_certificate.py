@@ -137,7 +137,9 @@ async def test_the_newest_tls_and_http_1_are_agreed_upon(files: tuple[Path, Path
 
 
 async def test_old_tls_and_ciphers_without_forward_secrecy_get_no_connection(files: tuple[Path, Path]) -> None:
-    async with listening(loaded(files)) as (_, port, counted):
+    site = loaded(files)
+    assert site.context.minimum_version == ssl.TLSVersion.TLSv1_2
+    async with listening(site) as (_, port, counted):
         context = trusting(files)
         context.set_ciphers("AES128-GCM-SHA256:AES256-SHA:ECDHE-ECDSA-AES128-SHA")
         context.maximum_version = ssl.TLSVersion.TLSv1_2

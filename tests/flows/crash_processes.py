@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import aiohttp
+import pytest
 
 from hanbit.db.reading import Reader
 from hanbit.db.sqlite import BOOK_FILE
@@ -28,7 +30,8 @@ from hanbit.settings import load
 from hanbit.wallet.client import GatewayRefused, Http
 from hanbit.wallet.pay import Device, Opened, Outcome, Wallet
 from hanbit.wallet.store import Enrolment, Store
-from tests.flows.crash_world import LOGIN, MERCHANT, PASSWORD
+from tests.faces.test_site_certificate import make_site_certificate
+from tests.flows.crash_world import LOGIN, MERCHANT, PASSWORD, make_folder
 
 ITEM: Final = "phone"
 PAUSE_S: Final = 0.05
@@ -200,6 +203,22 @@ class Site:
         return await asyncio.wait_for(process.wait(), PATIENCE_S)
 
 
+def prepare_with_tls(folder: Path, **changed: Any) -> tuple[Path, Ports]:
+    """`make_folder` with a server that ends TLS itself; its certificate is `site.pem` in the folder."""
+    ports = Ports.free()
+    make_site_certificate(folder, "pay.localhost", "127.0.0.1")
+    files = {name: str(folder / file) for name, file in (("tls_certificate", "site.pem"), ("tls_key", "site.key"))}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(folder / "site.pem"))
+        asyncio.run(make_folder(folder, SystemClock(), ports, public_url=f"https://pay.localhost:{ports.pay}", **files, **changed))
+    return folder, ports
+
+
+def trusting(certificate: Path) -> ssl.SSLContext:
+    """What a browser would need to know of a site whose certificate is its own authority."""
+    return ssl.create_default_context(cafile=certificate)
+
+
 async def insist(ask: Callable[[], Awaitable[T]]) -> T:
     """Ask until somebody answers; a server that is away comes back."""
     async with asyncio.timeout(PATIENCE_S):
@@ -210,11 +229,13 @@ async def insist(ask: Callable[[], Awaitable[T]]) -> T:
 
 
 @asynccontextmanager
-async def site(folder: Path, ports: Ports, *, gateway_fails_at: str = "", shop_fails_at: str = "") -> AsyncIterator[Site]:
+async def site(
+    folder: Path, ports: Ports, *, gateway_fails_at: str = "", shop_fails_at: str = "", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Site]:
     """Both servers on this folder, which `make_folder` made for these ports; whatever still runs at the end is stopped."""
     public = f"http://shop.localhost:{ports.shops[0]}"
-    connector = aiohttp.TCPConnector(resolver=LoopbackResolver())
-    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as http, Http() as wallets:
+    connector = aiohttp.TCPConnector(resolver=LoopbackResolver(), ssl=tls or True)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30)) as http, Http(tls=tls) as wallets:
         settings = load(folder / "gateway")
         gateway = Child(
             "gateway",

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -193,13 +194,15 @@ class Parties:
         await self.until(as_wanted)
 
 
-async def make_folder(folder: Path, clock: Clock, ports: Ports) -> None:
-    """An operator with one customer, his two accounts and his device, and one shop, all enrolled as in life."""
+async def make_folder(folder: Path, clock: Clock, ports: Ports, **changed: Any) -> None:
+    """An operator with one customer, his two accounts and his device, and one shop, all enrolled as in life; `changed`: settings."""
     data = folder / "gateway"
-    settings = Settings(public_url=f"http://pay.localhost:{ports.pay}", listen_port=ports.pay, line_port=ports.line)
+    usual: dict[str, Any] = {"public_url": f"http://pay.localhost:{ports.pay}", "listen_port": ports.pay, "line_port": ports.line}
+    settings = Settings(**usual | changed)
     await create(data, settings, clock, root_key=None, root_passphrase=None)
-    async with server.running(data, clock) as running, Http() as http:
-        gateway, address = running.gateway, f"http://pay.localhost:{running.pay_port}"
+    async with server.running(data, clock) as running, Http(tls=ssl.create_default_context()) as http:
+        scheme = "https" if settings.tls_certificate else "http"
+        gateway, address = running.gateway, f"{scheme}://pay.localhost:{running.pay_port}"
         made = await operations.create_merchant(
             gateway, id=MERCHANT, name="가람전자", telephone="02-555-0123", return_url=f"http://shop.localhost:{ports.shops[0]}/"
         )

@@ -12,6 +12,7 @@ from typing import ClassVar, Final, Protocol
 
 import msgspec
 import structlog
+from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from hanbit.kernel.errors import BadInput
@@ -80,6 +81,8 @@ class LimitedHttp(HttpToolsProtocol):
     _in_head = True
     _is_lingering = False
     _head_bytes = 0
+    _answering: RequestResponseCycle | None = None
+    """The request whose turn it is; `cycle` is the newest, which may wait behind it."""
     _timer: asyncio.TimerHandle | None = None
     _reader_timer: asyncio.TimerHandle | None = None
 
@@ -104,6 +107,9 @@ class LimitedHttp(HttpToolsProtocol):
         self._stop_timer()
         self._stop_reader_timer()
         self.clients_turn.pop(self, None)
+        if self._answering is not None:  # uvicorn tells only the newest request, and one before it may be waiting to write
+            self._answering.disconnected = True
+            self._answering.message_event.set()
         super().connection_lost(exc)
         self.gone()
 
@@ -144,6 +150,10 @@ class LimitedHttp(HttpToolsProtocol):
         self._in_head = True
         self.clients_turn.pop(self, None)
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
     def on_response_complete(self) -> None:
         """The answer is written; if it was the connection's last, it must also be read in time."""
         super().on_response_complete()
@@ -156,6 +166,7 @@ class LimitedHttp(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client reads more slowly than we answer."""
         super().pause_writing()
+        self.clients_turn.setdefault(self)
         self._start_reader_timer(self.read_deadline_s)
 
     def resume_writing(self) -> None:
@@ -163,6 +174,8 @@ class LimitedHttp(HttpToolsProtocol):
         super().resume_writing()
         if not self.transport.is_closing():
             self._stop_reader_timer()
+            if self._answering is not None and not self._answering.response_complete:
+                self.clients_turn.pop(self, None)
 
     def push_out(self) -> None:
         """There is no place left and this client has been waited for longest: nothing of its is being answered."""

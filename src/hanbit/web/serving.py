@@ -11,7 +11,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from typing import Final
@@ -111,15 +111,22 @@ class Server:
         for connection in tuple(self._state.connections):
             connection.shutdown()
         await self._until_quiet(GRACE_S)
+        self._hang_up(self._clients_turn)  # they read nothing, or send nothing
+        await asyncio.sleep(LOOK_AGAIN_S)
         for task in tuple(self._state.tasks):
             task.cancel()  # `security.Guard` answers 503 for it
         await self._until_quiet(LAST_WORDS_S)
-        for connection in tuple(self._state.connections):
-            connection.transport.abort()
+        self._hang_up(self._state.connections)
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, *self._beginning, return_exceptions=True)
         self._listener.close()
+
+    @staticmethod
+    def _hang_up(connections: Iterable[asyncio.Protocol]) -> None:
+        for connection in tuple(connections):
+            assert isinstance(connection, LimitedHttp)
+            connection.transport.abort()
 
     async def _until_quiet(self, seconds: float) -> None:
         """Until every request has its answer and every connection has ended, or so many seconds are over."""
