@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from hanbit.cli.doctor import _holder
 from hanbit.db import copying, sqlite_file
 from hanbit.demo.world import Ports
 from hanbit.kernel.clock import SystemClock
 from hanbit.upkeep.backup import verify
+from hanbit.upkeep.doctor.findings import holder
 from tests.flows.crash_processes import Site, site
 from tests.flows.crash_world import make_folder
 from tests.unit.cli.world import installed
@@ -168,7 +168,7 @@ async def test_a_restored_folder_can_be_filled_where_an_empty_one_waits(place: t
     await command("restore", file, "--data", tmp_path / "waits", "--keys", folder / "keys")
     assert sorted(path.name for path in (tmp_path / "waits").iterdir()) == ["book.sqlite", "hanbit.toml", "keys"]
     assert (tmp_path / "waits").stat().st_mode & 0o777 == 0o700
-    assert _holder(tmp_path / "waits") is None
+    assert holder(tmp_path / "waits") is None
 
 
 async def test_one_backup_at_a_time(place: tuple[Path, Ports], tmp_path: Path) -> None:

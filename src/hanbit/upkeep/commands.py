@@ -40,7 +40,15 @@ async def health(gateway: Gateway) -> Result:
     """What only the running server knows: its clock, its limits, its merchants' lines."""
     merchants = [row[0] for row in gateway.reader.all("SELECT id FROM merchants WHERE state = 'active' ORDER BY id LIMIT 1000")]
     figures = {merchant: gateway.line.figures(merchant) for merchant in merchants}
-    lines = {merchant: {"connections": found.connections, "offset_s": found.offset_s} for merchant, found in figures.items()}
+    lines = {
+        merchant: {
+            "up": found.up or found.post == "up",
+            "connections": found.connections,
+            "offset_s": found.offset_s,
+            "reason": found.down_reason,
+        }
+        for merchant, found in figures.items()
+    }
     return {
         "now": gateway.clock.now(),
         "waiting": gateway.book.waiting,

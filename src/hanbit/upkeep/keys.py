@@ -20,6 +20,8 @@ from hanbit.upkeep.archive import SMALL_MAX, BadBackup, Manifest, sync_folder
 SECRETS = ("pepper", "server.key")
 NAME = re.compile(r"(?:[a-z0-9][a-z0-9_-]{0,60}/){0,2}[a-z0-9][a-z0-9._-]{0,80}", re.IGNORECASE)
 FILE_MAX = 256 << 10
+UNUSED = (".pending", ".doomed")
+"""What a key is called before it is in use, and when its destruction has begun."""
 
 
 def read(folder: Path) -> dict[str, bytes]:
@@ -27,7 +29,7 @@ def read(folder: Path) -> dict[str, bytes]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_dir() or path.name.startswith("seal-"):
+        if path.is_dir() or path.name.startswith("seal-") or path.suffix in UNUSED:
             continue
         if not NAME.fullmatch(name) or path.is_symlink() or path.stat().st_size > FILE_MAX:
             raise BadInput(f"{path} is no key of ours: move it elsewhere")
