@@ -28,7 +28,7 @@ from tests.flows.crash_world import PRICE, make_folder
 from tests.unit.merchant.agent.support import Received, Receiver, receiver, register
 from tests.unit.merchant.agent.test_callbacks import verify_as_the_standard_says
 
-EVENTS = ["order.settled", "order.voided", "order.closed", "order.confirm"]
+EVENTS = ["order.settled", "order.voided", "order.closed", "order.cancelled", "order.confirm"]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ async def test_a_shop_that_knows_only_http_sells_a_phone(place: tuple[Path, Port
         waiting = asyncio.create_task(pages.state(tid, wait=True))
         assert (await s.pay(s.wallet(), location)).state == "captured"
         order = await waiting
-        assert (order["state"], order["may_deliver"], order["can"]) == ("settled", True, ["deliver"])
+        assert (order["state"], order["may_deliver"], order["can"]) == ("settled", True, ["deliver", "cancel"])
         asked, settled = await shop.until(2)
         secret = (s.folder / "shop/callbacks/shop.secret").read_text("ascii")
         now = SystemClock().now()
@@ -136,6 +136,22 @@ async def test_a_shop_that_knows_only_http_sells_a_phone(place: tuple[Path, Port
         assert (told["type"], told["data"]["tid"], told["data"]["outcome"]) == ("order.settled", tid, order["outcome"])
         status, _, line = await pages.call("GET", "/line")
         assert (status, line["up"], line["down_reason"]) == (200, True, None)
+        await s.proven()
+
+
+async def test_a_shop_that_knows_only_http_gives_money_back(place: tuple[Path, Ports]) -> None:
+    async with receiver() as shop, agent_site(place, shop) as (s, pages):
+        says_yes(shop)
+        tid, location = await pages.order("phone")
+        await s.pay(s.wallet(), location)
+        assert await s.final(tid) == "captured"
+        path = f"/orders/{tid}/cancellations"
+        status, _, part = await pages.call("POST", path, {"amount": "20000", "reason": "scratched"}, key="part")
+        assert (status, part["cancellation"]["state"], part["order"]["remaining"]) == (201, "confirmed", str(PRICE - 20_000))
+        status, _, rest = await pages.call("POST", path, {"reason": "does not fit"}, key="rest")
+        assert (status, rest["order"]["state"], rest["order"]["refunded"]) == (201, "cancelled", str(PRICE))
+        told = (await shop.until(3))[2].json
+        assert (told["type"], told["data"]["tid"], told["data"]["may_deliver"]) == ("order.cancelled", tid, False)
         await s.proven()
 
 
@@ -215,7 +231,8 @@ async def test_a_second_agent_on_a_folder_is_refused_and_changes_nothing(place: 
         second = await asyncio.create_subprocess_exec(sys.executable, *serve, stderr=asyncio.subprocess.PIPE)
         _, errors = await asyncio.wait_for(second.communicate(), PATIENCE_S)
         assert second.returncode == 1
-        assert b"another process has the order book" in errors
+        assert b"another process" in errors
+        assert b"has the order book" in errors
         assert (s.folder / "shop/agent.token").read_text("ascii") == token
         assert (await pages.call("GET", "/health"))[0] == 200
 

@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
@@ -35,6 +36,7 @@ CONNECTIONS_MAX: Final = 1_000
 QUERY_MAX: Final = 2_000
 OPENAPI_PATH: Final = "/openapi.json"
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _BEARER: Final = "Bearer "
 _log = logging.getLogger("hanbit.merchant.agent")
 
@@ -209,18 +211,32 @@ def _not_allowed(methods: tuple[str, ...]) -> WrongMethod:
 
 def _query(text: str, kind: type[T]) -> T:
     if len(text) > QUERY_MAX:
-        raise TooLarge(f"the query has more than {QUERY_MAX} characters")
+        raise BadInput(f"the query has more than {QUERY_MAX} characters")
     try:
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=bool(text), encoding="utf-8", errors="strict", max_num_fields=20)
     except ValueError as error:
         raise BadInput("query: name=value pairs in UTF-8") from error
-    fields = dict(pairs)
+    numbers = _numbers(kind)
+    fields = {name: int(value) if name in numbers and _NUMBER.fullmatch(value) else value for name, value in pairs}
     if len(fields) != len(pairs):
         raise BadInput("query: a name twice")
     try:
-        return msgspec.convert(fields, kind, strict=False)
+        return msgspec.convert(fields, kind)
     except msgspec.ValidationError as error:
         raise BadInput(f"query: {error}") from error
+
+
+@cache
+def _numbers(kind: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields of a query that are whole numbers; msgspec's own lax reading would also take `null` for nothing."""
+    found = set()
+    for field in msgspec.structs.fields(kind):
+        info = msgspec.inspect.type_info(field.type)
+        kinds = info.types if isinstance(info, msgspec.inspect.UnionType) else (info,)
+        plain = [one.type if isinstance(one, msgspec.inspect.Metadata) else one for one in kinds]
+        if any(isinstance(one, msgspec.inspect.IntType) for one in plain):
+            found.add(field.name)
+    return frozenset(found)
 
 
 async def _body(request: web.BaseRequest) -> bytes:

@@ -5,13 +5,18 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, Unavailable, WrongState
+from hanbit.kernel.money import parse_money
+from hanbit.merchant import cancellation as cancellations
 from hanbit.merchant.agent import shapes
 from hanbit.merchant.agent.delivery import Courier
 from hanbit.merchant.agent.faults import NoEndpoint
 from hanbit.merchant.agent.outbox import Outbox, rfc_3339
 from hanbit.merchant.agent.settings import TEST
+from hanbit.merchant.cancellation import Cancellation, Goods
 from hanbit.merchant.line_client import LineClient
 from hanbit.merchant.order import Order, owner_hash
 from hanbit.merchant.shop import Redirect, Shop
@@ -64,7 +69,12 @@ class Calls:
         query: shapes.OrdersQuery = call.query
         orders, following = await self._shop.book.listed(owner_hash(query.owner), query.state, query.limit, query.before)
         at = self._clock.now()
-        return shapes.OrderList(orders=[shapes.order_row(order, at) for order in orders], next=following)
+        found: dict[str, list[Cancellation]] = {}
+        for one in await self._shop.book.cancellations(
+            cancellations.OF_ORDERS, msgspec.json.encode([order.tid for order in orders]).decode()
+        ):
+            found.setdefault(one.tid, []).append(one)
+        return shapes.OrderList(orders=[shapes.order_row(order, found.get(order.tid, ()), at) for order in orders], next=following)
 
     async def order(self, call: Call) -> shapes.OrderView:
         """As the book has it, or as soon as its outcome is there."""
@@ -118,7 +128,33 @@ class Calls:
         outcome = None
         if order.outcome is not None:
             outcome = next((kept.compact for kept in await self._shop.book.messages(order.tid) if kept.hash == order.outcome), None)
-        return shapes.order_view(order, outcome, self._clock.now())
+        return shapes.order_view(order, await self._shop.cancellations(order.tid), outcome, self._clock.now())
+
+    # --- cancellations ------------------------------------------------------------------------------------------------------------------
+
+    async def cancel(self, call: Call) -> shapes.Cancelled:
+        """C1: durable before it is sent; answered with the payment server's word where that comes at once."""
+        asked: shapes.NewCancellation = call.body
+        order = await self._shop.order(call.id)
+        amount = None if asked.amount is None else parse_money(asked.amount, order.amount.currency)
+        done = await self._shop.cancel(order.tid, amount=amount, reason=asked.reason, request_key=call.work, goods=asked.goods)
+        return shapes.Cancelled(cancellation=shapes.cancellation_view(done), order=await self.view(await self._shop.order(order.tid)))
+
+    async def cancellations(self, call: Call) -> shapes.CancellationList:
+        """The oldest first."""
+        order = await self._shop.order(call.id)
+        return _cancellation_list(await self._shop.cancellations(order.tid))
+
+    async def returned(self, call: Call) -> shapes.CancellationList:
+        """What the customer had has come back; told twice, it has come back."""
+        order = await self._shop.order(call.id)
+        try:
+            return _cancellation_list(await self._shop.mark_goods_returned(order.tid))
+        except WrongState:
+            found = await self._shop.cancellations(order.tid)
+            if all(one.goods is not Goods.RETURNED for one in found):
+                raise
+            return _cancellation_list(found)
 
     # --- the line and the agent itself --------------------------------------------------------------------------------------------------
 
@@ -193,3 +229,7 @@ class Calls:
             for error in ended:
                 if isinstance(error, Exception) and not isinstance(error, HanbitError):
                     _log.error("a wait for an outcome failed", exc_info=error)
+
+
+def _cancellation_list(found: list[Cancellation]) -> shapes.CancellationList:
+    return shapes.CancellationList(cancellations=[shapes.cancellation_view(one) for one in found])

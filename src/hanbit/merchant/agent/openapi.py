@@ -7,12 +7,21 @@ from typing import Any, Final
 import msgspec
 
 from hanbit import __version__
+from hanbit.merchant.agent import shapes
 from hanbit.merchant.agent.confirm import Question
 from hanbit.merchant.agent.faults import PROBLEM_TYPE, Problem
 from hanbit.merchant.agent.outbox import Event
 from hanbit.merchant.agent.settings import CONFIRM, TEST, TOLD
 from hanbit.merchant.agent.table import ADDRESSES, Address
 
+EXAMPLE: Final = {
+    "lines": [{"item": "IM-1100", "quantity": 1, "price_minor": 220000}],
+    "amount": "220000",
+    "currency": "KRW",
+    "text": "IM-1100",
+    "return_url": "https://shop.example/orders",
+    "language": "ko",
+}
 _REF: Final = "#/components/schemas/{name}"
 _WHY: Final = {
     400: "The grammar of a field, a query, a header or the body is not met.",
@@ -73,7 +82,7 @@ def document() -> dict[str, Any]:
 
 def _operation(address: Address, schemas: dict[str, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
-        "operationId": re.sub(r"[^a-z]+", "_", f"{address.method} {address.path}".lower()).strip("_"),
+        "operationId": _operation_id(address),
         "summary": address.summary,
         "parameters": _parameters(address, schemas),
         "responses": _responses(address),
@@ -83,7 +92,10 @@ def _operation(address: Address, schemas: dict[str, Any]) -> dict[str, Any]:
     if address.body is not None:
         needed = any(field.required for field in msgspec.structs.fields(address.body))
         schema = {"$ref": _REF.format(name=address.body.__name__)}
-        operation["requestBody"] = {"required": needed, "content": {"application/json": {"schema": schema}}}
+        content: dict[str, Any] = {"schema": schema}
+        if address.body is shapes.NewOrder:
+            content["example"] = EXAMPLE
+        operation["requestBody"] = {"required": needed, "content": {"application/json": content}}
     return operation
 
 
@@ -109,6 +121,9 @@ def _responses(address: Address) -> dict[str, Any]:
         good["headers"] = {
             "Idempotent-Replayed": {"description": "true: this is the first request's answer.", "schema": {"type": "string"}}
         }
+    links = _links(address)
+    if links:
+        good["links"] = links
     refusals = set(_WRITES if address.writes else _READS) | set(address.refusals)
     problem = {PROBLEM_TYPE: {"schema": {"$ref": _REF.format(name=Problem.__name__)}}}
     return {
@@ -119,6 +134,23 @@ def _responses(address: Address) -> dict[str, Any]:
             if not (address.is_open and status == 401)  # noqa: PLR2004 - an open call needs no token
         },
     }
+
+
+def _links(address: Address) -> dict[str, Any]:
+    """What can be asked with the id in this answer."""
+    source = {shapes.Placed: ("{tid}", "$response.body#/tid"), shapes.DeliveryList: ("{id}", "$response.body#/deliveries/0/id")}
+    placeholder, expression = source.get(address.answer, ("", ""))
+    if not placeholder or not address.writes:
+        return {}
+    return {
+        _operation_id(other): {"operationId": _operation_id(other), "parameters": {placeholder.strip("{}"): expression}}
+        for other in ADDRESSES
+        if placeholder in other.path
+    }
+
+
+def _operation_id(address: Address) -> str:
+    return re.sub(r"[^a-z]+", "_", f"{address.method} {address.path}".lower()).strip("_")
 
 
 def _webhook(kind: str, body: str, status: str, means: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
     [[endpoints]]
     name = "shop"
     url = "http://127.0.0.1:3000/hanbit"
-    events = ["order.settled", "order.voided", "order.closed", "order.confirm"]
+    events = ["order.settled", "order.voided", "order.closed", "order.cancelled", "order.confirm"]
 
 Without `events` an endpoint gets every one but order.confirm. One endpoint at most takes order.confirm: then the shop has a say in each
 order, and its silence is a no. Without the file nobody is called.

@@ -3,13 +3,15 @@
 Times are whole seconds since 1970, amounts texts of minor units, a signed message is its compact JWS.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
 from hanbit.kernel.errors import BadInput
-from hanbit.kernel.money import AMOUNT_MAX, Money, parse_money
+from hanbit.kernel.money import AMOUNT_MAX, CURRENCY_EXPONENTS, Money, parse_money
 from hanbit.merchant.agent.acts import Act, possible
+from hanbit.merchant.cancellation import REASON_MAX, Cancellation, CancellationState, Goods
 from hanbit.merchant.order import LINE_TEXT_MAX, LINES_MAX, QUANTITY_MAX, TEXT_MAX, Line, Order
 from hanbit.merchant.states import State
 from hanbit.protocols.fields import Instant
@@ -20,6 +22,7 @@ OWNER_MAX = 200
 EVENT = r"^[a-z]+\.[a-z]+$"
 
 Amount = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,14}$", description="Whole minor units (won, cent), never zero.")]
+Currency = Annotated[str, msgspec.Meta(description="ISO 4217.", extra_json_schema={"enum": sorted(CURRENCY_EXPONENTS)})]
 Tid = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22,64}$")]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=LIST_MAX)]
 Owner = Annotated[str, msgspec.Meta(min_length=1, max_length=OWNER_MAX)]
@@ -52,7 +55,7 @@ class NewOrder(Asked, frozen=True, kw_only=True):
 
     lines: Annotated[tuple[OrderLine, ...], msgspec.Meta(min_length=1, max_length=LINES_MAX)]
     amount: Amount
-    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$", description="ISO 4217.")]
+    currency: Currency
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=TEXT_MAX, description="What the payment page shows.")]
     return_url: Annotated[str, msgspec.Meta(min_length=8, max_length=700, description="The shop's page; it gets ?TID= and nothing else.")]
     language: Language | None = None
@@ -109,6 +112,8 @@ class OrderRow(Told, frozen=True, kw_only=True):
     currency: str
     refunded: str
     """What has gone back of the amount."""
+    remaining: str
+    """What can still go back; of a cancelled order nothing."""
     text: str
     placed_at: int
     pay_by: int
@@ -125,7 +130,7 @@ class OrderView(OrderRow, frozen=True, kw_only=True):
     lines: list[OrderLine]
     return_url: str
     outcome: str | None
-    """Compact JWS of the settled, voided or closed message, as it came."""
+    """Compact JWS of the settled, voided or closed message, or of the status that ended an order that nobody opened, as it came."""
 
 
 class OrderList(Told, frozen=True, kw_only=True):
@@ -155,6 +160,54 @@ class Inquired(Told, frozen=True, kw_only=True):
 
     gateway_state: str
     order: OrderView
+
+
+# --- cancellations ------------------------------------------------------------------------------------------------------------------
+
+
+class NewCancellation(Asked, frozen=True, kw_only=True):
+    """What is to be taken back: all that is left, or `amount` of what was paid."""
+
+    reason: Annotated[str, msgspec.Meta(min_length=1, max_length=REASON_MAX, description="Kept, signed and sent to the payment server.")]
+    amount: Amount | None = None
+    goods: bool = True
+    """False where nothing is to come back from the customer, as after a download."""
+
+
+class CancellationView(Told, frozen=True, kw_only=True):
+    """A cancellation: `asked` until the payment server's signed answer is stored, then `confirmed` or `refused` for ever."""
+
+    id: str
+    tid: str
+    state: CancellationState
+    amount: str
+    currency: str
+    reason: str
+    refusal: str | None
+    """Why it was refused."""
+    look: str | None
+    """What somebody should look at: the payment server's figures are not those of the order book."""
+    goods: Goods
+    asked_at: int
+    changed_at: int
+    replaced_by: str | None
+    """It was asked anew, with the right figures, under this id."""
+
+
+class Cancelled(Told, frozen=True, kw_only=True):
+    """The cancellation as it stands now, and its order: struck, or with less left, only once it is confirmed."""
+
+    cancellation: CancellationView
+    order: OrderView
+
+
+class CancellationList(Told, frozen=True, kw_only=True):
+    """Every cancellation of an order, the oldest first."""
+
+    cancellations: list[CancellationView]
+
+
+# --- evidence, the line, the agent ----------------------------------------------------------------------------------------------------
 
 
 class MessageView(Told, frozen=True, kw_only=True):
@@ -259,32 +312,51 @@ class TestAsked(Asked, frozen=True, kw_only=True):
 # --- from the book ----------------------------------------------------------------------------------------------------------------------
 
 
-def order_row(order: Order, at: int) -> OrderRow:
+def order_row(order: Order, cancellations: Iterable[Cancellation], at: int) -> OrderRow:
     """The order for a list."""
-    return OrderRow(**_common(order, at))
+    return OrderRow(**_common(order, cancellations, at))
 
 
-def order_view(order: Order, outcome: str | None, at: int) -> OrderView:
+def order_view(order: Order, cancellations: Iterable[Cancellation], outcome: str | None, at: int) -> OrderView:
     """The whole order; `outcome` is the stored message that its hash names."""
     return OrderView(
-        **_common(order, at),
+        **_common(order, cancellations, at),
         lines=[OrderLine(item=line.item, quantity=line.quantity, price_minor=line.price_minor) for line in order.lines],
         return_url=order.return_url,
         outcome=outcome,
     )
 
 
-def _common(order: Order, at: int) -> dict[str, Any]:
+def cancellation_view(one: Cancellation) -> CancellationView:
+    """A row of the book."""
+    return CancellationView(
+        id=one.id,
+        tid=one.tid,
+        state=one.state,
+        amount=one.amount.text,
+        currency=one.amount.currency,
+        reason=one.reason,
+        refusal=one.refusal,
+        look=one.look,
+        goods=one.goods,
+        asked_at=one.asked_at,
+        changed_at=one.changed_at,
+        replaced_by=one.replaced_by,
+    )
+
+
+def _common(order: Order, cancellations: Iterable[Cancellation], at: int) -> dict[str, Any]:
     amount: Money = order.amount
     return {
         "tid": order.tid,
         "state": order.state,
         "final": order.final,
         "may_deliver": order.may_deliver,
-        "can": possible(order, at),
+        "can": possible(order, cancellations, at),
         "amount": amount.text,
         "currency": amount.currency,
-        "refunded": str(order.refunded_minor),
+        "refunded": order.refunded.text,
+        "remaining": order.remaining.text,
         "text": order.text,
         "placed_at": order.placed_at,
         "pay_by": order.pay_by,
