@@ -1,5 +1,6 @@
 """`hanbit backup`, `hanbit restore`, `hanbit upgrade`: what keeps a data folder through accidents and releases."""
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -64,7 +65,9 @@ def verify(file: Path, as_json: bool) -> None:
     """
     from hanbit.upkeep.backup import verify as verify_backup
 
-    with _telling() as say, tempfile.TemporaryDirectory(prefix="hanbit-verify-") as scratch:
+    # Beside the backup there is room for its book; on a medium that cannot be written to, where temporary files go.
+    beside = file.absolute().parent if os.access(file.absolute().parent, os.W_OK) else None
+    with _telling() as say, tempfile.TemporaryDirectory(dir=beside, prefix=".hanbit-verify-") as scratch:
         manifest, proof = verify_backup(file, Path(scratch), say)
     made_at = datetime.fromtimestamp(manifest.made_at, UTC).isoformat()
     show({"backup": str(file), "made_at": made_at, "program": manifest.program} | proof.shown(), as_json=as_json)

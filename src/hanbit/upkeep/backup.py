@@ -124,6 +124,7 @@ def pack(folder: Path, book: Path, target: Path, clock: Clock, *, passphrase: st
 def verify(path: Path, scratch: Path, say: Say = silent) -> tuple[Manifest, Proof]:
     """Read every byte of a backup and prove its book, in a scratch folder that the caller removes."""
     say("reading the backup")
+    copying.need_room(scratch, path.stat().st_size)
     copy = scratch / archive.BOOK
     with os.fdopen(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         manifest, small = archive.check(path, {archive.BOOK: file})

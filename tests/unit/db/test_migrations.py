@@ -1,5 +1,6 @@
 """Every way to today's schema ends in the same book, and a migration happens whole or not at all."""
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -66,6 +67,26 @@ def test_every_old_row_gets_its_leaf(old: Path) -> None:
     (book,) = rows(old, "book")
     assert book["next_leaf"] == len(rows(old, "log")) > 0
     assert book["frontier"]
+
+
+def test_a_book_with_many_messages_finds_each_where_its_leaf_names_it(old: Path) -> None:
+    """More than one leaf holds: the last of one, the first of the next."""
+    with closing(sqlite3.connect(old)) as connection, connection:
+        (known,) = connection.execute("SELECT count(*) FROM messages").fetchone()
+        more = PORTION * 2 + 1 - known
+        connection.execute(
+            "WITH RECURSIVE n(x) AS (SELECT ? UNION ALL SELECT x + 1 FROM n WHERE x + 1 < ?) "
+            "INSERT INTO messages SELECT x, 'hash' || x, 'typ', 'header', 'payload', 'signature', 'iss', 'jti' || x, '', '', 1 FROM n",
+            (known, known + more),
+        )
+        connection.execute("UPDATE book SET next_leaf = ?", (known + more,))
+    migrations.migrate(old)
+    messages = rows(old, "messages")
+    assert [(row["leaf"], row["place"]) for row in messages] == [divmod(number, PORTION) for number in range(PORTION * 2 + 1)]
+    leaves = [json.loads(row["data"]) for row in rows(old, "log")]
+    named = [tuple(item[1]) for leaf in leaves for item in leaf[1] if item[0] == "messages"]
+    assert named == [(row["leaf"], row["place"]) for row in messages]
+    assert [sum(item[0] == "messages" for item in leaf[1]) for leaf in leaves[:4]] == [PORTION, PORTION, 1, 0]
 
 
 def test_a_migration_that_fails_leaves_the_old_book(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
