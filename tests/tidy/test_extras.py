@@ -19,10 +19,12 @@ class Blocker(importlib.abc.MetaPathFinder):
         return None
 
 sys.meta_path.insert(0, Blocker())
+import hanbit.merchant.agent.serve
 import hanbit.merchant.enrolment, hanbit.merchant.return_page, hanbit.merchant.shop, hanbit.wallet.enrol, hanbit.wallet.pay
 from hanbit.cli import main
 main(["wallet", "--help"], standalone_mode=False)
 main(["merchant", "enrol", "--help"], standalone_mode=False)
+main(["merchant", "serve", "--help"], standalone_mode=False)
 """
 
 

@@ -14,7 +14,7 @@ from hanbit.merchant import cancellation as cancellations
 from hanbit.merchant.agent import shapes
 from hanbit.merchant.agent.delivery import Courier
 from hanbit.merchant.agent.faults import NoEndpoint
-from hanbit.merchant.agent.outbox import Outbox, rfc_3339
+from hanbit.merchant.agent.outbox import Outbox, TrialData, rfc_3339
 from hanbit.merchant.agent.settings import TEST
 from hanbit.merchant.cancellation import Cancellation, Goods
 from hanbit.merchant.line_client import LineClient
@@ -195,11 +195,11 @@ class Calls:
 
     async def test(self, call: Call) -> shapes.DeliveryList:
         """Send a test event."""
-        asked: shapes.TestAsked = call.body
+        asked: shapes.TrialAsked = call.body
         names = [courier.endpoint.name for courier in self._couriers if asked.endpoint in (None, courier.endpoint.name)]
         if not names:
             raise NoEndpoint("there is no such endpoint" if asked.endpoint else "there is no endpoint")
-        data = {"test": call.work, "at": rfc_3339(self._clock.now())}
+        data = TrialData(test=call.work, at=rfc_3339(self._clock.now()))
         made = await self._outbox.put(TEST, subject=call.work, tid=None, data=data, only=asked.endpoint)
         self.ring()
         return shapes.DeliveryList(deliveries=[await self._outbox.delivery(one) for one in made], next=None)

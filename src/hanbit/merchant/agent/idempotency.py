@@ -23,7 +23,8 @@ from hanbit.merchant.agent.faults import KeyReused, StillRunning
 from hanbit.merchant.agent.store import Store
 
 KEPT_S: Final = 24 * 3600
-_PURGED_AT_ONCE: Final = 5_000
+PURGED_AT_ONCE: Final = 500
+"""So few that nobody waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,9 @@ class Once:
         finally:
             del self._running[key]
 
-    async def purge(self) -> None:
-        """Forget keys older than 24 hours."""
-        await self._store.write(partial(_purge, self._clock.now() - KEPT_S))
+    async def purge(self) -> bool:
+        """Forget a portion of the keys older than 24 hours; True while there may be more."""
+        return await self._store.write(partial(_purge, self._clock.now() - KEPT_S)) == PURGED_AT_ONCE
 
 
 def _claim(key: str, fingerprint: str, work: str, at: int, connection: sqlite3.Connection) -> tuple[str, Answer | None]:
@@ -95,7 +96,7 @@ def _release(key: str, connection: sqlite3.Connection) -> None:
     connection.execute("DELETE FROM requests WHERE key = ? AND status IS NULL", (key,))
 
 
-def _purge(before: int, connection: sqlite3.Connection) -> None:
-    connection.execute(
-        "DELETE FROM requests WHERE key IN (SELECT key FROM requests WHERE at <= ? ORDER BY at LIMIT ?)", (before, _PURGED_AT_ONCE)
-    )
+def _purge(before: int, connection: sqlite3.Connection) -> int:
+    return connection.execute(
+        "DELETE FROM requests WHERE key IN (SELECT key FROM requests WHERE at <= ? ORDER BY at LIMIT ?)", (before, PURGED_AT_ONCE)
+    ).rowcount

@@ -10,7 +10,7 @@ from hanbit import __version__
 from hanbit.merchant.agent import shapes
 from hanbit.merchant.agent.confirm import Question
 from hanbit.merchant.agent.faults import PROBLEM_TYPE, Problem
-from hanbit.merchant.agent.outbox import Event
+from hanbit.merchant.agent.outbox import Event, TrialData
 from hanbit.merchant.agent.settings import CONFIRM, TEST, TOLD
 from hanbit.merchant.agent.table import ADDRESSES, Address
 
@@ -36,6 +36,7 @@ _WHY: Final = {
 }
 _READS: Final = (400, 401, 503)
 _WRITES: Final = (400, 401, 408, 409, 413, 415, 503)
+_SAYS: Final = '{"confirm": true}, or {"confirm": false, "message": {"ko", "en"}}; within three seconds. Anything else refuses.'
 _KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -53,10 +54,16 @@ def description() -> bytes:
 
 def document() -> dict[str, Any]:
     """The description as an object."""
-    kinds: set[type] = {Problem, Event, Question}
+    kinds: set[type] = {Problem, Question}
     for address in ADDRESSES:
         kinds |= {address.answer, address.query} | ({address.body} if address.body is not None else set())
-    _, schemas = msgspec.json.schema_components(sorted(kinds, key=lambda kind: kind.__name__), ref_template=_REF)
+    events = (Event[shapes.OrderView], Event[TrialData])
+    (of_an_order, of_a_test, *_), schemas = msgspec.json.schema_components(
+        [*events, *sorted(kinds, key=lambda kind: kind.__name__)], ref_template=_REF
+    )
+    queries = {address.query.__name__ for address in ADDRESSES}
+    question = {"$ref": _REF.format(name=Question.__name__)}
+    told_again = "Taken; anything else is told again for three days."
     paths: dict[str, dict[str, Any]] = {}
     for address in ADDRESSES:
         paths.setdefault(address.path, {})[address.method.lower()] = _operation(address, schemas)
@@ -71,12 +78,14 @@ def document() -> dict[str, Any]:
         "security": [{"token": []}],
         "paths": paths,
         "webhooks": {
-            **{kind: _webhook(kind, "Event", "2XX", "Taken; anything else is told again for three days.") for kind in (*TOLD, TEST)},
-            CONFIRM: _webhook(
-                CONFIRM, "Question", "200", '{"confirm": true}, or {"confirm": false, "message": {"ko", "en"}}; within three seconds.'
-            ),
+            **{kind: _webhook(kind, of_an_order, "2XX", told_again) for kind in TOLD},
+            TEST: _webhook(TEST, of_a_test, "2XX", told_again),
+            CONFIRM: _webhook(CONFIRM, question, "200", _SAYS),
         },
-        "components": {"schemas": schemas, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "schemas": {name: schema for name, schema in schemas.items() if name not in queries},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -153,7 +162,7 @@ def _operation_id(address: Address) -> str:
     return re.sub(r"[^a-z]+", "_", f"{address.method} {address.path}".lower()).strip("_")
 
 
-def _webhook(kind: str, body: str, status: str, means: str) -> dict[str, Any]:
+def _webhook(kind: str, body: dict[str, Any], status: str, means: str) -> dict[str, Any]:
     headers = [
         {"name": name, "in": "header", "required": True, "schema": {"type": "string"}}
         for name in ("webhook-id", "webhook-timestamp", "webhook-signature")
@@ -163,7 +172,7 @@ def _webhook(kind: str, body: str, status: str, means: str) -> dict[str, Any]:
             "operationId": kind.replace(".", "_"),
             "summary": f"The call-back {kind}, in the form of Standard Webhooks.",
             "parameters": headers,
-            "requestBody": {"required": True, "content": {"application/json": {"schema": {"$ref": _REF.format(name=body)}}}},
+            "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
             "responses": {status: {"description": means}},
         }
     }

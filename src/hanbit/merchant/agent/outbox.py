@@ -4,13 +4,14 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import NotFound
+from hanbit.merchant.agent.idempotency import PURGED_AT_ONCE
 from hanbit.merchant.agent.settings import TEST, Endpoint
 from hanbit.merchant.agent.shapes import AttemptView, DeliveriesQuery, DeliveryList, DeliveryView, EndpointList, EndpointView, Told
 from hanbit.merchant.agent.store import Store
@@ -23,11 +24,13 @@ PAUSES_S: Final = (5, 30, 120, 600, 1800, 3600)
 KEPT_S: Final = 90 * 24 * 3600
 """How long an event that was taken or given up stays in the log."""
 ATTEMPTS_SHOWN: Final = 20
-_PURGED_AT_ONCE: Final = 5_000
 _COLUMNS: Final = "number, id, endpoint, sequence, type, tid, state, created_at, next_at"
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+Data = TypeVar("Data")
+
+
+class Event(msgspec.Struct, Generic[Data], frozen=True, kw_only=True):
     """The body of a call-back."""
 
     type: str
@@ -35,7 +38,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """When the event was put here, RFC 3339 in UTC."""
     sequence: int
     """Grows by one with each event for this endpoint: a gap is an event that is still on its way."""
-    data: Any
+    data: Data
+
+
+class TrialData(Told, frozen=True, kw_only=True):
+    """What a test event says."""
+
+    test: str
+    at: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +75,7 @@ class Outbox:
 
         await self.store.write(work)
 
-    async def put(self, kind: str, *, subject: str, tid: str | None, data: Told | dict[str, Any], only: str | None = None) -> list[str]:
+    async def put(self, kind: str, *, subject: str, tid: str | None, data: Told, only: str | None = None) -> list[str]:
         """Store the event for every endpoint that takes it; ids of its deliveries. The same (kind, subject) again changes nothing."""
         at = self._clock.now()
         takers = [
@@ -164,18 +174,18 @@ class Outbox:
             )
         return EndpointList(endpoints=views)
 
-    async def purge(self) -> None:
-        """Forget what was taken or given up long ago, with its attempts."""
+    async def purge(self) -> bool:
+        """Forget a portion of what was taken or given up long ago, with its attempts; True while there may be more."""
         before = self._clock.now() - KEPT_S
 
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(
+        def work(connection: sqlite3.Connection) -> int:
+            return connection.execute(
                 "DELETE FROM deliveries WHERE number IN "
                 "(SELECT number FROM deliveries WHERE state <> 'waiting' AND created_at < ? LIMIT ?)",
-                (before, _PURGED_AT_ONCE),
-            )
+                (before, PURGED_AT_ONCE),
+            ).rowcount
 
-        await self.store.write(work)
+        return await self.store.write(work) == PURGED_AT_ONCE
 
     async def _view(self, row: tuple[Any, ...]) -> DeliveryView:
         number, delivery_id, endpoint, sequence, kind, tid, state, created_at, next_at = row
@@ -200,9 +210,7 @@ def rfc_3339(at: int) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z")
 
 
-def _put(
-    connection: sqlite3.Connection, endpoint: str, kind: str, *, subject: str, tid: str | None, data: Told | dict[str, Any], at: int
-) -> str:
+def _put(connection: sqlite3.Connection, endpoint: str, kind: str, *, subject: str, tid: str | None, data: Told, at: int) -> str:
     known = connection.execute(
         "SELECT id FROM deliveries WHERE endpoint = ? AND type = ? AND subject = ?", (endpoint, kind, subject)
     ).fetchone()

@@ -35,6 +35,7 @@ from hanbit.merchant.states import State
 STOP_WITHIN_S: Final = 10.0
 """Requests at work have so long to end when the agent stops."""
 HOUSEKEEPING_S: Final = 600.0
+NEXT_PORTION_S: Final = 0.1
 BACKLOG: Final = 128
 PORT_MAX: Final = 65535
 EVENT_OF: Final = {
@@ -191,12 +192,12 @@ def _clear_away(path: Path) -> None:
 
 async def _keep_house(once: Once, outbox: Outbox) -> None:
     while True:
+        more = False
         try:
-            await once.purge()
-            await outbox.purge()
+            more = await once.purge() | await outbox.purge()
         except Unavailable as error:
             _log.warning("old rows stay for now: %s", error)
-        await asyncio.sleep(HOUSEKEEPING_S)
+        await asyncio.sleep(NEXT_PORTION_S if more else HOUSEKEEPING_S)
 
 
 async def _end(task: asyncio.Task[None]) -> None:

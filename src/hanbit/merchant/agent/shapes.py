@@ -303,7 +303,7 @@ class EndpointList(Told, frozen=True, kw_only=True):
     endpoints: list[EndpointView]
 
 
-class TestAsked(Asked, frozen=True, kw_only=True):
+class TrialAsked(Asked, frozen=True, kw_only=True):
     """Which endpoint is to get a test event; all of them without a name."""
 
     endpoint: Annotated[str, msgspec.Meta(max_length=40)] | None = None

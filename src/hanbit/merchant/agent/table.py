@@ -164,7 +164,7 @@ ADDRESSES: Final = (
         Calls.test,
         shapes.DeliveryList,
         status=202,
-        body=shapes.TestAsked,
+        body=shapes.TrialAsked,
     ),
     Address("GET", "/health", "The agent answers, and whether its line is up.", Calls.health, shapes.Health, is_open=True),
 )

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from hanbit.kernel.errors import BadInput
 from hanbit.merchant.agent import delivery, outbox, secret_files, settings
+from hanbit.merchant.agent.outbox import TrialData
 from tests.unit.merchant.agent.support import PATIENCE_S, Agent, Received, Receiver, agent_of, receiver, register
 from tests.unit.merchant.agent.test_api import is_problem
 from tests.unit.merchant.support import Parties, confirmed
@@ -235,7 +236,7 @@ async def test_an_outcome_that_is_told_twice_by_the_gateway_is_one_event(parties
         order, _, confirmation = await confirmed(parties, agent.shop)
         settled = parties.settled(confirmation.claims, confirmation.hash)
         await asyncio.gather(*(agent.shop.receive(settled.compact) for _ in range(3)))
-        made = await agent.running.outbox.put("order.settled", subject=order.tid, tid=order.tid, data={})
+        made = await agent.running.outbox.put("order.settled", subject=order.tid, tid=order.tid, data=TrialData(test="", at=""))
         assert made == [(await until(agent, "delivered"))["id"]]
         assert len(shop.calls) == 1
 
@@ -247,25 +248,25 @@ async def test_events_of_one_order_come_in_order_and_others_go_past(parties: Par
     register(tmp_path, ("shop", shop.url, None))
 
     async def answer(received: Received) -> web.StreamResponse:
-        return web.Response(status=500 if received.json["data"] == {"number": 1} and len(shop.calls) < 4 else 200)
+        return web.Response(status=500 if received.json["data"]["test"] == "1" and len(shop.calls) < 4 else 200)
 
     shop.answer = answer
     async with agent_of(parties, tmp_path) as agent:
         put = agent.running.outbox.put
         first, other = "A" * 22, "B" * 22
-        await put("order.settled", subject=first, tid=first, data={"number": 1})
-        await put("order.cancelled", subject=first, tid=first, data={"number": 2})
-        await put("order.settled", subject=other, tid=other, data={"number": 3})
+        await put("order.settled", subject=first, tid=first, data=TrialData(test="1", at=""))
+        await put("order.cancelled", subject=first, tid=first, data=TrialData(test="2", at=""))
+        await put("order.settled", subject=other, tid=other, data=TrialData(test="3", at=""))
         agent.running.calls.ring()
         calls = await shop.until(2)
-        assert sorted(call.json["data"]["number"] for call in calls) == [1, 3]
+        assert sorted(int(call.json["data"]["test"]) for call in calls) == [1, 3]
         await until(agent, "delivered", query=f"?tid={other}")
         for tries in (1, 2):
             await until(agent, "waiting", tries=tries, query=f"?tid={first}&limit=1&before=2")
             parties.clock.advance(outbox.PAUSES_S[tries - 1])
             agent.running.calls.ring()
         calls = await shop.until(5)
-        assert [call.json["data"]["number"] for call in calls[2:]] == [1, 1, 2]
+        assert [int(call.json["data"]["test"]) for call in calls[2:]] == [1, 1, 2]
 
 
 async def test_a_silent_endpoint_holds_up_neither_another_nor_its_own_other_orders(
@@ -282,7 +283,7 @@ async def test_a_silent_endpoint_holds_up_neither_another_nor_its_own_other_orde
         register(tmp_path, ("slow", slow.url, None), ("shop", shop.url, None))
         async with agent_of(parties, tmp_path) as agent:
             for number in range(delivery.AT_ONCE + 3):
-                await agent.running.outbox.put("order.closed", subject=f"{number:022}", tid=f"{number:022}", data={})
+                await agent.running.outbox.put("order.closed", subject=f"{number:022}", tid=f"{number:022}", data=TrialData(test="", at=""))
             agent.running.calls.ring()
             await shop.until(delivery.AT_ONCE + 3)
             await slow.until(delivery.AT_ONCE)
