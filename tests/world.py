@@ -29,6 +29,7 @@ from hanbit.db.change import Change
 from hanbit.db.sqlite import BOOK_FILE
 from hanbit.evidence import store as evidence
 from hanbit.evidence.check import check as check_evidence
+from hanbit.evidence.log_check import check as check_log
 from hanbit.folder import close_gateway, create, hold, open_gateway
 from hanbit.kernel import ids
 from hanbit.kernel.clock import ManualClock
@@ -623,6 +624,7 @@ class World:
 
         proof = check_evidence(await evidence.everything(reader), self.gateway.registry, first_link)
         assert proof.verified, proof.broken
+        assert not (found := check_log(reader.snapshot()).findings), found
         self._prove_money()
         self._prove_payments()
         self._prove_secrecy()

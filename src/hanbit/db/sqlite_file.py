@@ -68,3 +68,11 @@ def open_for_reading(path: Path) -> Connection:
     connection.row_factory = driver.Row
     connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def open_scratch() -> Connection:
+    """A database of one's own for sorting more than memory holds; a nameless file that is gone when it is closed."""
+    connection = driver.connect("", isolation_level=None, cached_statements=_STATEMENTS_KEPT)
+    connection.execute("PRAGMA journal_mode = OFF")
+    connection.execute("PRAGMA synchronous = OFF")
+    return connection

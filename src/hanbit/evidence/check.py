@@ -14,6 +14,7 @@ any customer has opened it begins with the cancellation.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from hanbit.evidence.cancellations import check_cancellations
 from hanbit.kernel import ids
@@ -67,27 +68,32 @@ class Report:
 
 
 def check(stored: Iterable[Stored], trust: Trust, order_hash: Callable[[str, str], str | None]) -> Report:
-    """Check messages in the order in which they were stored; `order_hash` gives what the book's own row names as a payment's order."""
+    """Check messages payment by payment, each oldest first; `order_hash` gives what the book's own row names as a payment's order.
+
+    Only one payment's messages are held at a time, so that a large book needs no large memory.
+    """
     report = Report()
-    chains: dict[tuple[str, str], list[SignedMessage[Message]]] = {}
-    for item in stored:
-        report.messages += 1
-        try:
-            if ids.digest(item.compact.encode("ascii")) != item.hash:
-                raise ProtocolViolation("hash", "the bytes are not those that were stored")
-            message = _verify(item, trust)
-        except HanbitError as error:
-            report.broken.append(f"message {item.hash}: {error}")
+    for (merchant, tid), items in groupby(stored, lambda item: (item.merchant, item.tid)):
+        chain = [message for item in items if (message := _checked(item, trust, report)) is not None]
+        if not tid or not chain:
             continue
-        if item.tid:
-            chains.setdefault((item.merchant, item.tid), []).append(message)
-    for (merchant, tid), chain in chains.items():
         report.payments += 1
         try:
             _check_chain(merchant, tid, chain, order_hash(merchant, tid))
         except ProtocolViolation as error:
             report.broken.append(f"payment {merchant}/{tid}: {error}")
     return report
+
+
+def _checked(item: Stored, trust: Trust, report: Report) -> SignedMessage[Message] | None:
+    report.messages += 1
+    try:
+        if ids.digest(item.compact.encode("ascii", "replace")) != item.hash:
+            raise ProtocolViolation("hash", "the bytes are not those that were stored")
+        return _verify(item, trust)
+    except HanbitError as error:
+        report.broken.append(f"message {item.hash}: {error}")
+        return None
 
 
 @dataclass(frozen=True, slots=True)

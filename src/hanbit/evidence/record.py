@@ -1,6 +1,14 @@
-"""Turns a signed message into the row that is kept, and a row back into the very bytes."""
+"""Turns a signed message into the row that is kept, a row back into the very bytes, and holds a message against the log's signed hash.
 
+Pure: a stranger checks with it what a book once said, without the book.
+"""
+
+import msgspec
+
+from hanbit.crypto import leaves, merkle
 from hanbit.db.change import StoredMessage
+from hanbit.kernel import ids
+from hanbit.kernel.errors import BadInput, ProtocolViolation
 from hanbit.protocols.fields import Message
 from hanbit.protocols.signed import SignedMessage, join, split
 
@@ -24,3 +32,45 @@ def record(message: SignedMessage[Message], *, merchant: str, tid: str) -> Store
 def rebuild(header_segment: str, payload: str, signature: str) -> str:
     """The compact bytes as they were signed."""
     return join(header_segment, payload, signature)
+
+
+class Logged(msgspec.Struct, frozen=True):
+    """How a message stands in the log: the covered columns of its row, its leaf, and the leaf's path to the root of a tree of this size."""
+
+    leaf: int
+    place: int
+    hash: str
+    typ: str
+    header: str
+    iss: str
+    jti: str
+    merchant: str
+    tid: str
+    at: int
+    signer_revoked_at: int | None
+    data: str
+    size: int
+    path: tuple[str, ...]
+
+    def verify(self, compact: str, root: str) -> leaves.Leaf:
+        """Return the whole leaf if this very message stands in the tree with this root as these columns say, else raise ProtocolViolation.
+
+        1. the message's bytes hash to its name, its header to the header's
+        2. the leaf names a row of these columns
+        3. the leaf's path leads to the root
+        """
+        segment = compact.partition(".")[0]
+        if (ids.digest(compact.encode("ascii", "replace")), ids.digest(segment.encode("ascii", "replace"))) != (self.hash, self.header):
+            raise ProtocolViolation("logged_message", "these are not the bytes that the log names")
+        data = self.data.encode("utf-8", "replace")
+        leaf = leaves.read_leaf(data)
+        covered = (self.leaf, self.place, self.hash, self.typ, self.header, self.iss, self.jti, self.merchant, self.tid, self.at)
+        item = leaves.Item("messages", (self.leaf, self.place), leaves.digest("messages", (*covered, self.signer_revoked_at)))
+        if item not in leaf.items or leaf.at != self.at:
+            raise ProtocolViolation("logged_leaf", "the leaf does not name this message")
+        try:
+            path = [ids.decode_base64url(node) for node in self.path]
+            merkle.verify_inclusion(merkle.leaf_hash(data), self.leaf, self.size, path, ids.decode_base64url(root))
+        except BadInput as error:
+            raise ProtocolViolation("inclusion", "a hash is misspelt") from error
+        return leaf

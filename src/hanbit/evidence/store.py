@@ -11,6 +11,7 @@ _SELECT = (
     "SELECT m.leaf, m.place, m.hash, m.typ, m.merchant, m.tid, m.at, h.segment, m.payload, m.signature "
     "FROM messages m JOIN headers h ON h.id = m.header "
 )
+_BY_PAYMENT = "ORDER BY m.merchant, m.tid, m.leaf, m.place"
 _SELECT_NEXT = _SELECT + "WHERE (m.leaf, m.place) > (?, ?) ORDER BY m.leaf, m.place LIMIT 1"
 
 
@@ -44,18 +45,18 @@ def of_payment(reader: Reader, merchant: str, tid: str) -> list[tuple[str, str]]
 
 
 def share(reader: Reader, part: int, parts: int) -> Iterator[Stored]:
-    """Every kept message of one of `parts` shares of the payments, oldest first; messages that belong to no payment are in the first share.
+    """Every kept message of one of `parts` shares of the payments, payment by payment; what belongs to none is in the first share.
 
     Read while it is asked for, so that a large book needs no large memory.
     """
-    sql = _SELECT + "WHERE CASE m.tid WHEN '' THEN 0 ELSE unicode(m.tid) % ? END = ? ORDER BY m.leaf, m.place"
+    sql = _SELECT + "WHERE CASE m.tid WHEN '' THEN 0 ELSE unicode(m.tid) % ? END = ? " + _BY_PAYMENT
     for row in reader.snapshot().execute(sql, (parts, part)):
         yield _stored(row)
 
 
 async def everything(reader: Reader) -> list[Stored]:
-    """Every kept message, oldest first."""
-    rows = await reader.scan(_SELECT + "ORDER BY m.leaf, m.place")
+    """Every kept message, payment by payment."""
+    rows = await reader.scan(_SELECT + _BY_PAYMENT)
     return [_stored(row) for row in rows]
 
 
