@@ -26,7 +26,7 @@ from hanbit.line_requests import routes as line_requests
 from hanbit.metrics import CONTENT_TYPE, Metrics
 from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
-from hanbit.payments import operations, recovery
+from hanbit.payments import checkpoints, operations, recovery
 from hanbit.payments.gateway import Gateway
 from hanbit.protocols.line import HelloFromMerchant
 from hanbit.settings import Settings
@@ -121,8 +121,8 @@ async def _start_line(folder: Path, gateway: Gateway, line: Line) -> None:
     async def on_request(merchant_id: str, _urn: str, unverified_frame: str) -> str | None:
         return await line_requests.answer(gateway, merchant_id, unverified_frame)
 
-    def on_connected(merchant_id: str, _hello: HelloFromMerchant) -> None:
-        task = asyncio.create_task(recovery.merchant_connected(gateway, merchant_id))
+    def on_connected(merchant_id: str, hello: HelloFromMerchant) -> None:
+        task = asyncio.create_task(recovery.merchant_connected(gateway, merchant_id, hello.checkpoint))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
@@ -131,6 +131,7 @@ async def _start_line(folder: Path, gateway: Gateway, line: Line) -> None:
         admit=partial(admission.admit, gateway),
         on_request=on_request,
         on_connected=on_connected,
+        checkpoint=partial(checkpoints.latest_hash, gateway),
         is_registered=partial(admission.is_registered, gateway),
     )
 

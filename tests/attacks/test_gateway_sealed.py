@@ -264,8 +264,7 @@ async def test_a_consent_by_a_revoked_device_approves_nothing(world: World) -> N
 async def test_a_consent_by_a_removed_device_approves_nothing(world: World) -> None:
     visit = await world.visit()
     core = visit.core()
-    connection = world.gateway.book._store._connection
-    connection.execute("UPDATE devices SET state = 'removed' WHERE id = ?", (world.hong.device.kid,))
+    await world.remove_device("device")
     await declined(visit, core, visit.auth(core))
 
 

@@ -15,7 +15,7 @@ from hanbit.web.pages import Language, OperatorCard, Pages, Visit, alternates, e
 from hanbit.web.words import LANGUAGES, LanguageCode
 
 AT = 1_795_000_000
-OUTCOMES = sorted((set(PAGES) - {"login", "payment", "decline", "receipt"}) | {"not_opened", "expired_order", "line_down"})
+OUTCOMES = sorted((set(PAGES) - {"login", "payment", "decline", "receipt"}) | {"not_opened", "expired_order", "line_down", "halted"})
 ORDER = OrderCard(
     merchant_name="<b>가람</b> & 전자",
     merchant_telephone="02-555-0123",

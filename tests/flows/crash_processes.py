@@ -186,6 +186,7 @@ class Site:
         report = await prove(World(self.folder / "gateway", load(self.folder / "gateway"), {}, {}))
         assert report["ledger"]["balanced"], report
         assert report["evidence"]["verified"], report
+        assert report["evidence"]["log"]["whole"], report
         return report
 
     async def pay_by_program(self, location: str, fail_at: str = "") -> int:

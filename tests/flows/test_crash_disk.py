@@ -154,8 +154,8 @@ async def _through(folder: Path, trouble: Trouble, point: str, count: int) -> No
         try:
             await p.order()
             await p.submit(await p.open())
-        except Unavailable:
-            pass  # 503: the outcome is unknown, the same bytes may be sent again
+        except (Unavailable, OSError):
+            pass  # 503: the outcome is unknown, the same bytes may be sent again (or the customer's own notes find no room on this disk)
         assert _messages(p) >= before  # what is there can still be read
         fail_points.reach = usual
         trouble.end(p)

@@ -198,8 +198,7 @@ async def test_an_assertion_that_approves_a_payment_logs_nobody_in(world: World)
 
 async def test_a_removed_passkey_logs_nobody_in(world: World) -> None:
     passkey = await enrol_passkey(world, world.hong)
-    connection = world.gateway.book._store._connection
-    connection.execute("UPDATE devices SET state = 'removed', version = version + 1 WHERE kind = 'passkey'")
+    await world.remove_device("passkey")
     with pytest.raises(LoginFailed):
         await login_passkey(await world.visit(), passkey)
 

@@ -9,6 +9,7 @@ from hanbit.db.sqlite import BOOK_FILE
 from hanbit.demo.world import World
 from hanbit.evidence import store as evidence
 from hanbit.evidence.check import check as check_evidence
+from hanbit.evidence.log_check import check as check_log
 from hanbit.folder import KEYS_FOLDER
 from hanbit.kernel.errors import ProtocolViolation
 from hanbit.ledger.chart import normal_balance
@@ -125,16 +126,18 @@ async def prove(world: World) -> dict[str, Any]:
 
         messages = check_evidence(await evidence.everything(reader), registry, order_hash)
         book = check_ledger(reader.snapshot())
+        log = check_log(reader.snapshot())
     finally:
         reader.close()
     return {
         "balances": {row["id"]: normal_balance(row["kind"], row["debits_posted"], row["credits_posted"]) for row in rows},
         "ledger": {"balanced": book.balanced, "entries": book.entries, "accounts": book.accounts, "broken": book.broken},
         "evidence": {
-            "verified": messages.verified,
+            "verified": messages.verified and log.whole,
             "messages": messages.messages,
             "payments": messages.payments,
             "broken": messages.broken[:10],
+            "log": {"whole": log.whole, "leaves": log.leaves, "rows": log.rows, "broken": [str(found) for found in log.findings[:10]]},
         },
     }
 

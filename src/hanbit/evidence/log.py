@@ -1,6 +1,7 @@
 """The log as it stands in the store: where a message's leaf is, and the proofs that a tree of some size holds it or begins with another."""
 
 from hanbit.crypto import merkle
+from hanbit.crypto.leaves import read_leaf
 from hanbit.db.reading import Reader
 from hanbit.db.sqlite_file import Connection
 from hanbit.evidence.record import Logged
@@ -35,6 +36,11 @@ def nodes(connection: Connection) -> merkle.Node:
 def root_at(reader: Reader, size: int) -> str:
     """The tree's hash when it held `size` leaves; NotFound if it never did."""
     return ids.encode_base64url(merkle.root_at(size, nodes(reader.snapshot())))
+
+
+def time_of(data: str) -> int:
+    """When the Change of a leaf was made."""
+    return read_leaf(data.encode("utf-8")).at
 
 
 def consistency_proof(reader: Reader, first: int, second: int) -> tuple[str, ...]:

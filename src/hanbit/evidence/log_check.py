@@ -57,6 +57,11 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
     found: int = 0
 
+    @property
+    def whole(self) -> bool:
+        """Whether everything fits."""
+        return not self.found
+
     def add(self, rank: int, leaf: int, table: str, key: object, what: str) -> None:
         """Keep a finding, or count it where there are too many."""
         self.found += 1

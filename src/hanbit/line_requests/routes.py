@@ -10,7 +10,7 @@ from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel import ids
 from hanbit.kernel.errors import HanbitError, ProtocolViolation
-from hanbit.payments import outbox, views
+from hanbit.payments import checkpoints, outbox, views
 from hanbit.payments.allowance import TOO_MANY
 from hanbit.payments.apply import signing_still
 from hanbit.payments.cancellation_flow import InProgress, cancel
@@ -18,6 +18,7 @@ from hanbit.payments.gateway import Gateway, spend_unasked
 from hanbit.payments.redirect_flow import take_answer
 from hanbit.payments.sign_in import act
 from hanbit.protocols.cancellation.messages import Cancel
+from hanbit.protocols.checkpoint import ProofRequest
 from hanbit.protocols.line import Acknowledgement, RefusedByGateway
 from hanbit.protocols.redirect import gateway as role
 from hanbit.protocols.redirect.messages import Confirmation, Inquiry, Refusal, Status
@@ -40,6 +41,8 @@ async def answer(gateway: Gateway, merchant_id: str, unverified_frame: str) -> s
             return await cancel(gateway, merchant_id, unverified_frame)
         if typ == Inquiry.TYP:
             return await _inquiry(gateway, merchant_id, unverified_frame)
+        if typ == ProofRequest.TYP:
+            return await checkpoints.answer_proof_request(gateway, merchant_id, unverified_frame)
         raise ProtocolViolation("typ", "not taken over the line")
     except HanbitError as error:
         rule = error.rule if isinstance(error, ProtocolViolation) else error.code

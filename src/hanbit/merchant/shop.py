@@ -40,6 +40,7 @@ from hanbit.merchant.order import Line, NewOrder, Order, owner_hash
 from hanbit.merchant.order_book import OrderBook
 from hanbit.merchant.reconciliation import Progress, Reconciliation, Report
 from hanbit.merchant.states import State
+from hanbit.merchant.witness import Witness, is_checkpoint
 from hanbit.protocols import signed
 from hanbit.protocols.cancellation.merchant import Merchant as CancellingMerchant
 from hanbit.protocols.line import RefusedByGateway
@@ -115,6 +116,14 @@ class Shop:
             desk=self._cancelling,
             attended=attended,
         )
+        self.witness = Witness(
+            book=self.book,
+            signer=lambda: role.signer,
+            trust=role.trust,
+            gateway=registration.gateway,
+            operator=registration.operator,
+            clock=self._clock,
+        )
         self._waiters: dict[str, set[asyncio.Future[None]]] = {}
         self._inquiries: dict[str, tuple[float, float]] = {}
         """tid → (not again before, next pause)"""
@@ -169,6 +178,7 @@ class Shop:
                 random=secrets.SystemRandom().random,
                 on_request=shop.receive,
                 on_connected=lambda _: shop._on_connected(),
+                checkpoint=lambda: shop.witness.compact,
             )
             shop.line = client
             await client.start()
@@ -179,6 +189,7 @@ class Shop:
                 await client.stop()
 
     async def __aenter__(self) -> Self:
+        await self.witness.load()
         if self._desk is not None:
             self._desk.start()
         self._cancelling.start()
@@ -372,10 +383,21 @@ class Shop:
         return status
 
     async def receive(self, unverified: str) -> str | None:
-        """The one entrance of bytes from the gateway, and what to send back; see `Inbox.receive`."""
+        """The one entrance of bytes from the gateway, and what to send back; see `Inbox.receive`, of checkpoints `Witness.receive`."""
+        if is_checkpoint(unverified):
+            try:
+                await self.witness.receive(unverified, self._ask)
+            except Unavailable as error:
+                _log.info("a checkpoint was not taken, the next one will be: %s", error)
+            return None
         return await self._inbox.receive(unverified)
 
     # --- inside -----------------------------------------------------------------------------------------------------------------------
+
+    async def _ask(self, request: str) -> str:
+        if self.line is None:
+            raise Unavailable("no line to the gateway")
+        return await self.line.ask(request)
 
     def _on_ended(self, tid: str) -> None:
         for waiter in self._waiters.get(tid, ()):

@@ -6,6 +6,7 @@ from hanbit.parties.customers import Customer
 from hanbit.payments.apply import Step, apply
 from hanbit.payments.factors import SIGNED_METHODS, Approval
 from hanbit.payments.gateway import Gateway
+from hanbit.payments.halt import still_taken
 from hanbit.payments.open_order import Opening, first_step, refreshed
 from hanbit.payments.payment import Payment
 from hanbit.payments.states import ATTEMPTS_MAX, Event, State
@@ -33,6 +34,7 @@ async def authorize(
         Require("customers", customer.id, "state", "active", Declined("customer_suspended")),
         Require("accounts", approval.account.id, "state", "active", Declined("account_suspended")),
         Require("merchants", opening.merchant.id, "state", "active", Declined("merchant_suspended")),
+        still_taken(),
     )
     for _ in range(STALE_TRIES):
         payment, first = first_step(gateway, opening)

@@ -17,7 +17,7 @@ from hanbit.ledger.balances import available, lent
 from hanbit.ledger.chart import KINDS, OPERATOR_ACCOUNTS, operator_account
 from hanbit.parties import accounts, customers, enrolment, merchants
 from hanbit.parties.customers import ledger_account
-from hanbit.payments import lines
+from hanbit.payments import halt, lines
 from hanbit.payments import payment as payments
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.refund import allow_until, refund_by
@@ -264,6 +264,7 @@ COMMANDS: dict[str, Callable[..., Awaitable[Result]]] = {
         list_parties,
         lines.set_line,
         lines.lines,
+        halt.resume_payments,
     )
 }
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from hanbit.db.change import Change, Stale
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable, WrongState
-from hanbit.payments import outbox
+from hanbit.payments import checkpoints, outbox
 from hanbit.payments import payment as payments
 from hanbit.payments.close import close
 from hanbit.payments.gateway import Gateway
@@ -69,11 +69,12 @@ async def ask_due(gateway: Gateway) -> int:
     return await _move_all(gateway, payments.waiting(gateway.reader, gateway.clock.now(), AT_ONCE_MAX, ASKED_A_MERCHANT_MAX))
 
 
-JOBS: tuple[Callable[[Gateway], Awaitable[int]], ...] = (rotate_seal, end_due, ask_due, outbox.tell_due, purge)
+JOBS: tuple[Callable[[Gateway], Awaitable[int]], ...] = (rotate_seal, end_due, ask_due, outbox.tell_due, checkpoints.sign_due, purge)
 
 
-async def merchant_connected(gateway: Gateway, merchant_id: str) -> None:
-    """A line came up: ask and tell at once what waits for this merchant."""
+async def merchant_connected(gateway: Gateway, merchant_id: str, unverified_checkpoint: str | None = None) -> None:
+    """A line came up: judge the checkpoint that the merchant holds, then ask and tell at once what waits for it."""
+    await checkpoints.merchant_connected(gateway, merchant_id, unverified_checkpoint)
     await _move_all(gateway, payments.waiting_for(gateway.reader, merchant_id, gateway.clock.now(), AT_ONCE_MAX))
     await outbox.tell_waiting(gateway, merchant_id)
 

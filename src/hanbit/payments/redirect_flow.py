@@ -16,6 +16,7 @@ from hanbit.payments.authorize import authorize, decline, was_tried
 from hanbit.payments.capture import capture
 from hanbit.payments.close import close
 from hanbit.payments.gateway import Gateway
+from hanbit.payments.halt import check_taken
 from hanbit.payments.open_order import NotOpened, Opening, first_step, refreshed, unsealing
 from hanbit.payments.payment import Payment
 from hanbit.payments.sign_in import act
@@ -62,6 +63,7 @@ async def pay(gateway: Gateway, opening: Opening, who: SignedIn, *, unverified_k
         return Shown(opening.payment)
     if opening.payment is not None and opening.payment.state != State.OPEN:
         return Shown(opening.payment)
+    check_taken(gateway)
     role.compare_instruction(instruction, opening.offer, gateway=gateway.urn)
 
     # Right factor? Only then: payable? Otherwise the page would tell a stranger what is in the account.

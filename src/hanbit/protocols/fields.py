@@ -19,6 +19,11 @@ Code = Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,40}$")]
 Text = Annotated[str, msgspec.Meta(max_length=200)]
 
 
+COMPACT_MAX = 12 * 1024
+Compact = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}$", max_length=COMPACT_MAX)]
+"""A signed message inside another: whoever carries it has not vouched for it."""
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """What every signed message says: version, who to whom, a number of its own and when."""
 

@@ -15,7 +15,7 @@ import msgspec
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, HanbitError, ProtocolViolation, Unavailable
-from hanbit.protocols.fields import INSTANT_MAX, Code, Digest, Instant, Message, Text, Token
+from hanbit.protocols.fields import INSTANT_MAX, Code, Compact, Digest, Instant, Message, Text, Token
 from hanbit.protocols.signed import Signer, Trust, head, sign, verify
 
 FRAME_MAX = 64 * 1024
@@ -39,7 +39,7 @@ ACKNOWLEDGED_MAX = 100
 
 
 class HelloFromMerchant(Message, frozen=True, kw_only=True):
-    """The first frame from the merchant: its clock, and the last checkpoint that it holds."""
+    """The first frame from the merchant: its clock, and the last checkpoint that it holds, whole, because the gateway may have lost it."""
 
     TYP: ClassVar[str] = "hanbit-hello"
     SENDER: ClassVar[str] = "merchant"
@@ -47,11 +47,11 @@ class HelloFromMerchant(Message, frozen=True, kw_only=True):
     nonce: Token
     time: Instant
     exp: Instant
-    checkpoint: Digest | None = None
+    checkpoint: Compact | None = None
 
 
 class HelloFromGateway(Message, frozen=True, kw_only=True):
-    """The first frame from the gateway."""
+    """The first frame from the gateway: its clock, and the name of the last checkpoint that it signed."""
 
     TYP: ClassVar[str] = "hanbit-hello"
     SENDER: ClassVar[str] = "gateway"

@@ -32,6 +32,7 @@ from hanbit.parties import sessions
 from hanbit.parties.merchants import Merchant
 from hanbit.payments import redirect_flow, views
 from hanbit.payments.gateway import Gateway
+from hanbit.payments.halt import RETRY_S, PaymentsHalted, why_halted
 from hanbit.payments.open_order import NotOpened, Opening, open_order, reopen
 from hanbit.payments.payment import Payment
 from hanbit.payments.redirect_flow import Shown, SignedIn
@@ -111,16 +112,28 @@ class CustomerFace:
             if not wants_page(request):
                 raise WrongState("the time to pay for this order has passed")
             return self._outcome(request, "expired_order", order)
-        if not self.gateway.line.connected(opening.merchant.id):
-            if not wants_page(request):
-                raise Unavailable("the line to this shop is down", retry_after_s=LINE_DOWN_RETRY_S)
-            response = self._outcome(request, "line_down", order, status=Unavailable.status, try_again=_here(request))
-            response.headers["Retry-After"] = str(LINE_DOWN_RETRY_S)
-            return response
+        not_now = self._not_now(request, opening, order)
+        if not_now is not None:
+            return not_now
         shown = self._opening(request, opening)
         if not wants_page(request):
             return json_response(shown)
         return HTMLResponse(self.pages.render("pay.html", visit_of(request, self.pages), order=order, opening=shown))
+
+    def _not_now(self, request: Request, opening: Opening, order: OrderCard) -> Response | None:
+        """Said before any password is typed: payments are halted, or the line to this shop is down."""
+        error: Unavailable
+        if why_halted(self.gateway.reader) is not None:
+            outcome, error = "halted", PaymentsHalted(retry_after_s=RETRY_S)
+        elif not self.gateway.line.connected(opening.merchant.id):
+            outcome, error = "line_down", Unavailable("the line to this shop is down", retry_after_s=LINE_DOWN_RETRY_S)
+        else:
+            return None
+        if not wants_page(request):
+            raise error
+        response = self._outcome(request, outcome, order, status=error.status, try_again=_here(request))
+        response.headers["Retry-After"] = str(error.retry_after_s)
+        return response
 
     async def log_in(self, request: Request) -> Response:
         """R5, R6: a right login answers with the payment screen and a fresh session."""
