@@ -36,7 +36,7 @@ from hanbit.kernel.clock import ManualClock
 from hanbit.kernel.errors import HanbitError, Unavailable
 from hanbit.kernel.money import Money
 from hanbit.ledger.check import check as check_ledger
-from hanbit.line.listener import LineFigures
+from hanbit.line.figures import LineFigures
 from hanbit.line_requests import routes as line_requests
 from hanbit.merchant import files
 from hanbit.merchant.handlers import No, Yes

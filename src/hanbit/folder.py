@@ -16,7 +16,7 @@ from hanbit.db.sqlite import BOOK_FILE, SqliteStore
 from hanbit.db.sqlite_file import DatabaseError
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import BadInput, Conflict, Unavailable
-from hanbit.line.listener import LineFigures
+from hanbit.line.figures import LineFigures
 from hanbit.parties import keyring
 from hanbit.parties.registry import Registry
 from hanbit.payments import operations

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,7 @@ from hanbit.line.listener import Line
 from hanbit.line_requests import admission
 from hanbit.line_requests import routes as line_requests
 from hanbit.metrics import CONTENT_TYPE, Metrics
+from hanbit.parties import merchants
 from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
 from hanbit.payments import checkpoints, operations, recovery
@@ -115,6 +117,7 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
 
 async def _start_line(folder: Path, gateway: Gateway, line: Line) -> None:
     keys = folder / KEYS_FOLDER
+    files = (keys / "line.pem", keys / "line.key", keys / "root.pem")
     settings = gateway.settings
     tasks: set[asyncio.Task[None]] = set()
 
@@ -126,23 +129,35 @@ async def _start_line(folder: Path, gateway: Gateway, line: Line) -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
+    def post_context(check: Callable[[bytes], object]) -> ssl.SSLContext:
+        def check_with_registry(certificate: bytes) -> None:
+            check(certificate)
+            admission.check_line_key(gateway, certificate)
+
+        return tls.pinned_client_context(*files, check=check_with_registry)
+
     await line.start(
-        *_doors(keys, settings),
+        *_doors(files, settings),
         admit=partial(admission.admit, gateway),
         on_request=on_request,
         on_connected=on_connected,
         checkpoint=partial(checkpoints.latest_hash, gateway),
         is_registered=partial(admission.is_registered, gateway),
+        post_addresses=lambda: merchants.post_addresses(gateway.reader),
+        post_context=post_context,
     )
 
 
-def _doors(keys: Path, settings: Settings) -> Iterator[Door]:
+def _doors(files: tuple[Path, Path, Path], settings: Settings) -> Iterator[Door]:
     """Each with a TLS context of its own: nothing of one line is shared with the other."""
-    files = (keys / "line.pem", keys / "line.key", keys / "root.pem")
     yield Door("vpn", settings.line_host, settings.line_port, tls.server_context(*files))
+    if settings.line_post_port:
+        yield Door("vpn", settings.line_host, settings.line_post_port, tls.server_context(*files), carries="posts")
+    leased, interface = settings.leased_host, settings.leased_interface
     if settings.leased_port:
-        secured = tls.server_context(*files) if settings.leased_tls else None
-        yield Door("leased", settings.leased_host, settings.leased_port, secured, settings.leased_interface)
+        yield Door("leased", leased, settings.leased_port, tls.server_context(*files) if settings.leased_tls else None, interface)
+    if settings.leased_post_port:
+        yield Door("leased", leased, settings.leased_post_port, tls.server_context(*files), interface, carries="posts")
 
 
 def _certificate(folder: Path, settings: Settings, clock: Clock) -> SiteCertificate | None:

@@ -20,7 +20,9 @@ TELEPHONE = re.compile(r"\+?[0-9][0-9 -]{2,20}")
 RANGES: dict[str, tuple[float, float]] = {
     "listen_port": (0, 65_535),
     "line_port": (0, 65_535),
+    "line_post_port": (0, 65_535),
     "leased_port": (0, 65_535),
+    "leased_post_port": (0, 65_535),
     "metrics_port": (0, 65_535),
     "password_workers": (1, 64),
     "password_waiting_max": (0, 10_000),
@@ -80,10 +82,14 @@ class Settings:
     """Where the private line listens (TLS 1.3, both sides certified)."""
     line_public_host: str = ""
     """The host that enrolment tells merchants to dial; `line_host` if empty. Needed where the line listens on every address (0.0.0.0)."""
+    line_post_port: int = 0
+    """Where merchants' frames come in by HTTPS POST, beside the line's connections; 0 turns it off."""
     leased_host: str = ""
     """The IP address on which leased lines come in; its own, not the customers' nor the vpn line's."""
     leased_port: int = 0
     """Where leased lines come in; 0 turns them off."""
+    leased_post_port: int = 0
+    """POST on leased lines, always with TLS; 0 turns it off."""
     leased_tls: bool = True
     """TLS on leased lines too; without it the merchant is known by its pinned address and by what it signs."""
     leased_interface: str = ""
@@ -205,7 +211,7 @@ def _check_leased(settings: Settings) -> None:
     if settings.leased_interface and not INTERFACE.fullmatch(settings.leased_interface):
         raise BadInput("leased_interface: a network interface, such as eth1")
     if not settings.leased_host:
-        if settings.leased_port:
+        if settings.leased_port or settings.leased_post_port:
             raise BadInput("leased_host: the IP address of the interface on which leased lines come in")
         return
     try:

@@ -21,7 +21,7 @@ from hanbit.kernel import ids
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
-from hanbit.line.listener import LineFigures
+from hanbit.line.figures import LineFigures
 from hanbit.loopback import LoopbackResolver
 from hanbit.payments import operations
 from hanbit.payments.gateway import Gateway

@@ -7,8 +7,8 @@ from typing import Final
 
 from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
+from hanbit.merchant.gateway_line import GatewayLine
 from hanbit.merchant.handlers import No, Yes
-from hanbit.merchant.line_client import LineClient
 from hanbit.merchant.order import Order
 from hanbit.protocols.redirect.gateway import HOLD_LIFE_S
 from tests.flows.crash_world import MERCHANT, Parties
@@ -75,7 +75,7 @@ async def hold_expired(p: Parties) -> None:
     tid = await p.order()
     opened = await p.open()
     line = p.shop.line
-    assert isinstance(line, LineClient)
+    assert isinstance(line, GatewayLine)
     await line.stop()
     await p.until_line(up=False)
     assert await p.submit(opened) == "authorized"

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -53,25 +54,31 @@ class Site:
 
     async def pay(self, shop: Shop) -> None:
         """One payment from the order to the goods."""
+        tid = await self.pay_without_goods(shop)
+        assert (await shop.wait_outcome(tid, 10)).may_deliver
+
+    async def pay_without_goods(self, shop: Shop) -> str:
+        """One payment from the order to the receipt; its tid."""
         made = await shop.create_order(
             lines=[Line("x", 1, 1000)], total=Money(1000, "KRW"), text="x", return_url="http://shop.localhost:1/"
         )
         assert await self.customer.pay(made.location) == "captured"
-        assert (await shop.wait_outcome(made.tid, 10)).may_deliver
+        return made.tid
 
 
 @asynccontextmanager
-async def site(folder: Path, *, leased_tls: bool = True) -> AsyncIterator[Site]:
+async def site(folder: Path, *, leased_tls: bool = True, **settings: Any) -> AsyncIterator[Site]:
     ports = Ports.free()
-    settings = Settings(
+    chosen = Settings(
         public_url=f"http://pay.localhost:{ports.pay}",
         listen_port=ports.pay,
         line_port=ports.line,
         leased_host=LEASED_HOST,
         leased_port=ports.metrics,
         leased_tls=leased_tls,
+        **settings,
     )
-    await create(folder / "gateway", settings, CLOCK, root_key=None, root_passphrase=None)
+    await create(folder / "gateway", chosen, CLOCK, root_key=None, root_passphrase=None)
     async with AsyncExitStack() as stack:
         running = await stack.enter_async_context(server.running(folder / "gateway", CLOCK))
         customer = await stack.enter_async_context(add_customer(folder, running))

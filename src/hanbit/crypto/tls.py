@@ -1,6 +1,7 @@
 """TLS: for the line version 1.3 only, with certificates of our own authority on both ends; for customers a public certificate."""
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 from hanbit.crypto.certificate_paths import verify_presented
@@ -35,6 +36,25 @@ def server_context(chain_pem_path: Path, key_path: Path, root_pem_path: Path) ->
 def client_context(chain_pem_path: Path, key_path: Path, root_pem_path: Path) -> ssl.SSLContext:
     """For the merchant's end: any host name, but only a server with a `line` certificate under this root."""
     return _context(ssl.PROTOCOL_TLS_CLIENT, chain_pem_path, key_path, root_pem_path)
+
+
+def pinned_client_context(chain_pem_path: Path, key_path: Path, root_pem_path: Path, *, check: Callable[[bytes], object]) -> ssl.SSLContext:
+    """As `client_context`, for clients that send as soon as the handshake is done: `check` sees the server's certificate (DER) before that.
+
+    A ProtocolViolation of `check` ends the handshake.
+    """
+
+    class Pinned(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            try:
+                check(self.getpeercert(binary_form=True) or b"")
+            except ProtocolViolation as violation:
+                raise ssl.SSLCertVerificationError(str(violation)) from violation
+
+    context = client_context(chain_pem_path, key_path, root_pem_path)
+    context.sslobject_class = Pinned
+    return context
 
 
 def peer_urn(der: bytes, root: bytes, at: int, operator: str) -> str:

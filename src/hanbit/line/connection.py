@@ -65,6 +65,10 @@ class Limits:
     """A restarted gateway has its merchants back well within ten seconds."""
     stable_s: float = 5.0
     """A connection that lived so long was a good one: the next dial waits the first backoff again."""
+    posts: int = 16
+    """Our frames that are on their way to one peer by POST; more wait for their turn."""
+    idle_s: float = 15.0
+    """A connection for POST without a whole request is closed after so long."""
     per_merchant: int = 4
     total: int = 1024
     """Connections of the whole line."""

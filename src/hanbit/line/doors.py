@@ -18,6 +18,7 @@ from typing import Literal
 from hanbit.kernel.errors import BadInput
 
 Mode = Literal["vpn", "leased"]
+Carries = Literal["connections", "posts"]
 BACKLOG = 128
 
 
@@ -39,9 +40,13 @@ class Door:
     host: str
     port: int
     tls: ssl.SSLContext | None
-    """None only at the leased door."""
+    """None only at the leased door, and never for POST."""
     interface: str = ""
     """The network interface to which the leased door is tied; what comes in by another finds no port, whatever it is addressed to."""
+    carries: Carries = "connections"
+
+    def __post_init__(self) -> None:
+        assert self.tls is not None or (self.mode == "leased" and self.carries == "connections"), "only leased connections go without TLS"
 
     def listener(self, is_registered: Callable[[str], bool]) -> socket.socket:
         """A bound socket; at the leased door it hangs up on strangers before a byte of theirs is read."""

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import ssl
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -16,7 +17,10 @@ from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, NotAllowed, ProtocolViolation, Unavailable
 from hanbit.line.connection import PATH, Connection, Limits, warn_of_offset
 from hanbit.line.doors import BACKLOG, Door, Mode, Peer
-from hanbit.protocols.line import HelloFromGateway, HelloFromMerchant, RefusedByGateway, make_hello, read_hello
+from hanbit.line.figures import LineFigures, LineStats, MerchantStats
+from hanbit.line.post import PostListener, PostWay
+from hanbit.line.posts import Posts
+from hanbit.protocols.line import Greeting, HelloFromGateway, HelloFromMerchant, RefusedByGateway, make_hello, read_frame, read_hello
 from hanbit.protocols.signed import Signer, Trust, head, sign
 
 Admit = Callable[[Peer], Awaitable[str]]
@@ -25,46 +29,10 @@ OnRequest = Callable[[str, str, str], Awaitable[str | None]]
 """(merchant id, merchant's URN, unverified frame) → the frame to send back, if any."""
 OnConnected = Callable[[str, HelloFromMerchant], None]
 """A merchant can be asked again: what waits for it may be sent."""
+PostContext = Callable[[Callable[[bytes], object]], ssl.SSLContext]
+"""What checks a server's certificate (DER) → TLS for calling it with the gateway's own certificate."""
 _log = logging.getLogger("hanbit.line")
 _LOG_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class MerchantStats:
-    """What one merchant's connections look like now."""
-
-    connections: int
-    pending: int
-    """Our requests that wait for an answer."""
-    unserved: int
-    """The merchant's frames that wait to be served or are being served."""
-    queue_bytes: int
-    round_trip_s: float | None
-    offset_s: int | None
-    unsolicited: int
-
-
-@dataclass(frozen=True, slots=True)
-class LineFigures:
-    """How one merchant's line is now, for the operator."""
-
-    up: bool = False
-    connections: int = 0
-    post: str | None = None
-    """How POST to this merchant is: up, down, or None where it takes none."""
-    round_trip_s: float | None = None
-    offset_s: int | None = None
-    down_reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LineStats:
-    """What the metrics page shows of the line; merchants are counted there, never named."""
-
-    merchants: dict[str, MerchantStats]
-    greeting: int
-    closed: dict[str, int]
-    """Connections that ended, by reason, since the start."""
 
 
 class Line:
@@ -79,6 +47,8 @@ class Line:
         self._limits = limits or Limits()
         self._doors: dict[Mode, Door] = {}
         self._servers: dict[Mode, asyncio.Server] = {}
+        self._post_listeners: dict[Mode, PostListener[str]] = {}
+        self._posts: Posts | None = None
         self._admit: Admit | None = None
         self._on_request: OnRequest | None = None
         self._on_connected: OnConnected | None = None
@@ -102,23 +72,40 @@ class Line:
         on_connected: OnConnected | None = None,
         checkpoint: Callable[[], str | None] | None = None,
         is_registered: Callable[[str], bool] | None = None,
+        post_addresses: Callable[[], Mapping[str, str]] | None = None,
+        post_context: PostContext | None = None,
     ) -> None:
-        """Listen at every door, one of each mode; `is_registered` says from which addresses a leased line comes (none, if not given)."""
+        """Listen at every door; `is_registered` says from which addresses a leased line comes (none, if not given).
+
+        With `post_addresses` (merchant id → where it takes POST) and `post_context` merchants are also reached without a connection.
+        """
         self._admit = admit
         self._on_request = on_request
         self._on_connected = on_connected
         self._checkpoint = checkpoint or _no_checkpoint
-        is_registered = is_registered or _nobody
         for door in doors:
-            self._doors[door.mode] = door
-            self._servers[door.mode] = await self._listen(door, is_registered)
+            await self._open(door, is_registered or _nobody)
+        if post_addresses is not None and post_context is not None:
+            self._posts = Posts(
+                addresses=post_addresses,
+                make_way=partial(self._make_way, post_context),
+                is_connected=lambda merchant_id: self._connection(merchant_id) is not None,
+                on_greeted=self._met_by_post,
+            )
+            self._run(self._posts.look())
         self._ticker = asyncio.get_running_loop().call_later(self._limits.ping_s, self._tick)
 
     def port(self, mode: Mode = "vpn") -> int:
-        """The port that is listened on at this door."""
+        """The port at which connections of this mode come in."""
         if mode not in self._servers:
             raise Unavailable(f"the {mode} line is not started")
         return int(self._servers[mode].sockets[0].getsockname()[1])
+
+    def post_port(self, mode: Mode = "vpn") -> int:
+        """The port at which frames come in by POST."""
+        if mode not in self._post_listeners:
+            raise Unavailable(f"POST is not taken on the {mode} line")
+        return self._post_listeners[mode].port
 
     async def stop(self) -> None:
         """Hang up everywhere, let handlers at work end, close the port."""
@@ -131,32 +118,39 @@ class Line:
         for connection in connections:
             connection.close(WSCloseCode.GOING_AWAY, "going_away")
         await asyncio.gather(*(connection.finish() for connection in connections))
+        await asyncio.gather(*(listener.stop() for listener in self._post_listeners.values()))
+        self._post_listeners = {}
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._posts is not None:
+            await self._posts.close()
         for server in servers:
             await server.wait_closed()
 
     async def ask(self, merchant_id: str, message: str, *, timeout_s: float | None = None) -> str:
         """Send a request (R8) and return the unverified bytes of the first frame whose `req` is its hash.
 
-        Unavailable at once if the merchant has no healthy connection, else on disconnection or after `timeout_s`; the outcome is then
-        unknown and recovery asks again with the same bytes. The answer may be a `refused`. If the role does not accept it, a better one
-        that still comes is handed to `on_request`.
+        By the newest healthy connection, else by POST. Unavailable at once if there is no way to the merchant, else on disconnection or
+        after `timeout_s`; the outcome is then unknown and recovery asks again with the same bytes. The answer may be a `refused`. If the
+        role does not accept it, a better one that still comes is handed to `on_request`.
         """
-        return await self._healthy(merchant_id).ask(message, timeout_s or self._limits.answer_s)
+        return await self._way(merchant_id).ask(message, timeout_s or self._limits.answer_s)
 
     async def tell(self, merchant_id: str, message: str) -> None:
         """Send an outcome (R11); its acknowledgement comes to `on_request`. Waits while the merchant reads slowly, then is Unavailable."""
-        await self._healthy(merchant_id).tell(message)
+        await self._way(merchant_id).tell(message)
 
     def connected(self, merchant_id: str) -> bool:
-        """True if `ask` would find a healthy connection."""
-        return any(connection.missed == 0 for connection in self._merchants.get(merchant_id, ()))
+        """True if `ask` would find a way: a healthy connection, or POST that is not known to fail."""
+        return self._open_way(merchant_id) is not None
 
     def down_reason(self, merchant_id: str) -> str | None:
         """Why the merchant's line is down (`clock_offset`, `revoked`, `disconnected`, …); None if it is up or was never seen."""
-        return None if self.connected(merchant_id) else self._down.get(merchant_id)
+        if self.connected(merchant_id):
+            return None
+        way = None if self._posts is None else self._posts.way(merchant_id)
+        return self._down.get(merchant_id) or (None if way is None else way.down_reason)
 
     def offset_s(self, merchant_id: str) -> int | None:
         """The merchant's clock minus ours at its last hello, None if it never said hello; both consoles warn above 30."""
@@ -165,20 +159,25 @@ class Line:
     def figures(self, merchant_id: str) -> LineFigures:
         """How the merchant's line is now."""
         connections = self._merchants.get(merchant_id, [])
+        way = None if self._posts is None else self._posts.way(merchant_id)
+        trip = connections[0].round_trip_s if connections else None if way is None else way.round_trip_s
         return LineFigures(
             up=self.connected(merchant_id),
             connections=len(connections),
-            round_trip_s=connections[0].round_trip_s if connections else None,
+            post=None if way is None else "down" if way.is_up is False else "up",
+            round_trip_s=trip,
             offset_s=self.offset_s(merchant_id),
             down_reason=self.down_reason(merchant_id),
         )
 
     def drop(self, merchant_id: str, reason: str) -> None:
-        """Hang up on a merchant whose certificate was just revoked."""
+        """Hang up on a merchant whose certificate was just revoked, or whose line is registered anew."""
         # Also those that were admitted and have not said hello yet.
         for connection in tuple(self._all):
             if connection.merchant_id == merchant_id:
                 connection.close(WSCloseCode.POLICY_VIOLATION, reason)
+        if self._posts is not None:
+            self._run(self._posts.forget(merchant_id))
 
     def stats(self) -> LineStats:
         """Figures for the metrics."""
@@ -221,14 +220,11 @@ class Line:
 
     async def serve(self, connection: Connection, unverified_frame: str) -> str | None:
         """A merchant's own request, an acknowledgement, or an answer that came too late for whoever asked."""
-        if self._on_request is None:
-            raise Unavailable("the line is not started")
-        return await self._on_request(connection.merchant_id, connection.urn, unverified_frame)
+        return await self._take(connection.merchant_id, unverified_frame)
 
     def refuse(self, connection: Connection, request: str, code: str) -> str:
         """Our signed `refused`."""
-        claims = head(self._signer, connection.urn, self._clock.now())
-        return sign(RefusedByGateway(**claims, req=request, code=code), self._signer).compact
+        return self._refused(connection.urn, request, code)
 
     def lost(self, connection: Connection) -> None:
         """Forget the connection and remember why it ended."""
@@ -247,7 +243,7 @@ class Line:
 
     # Inside
 
-    async def _listen(self, door: Door, is_registered: Callable[[str], bool]) -> asyncio.Server:
+    async def _open(self, door: Door, is_registered: Callable[[str], bool]) -> None:
         def may_knock(address: str) -> bool:
             try:
                 known = is_registered(address)
@@ -257,6 +253,18 @@ class Line:
                 self._note("stranger", "")
             return known
 
+        if door.carries == "posts" and door.tls is not None:
+            posts = PostListener[str](
+                identify=partial(self._identify, door.mode),
+                serve=self._serve_post,
+                refuse=lambda merchant_id, request, code: self._refused(self._urn(merchant_id), request, code),
+                limits=self._limits,
+                clock=self._clock,
+            )
+            await posts.start(door.listener(may_knock), door.tls)
+            self._post_listeners[door.mode] = posts
+            return
+        self._doors[door.mode] = door
         options: dict[str, Any] = (
             {}
             if door.tls is None
@@ -266,7 +274,7 @@ class Line:
                 "ssl_shutdown_timeout": self._limits.close_s,
             }
         )
-        return await ws_create_server(
+        self._servers[door.mode] = await ws_create_server(
             lambda request: self._accept(request, door.mode),
             sock=door.listener(may_knock),
             backlog=BACKLOG,
@@ -289,24 +297,16 @@ class Line:
         try:
             connection.merchant_id = await self._admitted(connection)
             # On a leased line without TLS this is who the peer must now show to be, by its signed hello.
-            connection.urn = ids.urn(self._operator, "merchant", connection.merchant_id)
-            greeting = read_hello(
-                await hello,
-                HelloFromMerchant,
-                trust=self._trust,
-                audience=self._signer.urn,
-                sender=connection.urn,
-                at=self._clock.now(),
-            )
+            connection.urn = self._urn(connection.merchant_id)
+            greeting = self._read_hello(connection.merchant_id, await hello)
         except HanbitError as error:
             connection.close(WSCloseCode.POLICY_VIOLATION, _code(error))
             return
-        connection.offset_s = self._offsets[connection.merchant_id] = greeting.offset_s
-        warn_of_offset(_log, connection.urn, greeting.offset_s)
+        connection.offset_s = greeting.offset_s
         if connection.reason:
             return
         # Also to a clock that is too far off: by our hello the merchant sees how far.
-        connection.say_hello(make_hello(HelloFromGateway, self._signer, connection.urn, self._clock.now(), self._checkpoint()))
+        connection.say_hello(self._hello_to(connection.urn))
         if greeting.fault:
             connection.close(WSCloseCode.POLICY_VIOLATION, greeting.fault)
             return
@@ -343,15 +343,85 @@ class Line:
         except HanbitError as error:
             connection.close(WSCloseCode.POLICY_VIOLATION, _code(error))
 
-    def _healthy(self, merchant_id: str) -> Connection:
-        for connection in self._merchants.get(merchant_id, ()):
-            if connection.missed == 0:
-                return connection
-        raise Unavailable(f"the line to the shop is down: {self._down.get(merchant_id, 'not connected')}")
+    def _connection(self, merchant_id: str) -> Connection | None:
+        """The newest healthy one."""
+        return next((connection for connection in self._merchants.get(merchant_id, ()) if connection.missed == 0), None)
+
+    def _open_way(self, merchant_id: str) -> Connection | PostWay | None:
+        return self._connection(merchant_id) or (None if self._posts is None else self._posts.open_way(merchant_id))
+
+    def _way(self, merchant_id: str) -> Connection | PostWay:
+        way = self._open_way(merchant_id)
+        if way is None:
+            raise Unavailable(f"the line to the shop is down: {self.down_reason(merchant_id) or 'not connected'}")
+        return way
+
+    # POST
+
+    def _make_way(self, context: PostContext, merchant_id: str, url: str) -> PostWay:
+        urn = self._urn(merchant_id)
+
+        def check(certificate: bytes) -> None:
+            if tls.peer_urn(certificate, self._root, self._clock.now(), self._operator) != urn:
+                raise ProtocolViolation("not_the_merchant", urn)
+
+        return PostWay(
+            url,
+            context(check),
+            make_hello=lambda: self._hello_to(urn),
+            read_hello=lambda hello: self._read_hello(merchant_id, hello),
+            on_stray=lambda frame: self._take(merchant_id, frame),
+            limits=self._limits,
+            clock=self._clock,
+        )
+
+    def _met_by_post(self, merchant_id: str, greeting: Greeting[HelloFromMerchant]) -> None:
+        if self._on_connected is not None:
+            self._on_connected(merchant_id, greeting.hello)
+
+    async def _identify(self, mode: Mode, certificate: bytes, address: str) -> str:
+        """Who calls by POST: the same proof and the same admission as for a connection."""
+        if self._admit is None:
+            raise Unavailable("the line is not started")
+        urn = tls.peer_urn(certificate, self._root, self._clock.now(), self._operator)
+        return await self._admit(Peer(mode, address, urn, certificate))
+
+    async def _serve_post(self, merchant_id: str, frame: str) -> str | None:
+        if read_frame(frame).typ == HelloFromMerchant.TYP:
+            self._read_hello(merchant_id, frame)
+            return self._hello_to(self._urn(merchant_id))
+        return await self._take(merchant_id, frame)
+
+    async def _take(self, merchant_id: str, frame: str) -> str | None:
+        if self._on_request is None:
+            raise Unavailable("the line is not started")
+        return await self._on_request(merchant_id, self._urn(merchant_id), frame)
+
+    def _urn(self, merchant_id: str) -> str:
+        return ids.urn(self._operator, "merchant", merchant_id)
+
+    def _hello_to(self, urn: str) -> str:
+        return make_hello(HelloFromGateway, self._signer, urn, self._clock.now(), self._checkpoint())
+
+    def _read_hello(self, merchant_id: str, unverified_hello: str) -> Greeting[HelloFromMerchant]:
+        """The merchant's hello, whichever way it came; its clock is measured by it."""
+        urn = self._urn(merchant_id)
+        greeting = read_hello(
+            unverified_hello, HelloFromMerchant, trust=self._trust, audience=self._signer.urn, sender=urn, at=self._clock.now()
+        )
+        self._offsets[merchant_id] = greeting.offset_s
+        warn_of_offset(_log, urn, greeting.offset_s)
+        return greeting
+
+    def _refused(self, urn: str, request: str, code: str) -> str:
+        claims = head(self._signer, urn, self._clock.now())
+        return sign(RefusedByGateway(**claims, req=request, code=code), self._signer).compact
 
     def _tick(self) -> None:
         self._ticker = asyncio.get_running_loop().call_later(self._limits.ping_s, self._tick)
         self._ticks += 1
+        if self._posts is not None:
+            self._run(self._posts.look())
         for connection in tuple(self._all):
             connection.tick()
             if connection.is_open and self._ticks % self._limits.pings_to_review == 0:

@@ -20,12 +20,19 @@ async def admit(gateway: Gateway, peer: Peer) -> str:
         raise ProtocolViolation("line_mode", f"{merchant.id} is registered for the {merchant.line_mode} line")
     if not peer.certificate and peer.mode == "leased" and not gateway.settings.leased_tls:
         return merchant.id
-    at = gateway.clock.now()
-    key = gateway.registry.key(kid(peer.certificate), (), at)
-    check_usable(key, at)
-    if key.purpose != "line" or not key.urn == peer.urn == gateway.settings.merchant_urn(merchant.id):
+    if not check_line_key(gateway, peer.certificate) == peer.urn == gateway.settings.merchant_urn(merchant.id):
         raise ProtocolViolation("sender", peer.urn)
     return merchant.id
+
+
+def check_line_key(gateway: Gateway, certificate: bytes) -> str:
+    """The party for which this very certificate is registered to hold the line, in either direction; ProtocolViolation if it is revoked."""
+    at = gateway.clock.now()
+    key = gateway.registry.key(kid(certificate), (), at)
+    check_usable(key, at)
+    if key.purpose != "line":
+        raise ProtocolViolation("purpose", key.purpose)
+    return key.urn
 
 
 def is_registered(gateway: Gateway, address: str) -> bool:

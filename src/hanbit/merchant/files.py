@@ -2,14 +2,12 @@
 
 import os
 import secrets
-import ssl
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import msgspec
 
-from hanbit.crypto import tls
 from hanbit.kernel.errors import BadInput
 from hanbit.protocols.fields import Urn
 from hanbit.protocols.signed import Signer
@@ -29,6 +27,8 @@ class LineAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_
     mode: Literal["vpn", "leased"] = "vpn"
     tls: bool = True
     """Only a leased line may be without; then the gateway is known by this very address, and by its signed hello."""
+    post_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    """Where the gateway takes frames by POST, for while no connection is up; 0: nowhere."""
 
     def __post_init__(self) -> None:
         if self.tls:
@@ -85,9 +85,9 @@ def load_signer(directory: Path, registration: Registration) -> Signer:
     return Signer.load(chain_path(directory, purpose), key_path(directory, purpose), urn=registration.merchant, purpose=purpose)
 
 
-def line_context(directory: Path) -> ssl.SSLContext:
-    """TLS for dialling the gateway, with the shop's `line` certificate."""
-    return tls.client_context(chain_path(directory, "line"), key_path(directory, "line"), directory / ROOT)
+def line_paths(directory: Path) -> tuple[Path, Path, Path]:
+    """Certificates, key and root for TLS on the line, either end of it."""
+    return chain_path(directory, "line"), key_path(directory, "line"), directory / ROOT
 
 
 def make_private(directory: Path) -> None:

@@ -53,6 +53,8 @@ class LineClient:
         self.offset_s: int | None = None
         """The gateway's clock minus ours at the last hello."""
         self.down_reason = "not connected yet"
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when the line has come up or gone down."""
         self._url = f"{'ws' if ssl_context is None else 'wss'}://{_address(host)}:{port}{PATH}"
         self._ssl_context = ssl_context
         self._gateway_urn = gateway_urn
@@ -138,6 +140,7 @@ class LineClient:
             return
         connection.open()
         self.connected.set()
+        self.on_change()
         if self._on_connected is not None:
             self._on_connected(greeting.hello)
 
@@ -154,6 +157,7 @@ class LineClient:
         """The line is down; the dialler goes on."""
         self.down_reason = connection.reason
         self.connected.clear()
+        self.on_change()
         if connection is self._connection:
             self._gone.set()
 

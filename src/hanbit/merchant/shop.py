@@ -35,7 +35,7 @@ from hanbit.merchant.changes import Keep, MarkReturned, Place, Stale, Withdraw
 from hanbit.merchant.handlers import OnConfirm, OnOutcome, OutcomeDesk
 from hanbit.merchant.inbox import TRIES_MAX, Inbox
 from hanbit.merchant.line import LineToGateway, NotTaken
-from hanbit.merchant.line_client import LineClient
+from hanbit.merchant.line_parts import LineParts
 from hanbit.merchant.order import Line, NewOrder, Order, owner_hash
 from hanbit.merchant.order_book import OrderBook
 from hanbit.merchant.reconciliation import Progress, Reconciliation, Report
@@ -139,13 +139,15 @@ class Shop:
         revoked: Callable[[], frozenset[int]] = frozenset,
         attended: bool = True,
         dial: bool = True,
+        post_listen: tuple[str, int] | None = None,
         clock: Clock | None = None,
     ) -> AsyncIterator[Self]:
         """Open an enrolled folder and keep the private line up while the `async with` lasts.
 
         `revoked` gives the serial numbers of the certificates that the operator has revoked. `attended` is False for a tool that works on
         the folder while the shop's own program is stopped: it answers no new notice and leaves the outcomes to the shop's handler.
-        `dial` is False for one that asks nothing of the gateway.
+        With `post_listen` (host, port) the gateway's frames are taken by HTTPS POST too, at the address that the operator has registered.
+        `dial` is False for a shop that has only that, and for a tool that asks nothing of the gateway.
         """
         clock = clock or SystemClock()
         registration = files.read_registration(directory)
@@ -162,31 +164,24 @@ class Shop:
             attended=attended,
             clock=clock,
         ) as shop:
-            if not dial:
+            if not dial and post_listen is None:
                 yield shop
                 return
-            client = LineClient(
-                host=registration.line.host,
-                port=registration.line.port,
-                ssl_context=files.line_context(directory) if registration.line.tls else None,
-                gateway_urn=registration.gateway,
-                operator=registration.operator,
-                root=root,
-                signer=signer,
-                trust=trust,
-                clock=clock,
-                random=secrets.SystemRandom().random,
+            parts = LineParts(
+                directory,
+                registration,
+                root,
+                signer,
+                trust,
+                clock,
                 on_request=shop.receive,
                 on_connected=lambda _: shop._on_connected(),
                 checkpoint=lambda: shop.witness.compact,
             )
-            shop.line = client
-            await client.start()
-            try:
+            async with parts.opened(dial=dial, post_listen=post_listen) as line:
+                shop.line = line
                 async with control.listening(directory, shop):
                     yield shop
-            finally:
-                await client.stop()
 
     async def __aenter__(self) -> Self:
         await self.witness.load()

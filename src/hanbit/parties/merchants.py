@@ -77,6 +77,11 @@ def by_line_address(reader: Reader, address: str) -> Merchant | None:
     return None if row is None else Merchant(*row)
 
 
+def post_addresses(reader: Reader) -> dict[str, str]:
+    """Where frames go by POST, of each merchant that takes them so."""
+    return {row["id"]: row["post_url"] for row in reader.all("SELECT id, post_url FROM merchants WHERE post_url IS NOT NULL")}
+
+
 @lru_cache(maxsize=_REGISTRATIONS_KEPT)
 def _origins(registered: str) -> frozenset[str]:
     return frozenset(json.loads(registered))

@@ -10,7 +10,7 @@ from hanbit.db.copying import Copier
 from hanbit.db.reading import Reader
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import ProtocolViolation
-from hanbit.line.listener import LineFigures
+from hanbit.line.figures import LineFigures
 from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
 from hanbit.parties.throttle import UnknownNames

@@ -89,5 +89,9 @@ def dialled(settings: Settings, merchant: Merchant) -> dict[str, Any]:
     """Where this merchant dials, as its registration keeps it; what is usual is left out, so that an older shop can read it."""
     if merchant.line_mode == "leased":
         where: dict[str, Any] = {"host": settings.leased_host, "port": settings.leased_port, "mode": "leased"}
-        return where if settings.leased_tls else where | {"tls": False}
-    return {"host": settings.line_dialled, "port": settings.line_port}
+        post_port = settings.leased_post_port
+        if not settings.leased_tls:
+            where["tls"] = False
+    else:
+        where, post_port = {"host": settings.line_dialled, "port": settings.line_port}, settings.line_post_port
+    return where | {"post_port": post_port} if post_port else where

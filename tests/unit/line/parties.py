@@ -145,7 +145,7 @@ class World:
         self.line: Line = None  # type: ignore[assignment]  # set by `listening` before anybody looks
         self.port = 0
 
-    async def start(self, limits: Limits = QUICK, files: Files | None = None, more_doors: Sequence[Door] = ()) -> Line:
+    async def start(self, limits: Limits = QUICK, files: Files | None = None, more_doors: Sequence[Door] = (), **options: Any) -> Line:
         self.line = Line(
             signer=self.operator.gateway,
             trust=self.operator.trust(),
@@ -173,6 +173,7 @@ class World:
             admit=admit,
             on_request=on_request,
             on_connected=lambda merchant_id, _: self.hellos.append(merchant_id),
+            **options,
         )
         self.port = self.line.port()
         return self.line

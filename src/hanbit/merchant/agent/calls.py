@@ -17,7 +17,7 @@ from hanbit.merchant.agent.faults import NoEndpoint
 from hanbit.merchant.agent.outbox import Outbox, TrialData, rfc_3339
 from hanbit.merchant.agent.settings import TEST
 from hanbit.merchant.cancellation import Cancellation, Goods
-from hanbit.merchant.line_client import LineClient
+from hanbit.merchant.gateway_line import GatewayLine
 from hanbit.merchant.order import Order, owner_hash
 from hanbit.merchant.shop import Redirect, Shop
 from hanbit.merchant.states import Event
@@ -162,7 +162,7 @@ class Calls:
         """Whether customers can pay now."""
         line = self._shop.line
         up = line is not None and line.connected.is_set()
-        if not isinstance(line, LineClient):
+        if not isinstance(line, GatewayLine):
             return shapes.LineView(up=up, down_reason=None if up else "no line", offset_s=None, round_trip_ms=None)
         round_trip_s = line.round_trip_s if up else None
         return shapes.LineView(
