@@ -39,6 +39,18 @@ def openssl() -> str:
 
 
 @pytest.fixture(scope="session")
+def nginx() -> str:
+    """Path of nginx, which Debian keeps where only root looks."""
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or _absent("nginx")
+
+
+@pytest.fixture(scope="session")
+def systemd_analyze() -> str:
+    """Path of systemd-analyze."""
+    return _program("systemd-analyze")
+
+
+@pytest.fixture(scope="session")
 def node() -> str:
     """Path of Node, with panva's `jose` and axe-core installed in tests/node."""
     if not (Path(__file__).parent / "node/node_modules/jose/package.json").is_file():

@@ -47,6 +47,7 @@ def serve(directory: Path, listen: str | None, socket_path: Path | None) -> None
 
 
 async def _serve(directory: Path, address: "Address") -> None:
+    from hanbit import service_manager
     from hanbit.kernel.clock import SystemClock
     from hanbit.merchant.agent import serve as agent
 
@@ -54,6 +55,9 @@ async def _serve(directory: Path, address: "Address") -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with agent.running(directory, address, SystemClock()) as running:
-        click.echo(f"the agent of {running.shop.registration.merchant} answers at {running.address}", err=True)
+    async with service_manager.watched(), agent.running(directory, address, SystemClock()) as running:
+        answers = f"the agent of {running.shop.registration.merchant} answers at {running.address}"
+        click.echo(answers, err=True)
+        service_manager.tell(f"READY=1\nSTATUS={answers}")
         await stop.wait()
+        service_manager.tell("STOPPING=1")
