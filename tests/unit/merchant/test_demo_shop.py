@@ -348,9 +348,13 @@ async def test_staff_give_a_part_back_and_then_the_rest(parties: Parties, shop: 
     assert tid in (await clerk.get("/staff")).text
     page = await clerk.get(f"/staff/orders/{tid}")
     assert 'max="220000"' in page.text
-    part = await clerk.post(f"/staff/orders/{tid}/cancel", {"amount": "20000", "reason": "흠집이 있음", "key": "a" * 22})
+    part = await clerk.post(
+        f"/staff/orders/{tid}/cancel", {"amount": "20000", "reason": "흠집이 있음", "key": "a" * 22, "goods": "awaited"}
+    )
     assert (part.status, part.headers["location"]) == (303, f"/staff/orders/{tid}")
-    again = await clerk.post(f"/staff/orders/{tid}/cancel", {"amount": "20000", "reason": "흠집이 있음", "key": "a" * 22})
+    again = await clerk.post(
+        f"/staff/orders/{tid}/cancel", {"amount": "20000", "reason": "흠집이 있음", "key": "a" * 22, "goods": "awaited"}
+    )
     assert again.status == 303, "the same form sent twice is one cancellation"
     assert (await shop.order(tid)).refunded_minor == 20_000
     seen = (await clerk.get(f"/staff/orders/{tid}")).text

@@ -38,6 +38,7 @@ class _Cancel(msgspec.Struct, forbid_unknown_fields=True):
     amount: str = ""
     reason: str = "cancelled by the shop"
     request_key: str | None = None
+    goods: bool = True
 
 
 class StaffPages:
@@ -100,12 +101,11 @@ class StaffPages:
                 return _to_login()
             form = await read_form(request)
             order, amount = await self._shop.order(tid), form.get("amount", "")
-            asked = _Cancel(reason=form.get("reason", "").strip(), request_key=form.get("key") or None)
+            asked = _Cancel(reason=form.get("reason", "").strip(), request_key=form.get("key") or None, goods="goods" in form)
         try:
             money = Money(parse_amount(amount), order.amount.currency) if amount else None
-            done = await self._shop.cancel(
-                tid, amount=money, reason=asked.reason, request_key=asked.request_key, goods=not _is_download(order)
-            )
+            goods = asked.goods and not _is_download(order)
+            done = await self._shop.cancel(tid, amount=money, reason=asked.reason, request_key=asked.request_key, goods=goods)
         except Refused as error:
             if "authorization" in request.headers:
                 raise
@@ -136,6 +136,7 @@ class StaffPages:
             awaited=any(cancellation.goods == "awaited" and cancellation.state == "confirmed" for cancellation in cancellations),
             can_cancel=order.state in CANCELLABLE and order.remaining.amount_minor > 0,
             can_refund=order.state in REFUNDABLE,
+            digital=_is_download(order),
             key=ids.new_token(),
             trouble=trouble,
         )

@@ -146,6 +146,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "goods_awaited": ("상품이 돌아오기를 기다림", "Goods awaited back"),
     "goods_returned": ("상품이 돌아옴", "Goods returned"),
     "goods_came_back": ("상품이 돌아왔습니다", "The goods came back"),
+    "goods_come_back": ("상품을 돌려받습니다", "The goods are to come back"),
     "cancel_order": ("취소하기", "Cancel or refund"),
     "amount_back": ("돌려줄 금액 (원)", "Amount to give back (won)"),
     "amount_note": ("일부만 돌려줄 수도 있습니다. 남은 금액:", "A part is possible too. Remaining:"),
