@@ -113,7 +113,9 @@ class OutcomeDesk:
             except Unavailable as error:
                 _log.warning("outcomes wait: %s", error)
             try:
-                await asyncio.wait_for(self._bell.wait(), RETRY_FIRST_S if self._later or self._in_hand else None)
+                # Not wait_for: until Python 3.12 it swallows a cancellation that comes together with the bell, and `stop` waits for ever.
+                async with asyncio.timeout(RETRY_FIRST_S if self._later or self._in_hand else None):
+                    await self._bell.wait()
             except TimeoutError:
                 continue
 

@@ -214,7 +214,7 @@ async def test_every_other_code_is_asked_again(parties: Parties, shop: Shop, cod
     await until(shop, asked.id, CONFIRMED)
 
 
-@pytest.mark.parametrize("reason", ["too_late", "merchant_funds", "merchant_suspended"])
+@pytest.mark.parametrize("reason", ["too_late", "merchant_funds"])
 async def test_a_refusal_changes_nothing_and_another_may_be_asked(parties: Parties, shop: Shop, reason: str) -> None:
     order = await settled(parties, shop)
     line(shop).judge = lambda cancel: parties.not_cancelled(cancel, reason, 0, WHOLE).compact

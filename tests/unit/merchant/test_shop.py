@@ -383,6 +383,23 @@ async def test_a_shop_that_stops_does_not_wait_for_a_handler_that_hangs(
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_stop_that_comes_together_with_an_outcome_ends(parties: Parties, tmp_path: Path, turns: int) -> None:
+    async def fails(_order: Order) -> None:
+        raise RuntimeError("not now")
+
+    async with asyncio.timeout(10):
+        async with parties.open_shop(tmp_path, on_outcome=fails) as shop:
+            _, _, confirmation = await confirmed(parties, shop)
+            await shop.receive(parties.settled(confirmation.claims, confirmation.hash).compact)
+            await asyncio.sleep(0.05)
+            assert shop._desk is not None
+            shop._desk.ring()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await shop._desk.stop()
+
+
 async def test_the_lists_of_an_owner_are_his_own(shop: Shop) -> None:
     mine = (await place(shop, owner="minji")).tid
     await place(shop, owner="junho")

@@ -159,7 +159,6 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "cancel_unpaid": ("주문 취소하기", "Cancel the order"),
     "refusal_too_late": ("환불 기한이 지났습니다", "The time for a refund has passed"),
     "refusal_merchant_funds": ("상점 계좌의 잔액이 모자랍니다", "The shop's account cannot cover it"),
-    "refusal_merchant_suspended": ("상점이 정지되어 있습니다", "The shop is suspended"),
     "refusal_remaining_differs": ("결제서버가 아는 남은 금액과 다릅니다", "The payment server knows another remaining amount"),
     "refusal_too_much": ("남은 금액보다 많습니다", "More than what is left"),
     "refusal_amount_differs": ("지불 전에는 전체만 취소할 수 있습니다", "Before the payment only the whole order can be cancelled"),
