@@ -87,6 +87,20 @@ async def test_a_factor_that_waits_is_not_forgotten(world: World) -> None:
     assert throttle.FREE_TRIES < purge.THROTTLE_KEPT_S / throttle.LONGEST_WAIT_S
 
 
+async def test_a_count_that_was_cleared_rests_as_long_and_holds_up_nobody(world: World) -> None:
+    """Else each log-in would make a row anew and remove it again."""
+    visit = await world.visit()
+    for _ in range(throttle.FREE_TRIES - 1):
+        with pytest.raises(HanbitError):
+            await visit.login(password="wrong")
+    await visit.login()
+    await world.tick(60)
+    assert [row["failures"] for row in world.rows("throttles")] == [0]
+    await (await world.visit()).login()
+    await world.tick(purge.THROTTLE_KEPT_S + 60)
+    assert world.rows("throttles") == []
+
+
 async def test_a_portion_at_a_time_until_nothing_is_left(world: World) -> None:
     at = world.clock.now()
     rows = [

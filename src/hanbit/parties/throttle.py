@@ -35,7 +35,9 @@ def read(reader: Reader, factor: str) -> Tries:
 
 def count(tries: Tries, at: int) -> Tries:
     """One more try, counted as wrong until it is cleared; TooManyTries while the factor waits."""
-    if at < tries.wait_until <= at + LONGEST_WAIT_S:  # a later one was written under a clock that has been put right since
+    if (
+        tries.failures >= FREE_TRIES and at < tries.wait_until <= at + LONGEST_WAIT_S
+    ):  # a later one was written under a clock that has been put right since
         raise TooManyTries(retry_after_s=tries.wait_until - at)
     failures = tries.failures + 1
     wait_s = 0 if failures < FREE_TRIES else min(FIRST_WAIT_S << (failures - FREE_TRIES), LONGEST_WAIT_S)
@@ -49,14 +51,13 @@ def put(tries: Tries) -> Put:
 
 
 def cleared(tries: Tries) -> Put:
-    """The row after a right answer; `tries` is the count as it was just written."""
-    return Put("throttles", {"factor": tries.factor, "failures": 0, "wait_until": 0}, tries.version + 1)
+    """The row after a right answer; `tries` is the count as it was just written. Without failures its moment makes nobody wait."""
+    return Put("throttles", {"factor": tries.factor, "failures": 0, "wait_until": tries.wait_until}, tries.version + 1)
 
 
 def without_one(tries: Tries) -> Tries:
-    """The count without one of its tries, which has turned out right; a wait that it led to is over."""
-    failures = max(tries.failures - 1, 0)
-    return Tries(tries.factor, tries.version, failures, 0 if failures < FREE_TRIES else tries.wait_until)
+    """The count without one of its tries, which has turned out right; with few enough left nobody waits."""
+    return Tries(tries.factor, tries.version, max(tries.failures - 1, 0), tries.wait_until)
 
 
 def uncounted(tries: Tries, before: Tries) -> Put:

@@ -8,7 +8,7 @@ openings    A row keeps a recorded login from being opened twice. It bears the l
 sessions    `sessions.find` refuses a session half a day after its login, and one that it does not find.
 enrolments  `enrolment.use_code` refuses a code after its day, used or not, and one that it does not find, in the same words.
 throttles   A factor that was left alone for a day: whoever guesses gets five tries for that day instead of the 24 that he had by
-            trying once an hour, so forgetting gives nothing away. A count that was cleared says no more than no row.
+            trying once an hour, so forgetting gives nothing away. A count that was cleared says no more than no row; it rests as long.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Proves a book from its file and the root alone: SQLite's own check, every promise about money, every message and chain."""
+"""Proves a book from its file and the root alone: SQLite's check, every promise about money, every row by the log, every signature."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -10,6 +10,7 @@ from hanbit.db import schema, sqlite_file
 from hanbit.db.reading import Reader
 from hanbit.evidence import store as evidence
 from hanbit.evidence.check import check as check_evidence
+from hanbit.evidence.log_check import check as check_log
 from hanbit.kernel.errors import BadInput
 from hanbit.ledger.check import check as check_ledger
 from hanbit.parties.registry import Registry
@@ -28,11 +29,12 @@ class BrokenBook(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What was proved; entries and messages are None for a book of another schema, whose own program proves them."""
+    """What was proved; the figures are None for a book of another schema, whose own program proves them."""
 
     schema: int
     operator: str
     entries: int | None
+    leaves: int | None
     messages: int | None
 
     def shown(self) -> dict[str, Any]:
@@ -52,13 +54,16 @@ def prove(book: Path, root: bytes, say: Callable[[str], None] = lambda _what: No
             if row is None:
                 raise BrokenBook(f"{book.name} is no book")
             if row["schema_version"] != schema.SCHEMA_VERSION:
-                return Proof(row["schema_version"], row["operator"], None, None)
+                return Proof(row["schema_version"], row["operator"], None, None, None)
             say("the ledger")
             ledger = check_ledger(connection, lambda promise: say(promise.replace("_", " ")))
-        if not ledger.balanced:
-            raise BrokenBook(f"the ledger does not hold: {', '.join(ledger.broken)}")
+            if not ledger.balanced:
+                raise BrokenBook(f"the ledger does not hold: {', '.join(ledger.broken)}")
+            log = check_log(connection, say=say)
+            if not log.whole:
+                raise BrokenBook(f"the log does not hold: {'; '.join(map(str, log.findings[:SHOWN_MAX]))}")
         say("the evidence")
-        return Proof(row["schema_version"], row["operator"], ledger.entries, _prove_evidence(book, root, row["operator"]))
+        return Proof(row["schema_version"], row["operator"], ledger.entries, log.leaves, _prove_evidence(book, root, row["operator"]))
     except sqlite_file.DatabaseError as error:
         raise BrokenBook(f"{book.name} cannot be read as a book: {error}") from error
 

@@ -38,7 +38,7 @@ class Upgraded:
         found: dict[str, Any] = {"from": self.before, "to": self.after}
         if self.backup is not None and self.proof is not None:
             found |= {"backup": str(self.backup.path), "sha256": self.backup.sha256}
-            found |= {"entries": self.proof.entries, "messages": self.proof.messages}
+            found |= {"entries": self.proof.entries, "leaves": self.proof.leaves, "messages": self.proof.messages}
         return found
 
 

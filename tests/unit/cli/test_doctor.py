@@ -299,8 +299,8 @@ BROKEN: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "book of an earlier release": (lambda data: edit_book(data, "UPDATE book SET schema_version = 1"), {"book_old"}),
     "book of a later release": (lambda data: edit_book(data, "UPDATE book SET schema_version = 99"), {"book_newer"}),
     "a log that cannot be extended": (
-        lambda data: edit_book(data, "UPDATE settings SET value = 'a later checkpoint is held' WHERE name = 'halted'"),
-        {"halted"},
+        lambda data: edit_book(data, """UPDATE settings SET value = '{"reason": "a later checkpoint is held"}' WHERE name = 'halted'"""),
+        {"payments_halted"},
     ),
     "no backup for a week": (
         lambda data: edit_book(data, "UPDATE settings SET value = json_set(value, '$.at', 1) WHERE name = 'last_backup'"),

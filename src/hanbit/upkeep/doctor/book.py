@@ -9,6 +9,7 @@ from typing import Any
 from hanbit.db import schema, sqlite_file
 from hanbit.db.sqlite import BOOK_FILE
 from hanbit.ledger.check import check
+from hanbit.payments.halt import HALTED
 from hanbit.upkeep.commands import LAST_BACKUP
 from hanbit.upkeep.doctor.findings import DAY_S, Finding, Patient, good, warning, wrong
 from hanbit.upkeep.doctor.folder import about_to_end
@@ -93,10 +94,11 @@ def _clock(patient: Patient, book_time: int) -> Iterator[Finding]:
 
 
 def _halted(connection: Any) -> Iterator[Finding]:
-    row = connection.execute("SELECT value FROM settings WHERE name = 'halted'").fetchone()
-    if row is not None and row["value"]:
-        advice = "A merchant holds a checkpoint that this book cannot extend: read docs/operating.md, what an older copy means"
-        yield wrong("halted", "log", f"no payment is taken: {row['value']}", advice)
+    row = connection.execute("SELECT value FROM settings WHERE name = ?", (HALTED,)).fetchone()
+    if row is None or row["value"]:
+        why = {} if row is None else json.loads(row["value"])
+        advice = "The book may not be the one that merchants were promised: read docs/operating.md, what an older copy means"
+        yield wrong("payments_halted", "payments", f"none are taken: {why.get('reason', 'the row that allows them is missing')}", advice)
 
 
 def _unfinished(patient: Patient, connection: Any) -> Iterator[Finding]:
