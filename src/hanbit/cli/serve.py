@@ -63,8 +63,8 @@ def init(
         passphrase = ask_secret("Passphrase for the root key", passphrase_fd, option="--passphrase-fd").encode("utf-8")
         if len(passphrase) < 8:  # noqa: PLR2004 - said in the message
             raise click.UsageError("the passphrase of the root key needs at least 8 characters")
-    listen_host, listen_port = _address(listen, "--listen")
-    line_host, line_port = _address(line, "--line")
+    listen_host, listen_port = read_address(listen, "--listen")
+    line_host, line_port = read_address(line, "--line")
     settings = Settings(
         operator=operator,
         name_ko=name_ko,
@@ -150,7 +150,8 @@ async def _serve(data: Path) -> None:
         service_manager.tell("STOPPING=1\nSTATUS=answering what was asked")
 
 
-def _address(text: str, option: str) -> tuple[str, int]:
+def read_address(text: str, option: str) -> tuple[str, int]:
+    """HOST:PORT of an option."""
     host, separator, port = text.rpartition(":")
     if not separator or not host or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:  # noqa: PLR2004 - TCP's ports
         raise click.UsageError(f"{option}: HOST:PORT, for example 127.0.0.1:8400")

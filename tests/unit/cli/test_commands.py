@@ -1,5 +1,6 @@
 """Every command: help with an example, errors in one or two lines with an advice, JSON alone with `--json`, no secret as an argument."""
 
+import json
 import secrets
 import subprocess
 import sys
@@ -26,6 +27,7 @@ HEAVY = {
     "uvicorn",
     "webauthn",
 }
+SHOP = ("--name", "x", "--telephone", "02-555-0100", "--return-url", "https://shop.example/")
 SECRETS = ("password", "passphrase", "secret", "number", "code", "token")
 
 
@@ -154,6 +156,12 @@ def test_an_operators_first_day(data: Path) -> None:
     )
     assert set(registered) == {"merchant", "code", "pin"}
     assert run_json("merchant", "enrol-code", shop, "--data", data)["pin"] == registered["pin"]
+    told_to_post = run_json("merchant", "line", shop, "--post-url", f"https://{shop}.example/line", "--reason", "asked", "--data", data)
+    assert (told_to_post["mode"], told_to_post["post_url"]) == ("vpn", f"https://{shop}.example/line")
+    assert json.loads(told_to_post["dials"])["port"]
+    assert run_json("merchant", "line", shop, "--post-url", "none", "--data", data)["post_url"] is None
+    (its_line,) = [row for row in run_json("merchant", "lines", "--data", data)["lines"] if row["merchant"] == shop]
+    assert (its_line["mode"], its_line["line"], its_line["connections"], its_line["post"]) == ("vpn", "down", 0, None)
     for group, name in (("customer", login), ("account", account["account"]), ("merchant", shop)):
         assert run_json(group, "suspend", name, "--reason", "a test", "--data", data)["state"] == "suspended"
         assert run_json(group, "resume", name, "--data", data)["state"] == "active"
@@ -178,6 +186,11 @@ def test_what_is_refused_is_told_in_two_lines_and_changes_nothing(data: Path) ->
         (("merchant", "enrol-code", "nobody"), "", "merchant nobody"),
         (("merchant", "suspend", "nobody", "--reason", "x"), "", "merchant nobody"),
         (("merchant", "revoke", "nothing"), "", "certificate nothing"),
+        (("merchant", "line", "nobody"), "", "merchant nobody"),
+        (("merchant", "create", "x", *SHOP, "--line", "leased"), "", "pinned by the merchant's address"),
+        (("merchant", "create", "x", *SHOP, "--line", "leased", "--line-address", "10.0.0.2"), "", "leased lines are off here"),
+        (("merchant", "create", "x", *SHOP, "--line-address", "10.0.0.2"), "", "pinned by the merchant's address"),
+        (("merchant", "create", "x", *SHOP, "--post-url", "http://x.example/"), "", "post address"),
         (("customer", "create", "a b", "--name", "x", "--password-fd", "0"), "password\n", "login: 1 to 64"),
         (("customer", "create", "ab", "--name", " ", "--password-fd", "0"), "password\n", "name: 1 to 60"),
         (("customer", "create", "ab", "--name", "x\u202ey\n", "--password-fd", "0"), "password\n", "name: 1 to 60"),

@@ -97,9 +97,11 @@ class OpenShop(Protocol):
         ...
 
 
-def running(directory: Path, address: Address, clock: Clock) -> AbstractAsyncContextManager[Running]:
-    """Open an enrolled folder and serve its API while the `async with` lasts."""
-    return around(partial(Shop.open, directory, clock=clock), directory, address, clock)
+def running(
+    directory: Path, address: Address, clock: Clock, *, dial: bool = True, post_listen: tuple[str, int] | None = None
+) -> AbstractAsyncContextManager[Running]:
+    """Open an enrolled folder and serve its API while the `async with` lasts; its line is as `Shop.open` says."""
+    return around(partial(Shop.open, directory, clock=clock, dial=dial, post_listen=post_listen), directory, address, clock)
 
 
 @asynccontextmanager
