@@ -1,0 +1,215 @@
+"""The shops in Node and PHP sell what is paid and nothing else, whatever their visitors and callers make up."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from hanbit.demo.world import DemoCustomer, Ports, World, demo_world
+from hanbit.kernel.clock import SystemClock
+from hanbit.loopback import LoopbackResolver
+from hanbit.wallet.pay import Device
+from tests.flows.example_shops import EXAMPLES, KINDS, ExampleShop, example_shop, until_book
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+LINES_MAX = 120
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with demo_world(tmp_path_factory.mktemp("shops"), Ports.free(), SystemClock(), lambda _: None) as started:
+        yield started
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=KINDS)
+async def shop(world: World, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> AsyncIterator[ExampleShop]:
+    async with example_shop(world, tmp_path_factory.mktemp(request.param), request.param) as started:
+        yield started
+
+
+class Browser:
+    """A visitor with cookies of its own, who fills the order form in as it comes."""
+
+    def __init__(self, shop: ExampleShop, http: aiohttp.ClientSession) -> None:
+        self.shop = shop
+        self.http = http
+
+    async def get(self, path: str) -> tuple[int, str]:
+        async with self.http.get(self.shop.url + path, allow_redirects=False) as answer:
+            return answer.status, await answer.text()
+
+    async def form(self) -> dict[str, str]:
+        _, text = await self.get("/?lang=en")
+        (key,) = re.findall(r"name=[\"']key[\"'] value=[\"']([\w-]+)[\"']", text)
+        return {"key": key, "quantity": "1"}
+
+    async def post(self, form: dict[str, str]) -> tuple[int, str]:
+        async with self.http.post(f"{self.shop.url}/orders", data=form, allow_redirects=False) as answer:
+            return answer.status, answer.headers.get("Location", "")
+
+    async def order(self) -> tuple[str, str]:
+        status, location = await self.post(await self.form())
+        assert status == 303
+        return parse_qs(urlsplit(location).query)["TID"][0], location
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def browser(shop: ExampleShop) -> AsyncIterator[Browser]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=LoopbackResolver())) as http:
+        yield Browser(shop, http)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stranger(shop: ExampleShop) -> AsyncIterator[Browser]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=LoopbackResolver())) as http:
+        yield Browser(shop, http)
+
+
+async def pay(customer: DemoCustomer, location: str) -> str:
+    opened = await customer.wallet.open(location)
+    if not customer.wallet.client.has_session:
+        await customer.wallet.login(opened, customer.login, customer.password)
+    return (await customer.wallet.pay(opened, Device(customer.enrolment.device), account=customer.accounts["bank"])).state
+
+
+def event(kind: str, tid: str, sequence: int | None, units: int = 1) -> dict[str, Any]:
+    """A call-back's body, with what the shops read of it."""
+    lines = [{"item": "arirang", "quantity": units, "price_minor": 1200}]
+    made: dict[str, Any] = {
+        "type": f"order.{kind}",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "data": {"tid": tid, "state": kind, "lines": lines},
+    }
+    return made if sequence is None else made | {"sequence": sequence}
+
+
+async def test_what_is_paid_is_downloaded_and_nothing_before(world: World, shop: ExampleShop, browser: Browser) -> None:
+    tid, location = await browser.order()
+    assert (await browser.get(f"/download?TID={tid}"))[0] == 403
+    assert await pay(world.customers["hong"], location) == "captured"
+    status, page = await browser.get(f"/return?TID={tid}")
+    assert (status, 'data-state="settled"' in page.replace("'", '"')) == (200, True)
+    status, goods = await browser.get(f"/download?TID={tid}")
+    assert status == 200
+    assert goods.startswith("Arirang")
+    await until_book(shop, tid, "settled")
+
+
+async def test_an_order_is_nobodys_but_its_own_browsers(world: World, shop: ExampleShop, browser: Browser, stranger: Browser) -> None:
+    tid, location = await browser.order()
+    await pay(world.customers["hong"], location)
+    await stranger.order()
+    for path in ("/return", "/download"):
+        for query in (f"?TID={tid}", f"?TID={tid}&state=settled", "?TID=", "", "?TID=..%2Forders", "?TID[]=x", f"?TID={'A' * 22}"):
+            assert (await stranger.get(path + query))[0] == 404
+
+
+async def test_what_the_address_says_pays_for_nothing(shop: ExampleShop, browser: Browser) -> None:
+    tid, _ = await browser.order()
+    status, page = await browser.get(f"/return?TID={tid}&state=settled&may_deliver=true&outcome=settled&can=deliver")
+    assert (status, 'data-state="placed"' in page.replace("'", '"')) == (200, True)
+    assert (await browser.get(f"/download?TID={tid}&state=settled&can=deliver"))[0] == 403
+
+
+async def test_a_form_sent_twice_is_one_order(shop: ExampleShop, browser: Browser) -> None:
+    form = await browser.form()
+    first, again = await asyncio.gather(browser.post(form), browser.post(form))
+    assert first == again
+    assert first[0] == 303
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"quantity": "0"}, {"quantity": "4"}, {"quantity": "1e1"}, {"quantity": ""}, {"key": ""}, {"key": "../../etc"}, {"key": "x" * 300}],
+)
+async def test_a_form_that_the_shop_did_not_make_is_refused(shop: ExampleShop, browser: Browser, change: dict[str, str]) -> None:
+    status, _ = await browser.post(await browser.form() | change)
+    assert status == 400
+
+
+async def test_another_site_cannot_order_in_a_visitors_name(shop: ExampleShop, browser: Browser, stranger: Browser) -> None:
+    """SameSite=Lax keeps the cookie away from another site's form, and without it there is no order."""
+    assert (await stranger.post(await browser.form()))[0] == 400
+
+
+async def test_a_call_back_that_the_agent_did_not_sign_changes_nothing(shop: ExampleShop) -> None:
+    now, forged = SystemClock().now(), event("settled", "F" * 22, 10_000)
+    assert (await shop.call_back(forged, webhook_signature="v1,AAAA"))[0] == 401
+    assert (await shop.call_back(forged, webhook_signature=""))[0] == 401
+    assert (await shop.call_back(forged, webhook_id="evt_other"))[0] == 401
+    assert (await shop.call_back(forged, webhook_timestamp=str(now + 1)))[0] == 401
+    assert (await shop.call_back(forged, webhook_timestamp="soon"))[0] == 401
+    assert (await shop.call_back(forged, at=now - 301))[0] == 401
+    assert (await shop.call_back(forged, at=now + 400))[0] == 401
+    async with shop.http.post(f"{shop.url}/hanbit", json=forged) as answer:
+        assert answer.status == 401
+    assert "F" * 22 not in shop.book
+
+
+async def test_a_call_back_that_comes_again_or_late_changes_nothing(shop: ExampleShop) -> None:
+    tid = "R" * 22
+    assert (await shop.call_back(event("settled", tid, 20_000)))[0] in {200, 204}
+    assert (await shop.call_back(event("cancelled", tid, 20_001)))[0] in {200, 204}
+    after = shop.book[tid]
+    assert after["state"] == "cancelled"
+    for sequence in (20_000, 20_001):
+        assert (await shop.call_back(event("settled", tid, sequence)))[0] in {200, 204}
+    assert shop.book[tid] == after
+
+
+async def test_while_the_secret_changes_either_is_taken_and_afterwards_the_new_one_alone(shop: ExampleShop) -> None:
+    file, told = shop.keys / "callbacks/shop.secret", {"type": "agent.test", "timestamp": "", "sequence": 1, "data": {"test": "x"}}
+    (old,), new = shop.secrets, "whsec_bmV3IHNlY3JldCBvZiB0aGUgc2hvcCBmb3IgYSB0ZXN0"
+    try:
+        file.write_text(f"{new}\n{old}\n", "ascii")
+        assert [(await shop.call_back(told, secret=secret))[0] in {200, 204} for secret in (new, old)] == [True, True]
+        file.write_text(f"{new}\n", "ascii")
+        assert [(await shop.call_back(told, secret=secret))[0] in {200, 204} for secret in (new, old)] == [True, False]
+    finally:
+        file.write_text(f"{old}\n", "ascii")
+
+
+async def test_the_last_one_is_sold_once_and_a_sold_out_shop_is_not_paid(world: World, shop: ExampleShop, browser: Browser) -> None:
+    held = sum(one["units"] for one in shop.book.values() if one["state"] in {"held", "settled"})
+    filler = "S" * 22
+    status, text = await shop.call_back(event("confirm", filler, None, 20 - held))
+    assert (status, text.replace(" ", "")) == (200, '{"confirm":true}')
+    try:
+        again = await shop.call_back(event("confirm", filler, None, 20 - held))
+        assert again == (status, text)
+        tid, location = await browser.order()
+        assert await pay(world.customers["hong"], location) == "refused"
+        assert (await shop.ask_agent(f"/orders/{tid}?wait=10"))["state"] == "voided"
+        _, page = await browser.get(f"/return?TID={tid}")
+        assert 'data-state="voided"' in page.replace("'", '"')
+        assert (await browser.get(f"/download?TID={tid}"))[0] == 403
+    finally:
+        await shop.call_back(event("voided", filler, 30_000, 20 - held))
+    tid, location = await browser.order()
+    assert await pay(world.customers["hong"], location) == "captured"
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/orders", "//", "/../index.php", "/index.php", "/shop.css", "/return/", "/%00"])
+async def test_other_addresses_are_not_found_in_the_visitors_language(shop: ExampleShop, browser: Browser, path: str) -> None:
+    async with browser.http.get(shop.url + path, headers={"Accept-Language": "en-GB"}) as answer:
+        assert answer.status in {400, 404}
+        assert "Traceback" not in await answer.text()
+
+
+async def test_pages_speak_the_visitors_language_and_carry_a_strict_policy(shop: ExampleShop, browser: Browser) -> None:
+    for header, lang in (("en-GB,en;q=0.9", "en"), ("ko-KR", "ko"), ("fr", "ko"), ("__proto__", "ko"), ("", "ko")):
+        async with browser.http.get(shop.url, headers={"Accept-Language": header}, cookies={"lang": ""}) as answer:
+            assert re.search(rf"<html lang=[\"']{lang}[\"']>", await answer.text()), header
+            assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
+            assert answer.headers["Cache-Control"] == "no-store"
+        browser.http.cookie_jar.clear()
+
+
+async def test_each_is_short_enough_to_read_at_one_go() -> None:
+    for path in ("shop-node/shop.mjs", "shop-php/index.php"):
+        assert len((EXAMPLES / path).read_text("utf-8").splitlines()) < LINES_MAX
