@@ -10,16 +10,17 @@ import pytest
 from hanbit.kernel.errors import Unavailable
 from hanbit.merchant import book_migration, book_schema
 from hanbit.merchant.states import State
+from tests.data.release import HERE, load
 from tests.unit.merchant.support import Parties
 
-VERSION_1 = Path(__file__).with_name("order-book-1.sql")
-"""A book that release 0.1.0 wrote: an order in each of its states, with their messages."""
+VERSION_1 = HERE / "release-1" / "shop" / "orders.sql"
+"""A book that release 1 wrote: orders in each of its states, with their messages."""
+UNFINISHED = 9
 
 
 def old_book(folder: Path) -> Path:
     path = folder / "orders.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(VERSION_1.read_text("utf-8"))
+    load(VERSION_1, path)
     return path
 
 
@@ -50,7 +51,7 @@ async def test_every_row_of_a_version_1_book_is_there_after_the_migration(tmp_pa
     before = {table: rows(path, table, names if table == "orders" else "*") for table in kept}
     parties = Parties()
     async with parties.open_shop(tmp_path) as shop:
-        assert len(await shop.book.unfinished(50)) == 6
+        assert len(await shop.book.unfinished(50)) == UNFINISHED
         with pytest.raises(sqlite3.IntegrityError):
             shop.book._connection.execute("DELETE FROM orders")
     assert {table: rows(path, table, names if table == "orders" else "*") for table in kept} == before
@@ -110,7 +111,7 @@ async def test_a_migration_that_stops_half_way_leaves_the_old_book_and_can_be_do
     assert dump(path) == before
     monkeypatch.undo()
     async with Parties().open_shop(tmp_path) as shop:
-        assert len(await shop.book.unfinished(50)) == 6
+        assert len(await shop.book.unfinished(50)) == UNFINISHED
 
 
 async def test_a_newer_book_is_refused_with_advice_and_left_untouched(tmp_path: Path) -> None:
