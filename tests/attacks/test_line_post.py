@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import uvloop
 
 from hanbit.kernel.errors import Unavailable
 from hanbit.line.connection import Limits
@@ -299,6 +300,26 @@ async def test_a_hello_by_post_of_another_merchant_is_refused(posts: PostWorld) 
         read_frame((await send(posts.line.post_port(), context, post(good.encode()))).partition(b"\r\n\r\n")[2].decode()).typ
         == "hanbit-hello"
     )
+
+
+def test_the_servers_own_event_loop_checks_names_as_early_as_the_other_one(tmp_path: Path) -> None:
+    """`hanbit serve` runs on uvloop, whose TLS is another implementation: there too no byte goes to whoever is not the merchant."""
+
+    async def main() -> None:
+        async with post_world(tmp_path) as posts:
+            async with posts.listening():
+                assert await posts.line.ask("shop", request())
+                assert (
+                    status(await send(posts.line.post_port(), posts.world.operator.files(merchant_urn("shop")).client(), post(b"x"))) == 400
+                )
+            async with impostor(posts.world.operator.files(merchant_urn("kiosk"))) as (stranger, port):
+                posts.addresses["shop"] = f"https://shop.localhost:{port}/line"
+                await until(lambda: "CertificateError" in (posts.line.down_reason("shop") or ""))
+                with pytest.raises(Unavailable):
+                    await posts.line.ask("shop", request())
+                assert stranger.received == b""
+
+    uvloop.run(main())
 
 
 def test_the_limits_of_post_stand_beside_the_others() -> None:

@@ -29,6 +29,7 @@ from hanbit.protocols.line import Greeting, RefusedByGateway, frame_hash, read_f
 
 TYPE = "application/jose"
 _PIECE = 16 * 1024
+_ACCEPT_AGAIN_S = 1.0
 _KEPT_S = 5.0
 """The asking end lets go of an idle connection before the answering end does."""
 log = logging.getLogger("hanbit.line.post")
@@ -182,6 +183,7 @@ class PostListener(Generic[Caller]):
         self._at_work: set[asyncio.Transport] = set()
         self._idle_since: dict[asyncio.Transport, float] = {}
         self._sweeper: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
 
     async def start(self, listener: socket.socket, context: ssl.SSLContext) -> None:
         """Listen on a bound socket."""
@@ -193,8 +195,7 @@ class PostListener(Generic[Caller]):
         self._listener = listener
         listener.setblocking(False)
         listener.listen(BACKLOG)
-        # Accepted by hand, so that a pinned listener can hang up before TLS whatever the loop, and handshakes are bounded.
-        loop.add_reader(listener, self._accept)
+        self._listen()
         self._sweeper = loop.call_later(self._limits.idle_s / 3, self._sweep)
 
     @property
@@ -206,8 +207,9 @@ class PostListener(Generic[Caller]):
 
     async def stop(self) -> None:
         """Take no more, let what is at work end, hang up."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for timer in (self._sweeper, self._again):
+            if timer is not None:
+                timer.cancel()
         listener, self._listener = self._listener, None
         if listener is not None:
             asyncio.get_running_loop().remove_reader(listener)
@@ -220,8 +222,14 @@ class PostListener(Generic[Caller]):
 
     # Connections
 
+    def _listen(self) -> None:
+        """Accepted by hand, so that a pinned listener can hang up before TLS whatever the loop, and handshakes are bounded."""
+        if self._listener is not None:
+            asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
     def _accept(self) -> None:
         assert self._listener is not None
+        loop = asyncio.get_running_loop()
         for _ in range(BACKLOG):
             try:
                 connection, _address = self._listener.accept()
@@ -229,14 +237,16 @@ class PostListener(Generic[Caller]):
                 continue
             except (BlockingIOError, InterruptedError):
                 return
-            except OSError:  # no more files: those who wait are taken when somebody has left
-                log.warning("a POST connection could not be accepted: too many open files")
+            except OSError as error:  # no more files: those who wait are taken when somebody has left
+                log.warning("POST connections wait: %s", error.strerror)
+                loop.remove_reader(self._listener)
+                self._again = loop.call_later(_ACCEPT_AGAIN_S, self._listen)
                 return
             if len(self._knocking) + len(self._connections()) >= self._limits.total:
                 connection.close()
                 continue
             connection.setblocking(False)
-            task = asyncio.get_running_loop().create_task(self._shake_hands(connection))
+            task = loop.create_task(self._shake_hands(connection))
             self._knocking.add(task)
             task.add_done_callback(self._knocking.discard)
 

@@ -1,12 +1,15 @@
 """The gateway's ways by POST: one for each merchant that has registered an address, greeted while no connection of its is up."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 
+from hanbit.kernel.errors import HanbitError
 from hanbit.line.post import PostWay
 from hanbit.protocols.line import Greeting, HelloFromMerchant
 
 GREETED_AT_ONCE = 32
+_log = logging.getLogger("hanbit.line")
 
 
 class Posts:
@@ -47,6 +50,8 @@ class Posts:
             turns = asyncio.Semaphore(GREETED_AT_ONCE)
             due = [name for name, way in self._ways.items() if way.is_due() and not self._is_connected(name)]
             await asyncio.gather(*(self._greet(name, turns) for name in due))
+        except HanbitError as error:
+            _log.warning("the addresses for POST could not be looked up, asked again at the next round: %s", error)
         finally:
             self._looking = False
 
