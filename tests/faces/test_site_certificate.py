@@ -288,7 +288,10 @@ async def test_no_tls_on_the_tls_port_is_cut(files: tuple[Path, Path]) -> None:
 
 
 @pytest.mark.parametrize("with_tls", [False, True])
-async def test_an_address_with_too_many_connections_is_turned_away_and_another_is_not(with_tls: bool, files: tuple[Path, Path]) -> None:
+async def test_an_address_with_too_many_connections_is_turned_away_and_another_is_not(
+    with_tls: bool, files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(LimitedHttp, "_logged_at", {})
     places = Places(100, 2, Proxies(()))
     async with listening(loaded(files) if with_tls else None, places=places) as (server, port, counted):
         held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
@@ -304,6 +307,20 @@ async def test_an_address_with_too_many_connections_is_turned_away_and_another_i
             other.close()
         await until(lambda: server.connections == 0)
         assert counted.cut[0] == "address"
+        assert "client=127.0.0.1 reason=address" in capsys.readouterr().out
+
+
+async def test_a_connection_whose_request_was_answered_before_its_body_came_is_waited_for_like_any_other() -> None:
+    async with listening(None) as (server, port, _counted):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /nowhere HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+        assert (await reader.read(4096)).startswith(b"HTTP/1.1 404")
+        writer.write(b"{}")
+        await asyncio.sleep(0)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readuntil(b"here")).startswith(b"HTTP/1.1 200")
+        assert len(server._clients_turn) == 1
+        writer.close()
 
 
 @pytest.mark.parametrize("with_tls", [False, True])

@@ -91,6 +91,11 @@ class LimitedHttp(HttpToolsProtocol):
         """The address at the other end of the socket."""
         return self.client[0] if self.client else NOBODY
 
+    @property
+    def is_being_answered(self) -> bool:
+        """A request of this connection has begun to be answered and its answer is not complete."""
+        return self._answering is not None and not self._answering.response_complete
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # a TCP transport, as uvicorn has it
         """The clock runs from the connection on: a silent one is cut too."""
         super().connection_made(transport)
@@ -128,7 +133,7 @@ class LimitedHttp(HttpToolsProtocol):
         """What the parser does not take for HTTP, or not for one message only."""
         del msg
         if not self._in_head and self.cycle.response_started:
-            self.transport.close()  # the rest of a body whose request has its answer already
+            self._close()  # the rest of a body whose request has its answer already
             return
         self._refuse(HTTPStatus.BAD_REQUEST, "bad_input")
 
@@ -148,7 +153,8 @@ class LimitedHttp(HttpToolsProtocol):
         super().on_message_complete()
         self._stop_timer()
         self._in_head = True
-        self.clients_turn.pop(self, None)
+        if self.is_being_answered:
+            self.clients_turn.pop(self, None)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answering = cycle
@@ -174,13 +180,13 @@ class LimitedHttp(HttpToolsProtocol):
         super().resume_writing()
         if not self.transport.is_closing():
             self._stop_reader_timer()
-            if self._answering is not None and not self._answering.response_complete:
+            if self.is_being_answered:
                 self.clients_turn.pop(self, None)
 
     def push_out(self) -> None:
         """There is no place left and this client has been waited for longest: nothing of its is being answered."""
         self.clients_turn.pop(self, None)
-        self._note("pushed_out")
+        self.note_cut("pushed_out", self.peer)
         self.transport.abort()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -207,7 +213,7 @@ class LimitedHttp(HttpToolsProtocol):
             self._reader_timer = None
 
     def _not_read(self) -> None:
-        self._note("slow_read")
+        self.note_cut("slow_read", self.peer)
         self.transport.abort()
 
     def _close(self) -> None:
@@ -227,7 +233,7 @@ class LimitedHttp(HttpToolsProtocol):
 
     def _too_slow(self) -> None:
         """A silent connection, or one whose request was answered before its body came, is closed without a word."""
-        self._note("slow_head" if self._in_head else "slow_body")
+        self.note_cut("slow_head" if self._in_head else "slow_body", self.peer)
         if self._head_bytes:
             self._refuse(HTTPStatus.REQUEST_TIMEOUT, "too_slow")
         else:
@@ -256,7 +262,7 @@ class LimitedHttp(HttpToolsProtocol):
             f"x-reference: {reference}",
             "connection: close",
         ]
-        if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
             head.append(f"retry-after: {RETRY_AFTER_S}")
         self.transport.write("\r\n".join([*head, "", ""]).encode("ascii") + body)
         if self.transport.can_write_eof():  # TLS has no half-closed connections
@@ -267,16 +273,20 @@ class LimitedHttp(HttpToolsProtocol):
         if self._may_log(str(status.value)):
             _log.info("request", method="none", route="none", status=status.value, reference=reference, client=self.peer)
 
-    def _note(self, reason: str) -> None:
-        self.observer.connection_cut(reason)
-        if self._may_log(reason):
-            _log.info("connection_cut", reason=reason, client=self.peer)
+    @classmethod
+    def note_cut(cls, reason: str, peer: str) -> None:
+        """Count, and seldom enough write down, that we have ended a connection or not taken it."""
+        cls.observer.connection_cut(reason)
+        if cls._may_log(reason):
+            _log.info("connection_cut", reason=reason, client=peer)
 
-    def _may_log(self, kind: str) -> bool:
+    @classmethod
+    def _may_log(cls, kind: str) -> bool:
         """One line a second of each kind: garbage must not fill the log."""
-        if self.loop.time() - self._logged_at.get(kind, -LOG_EVERY_S) < LOG_EVERY_S:
+        now = asyncio.get_running_loop().time()
+        if now - cls._logged_at.get(kind, -LOG_EVERY_S) < LOG_EVERY_S:
             return False
-        self._logged_at[kind] = self.loop.time()
+        cls._logged_at[kind] = now
         return True
 
 

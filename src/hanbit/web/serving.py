@@ -11,7 +11,7 @@ import asyncio
 import errno
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from typing import Final
@@ -34,8 +34,8 @@ GOODBYE_S: Final = 5.0
 GRACE_S: Final = 7.0
 """How long requests that are being answered may take when the server stops; then they are told to come again."""
 LAST_WORDS_S: Final = 1.0
-"""How long those last answers may take to leave."""
-LOOK_AGAIN_S: Final = 0.02
+"""How long last answers may take to leave, and what clients have begun to end."""
+LOOK_AGAIN_S: Final = 0.05
 LINGERING_MAX: Final = 100
 """Refused connections that are told why at once; beyond it they are closed without a word."""
 OUT_OF_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -110,12 +110,13 @@ class Server:
             handshake.cancel()
         for connection in tuple(self._state.connections):
             connection.shutdown()
-        await self._until_quiet(GRACE_S)
+        await _until(lambda: self._at_work() <= 0, GRACE_S)
+        await _until(self._is_quiet, LAST_WORDS_S)
         self._hang_up(self._clients_turn)  # they read nothing, or send nothing
         await asyncio.sleep(LOOK_AGAIN_S)
         for task in tuple(self._state.tasks):
             task.cancel()  # `security.Guard` answers 503 for it
-        await self._until_quiet(LAST_WORDS_S)
+        await _until(self._is_quiet, LAST_WORDS_S)
         self._hang_up(self._state.connections)
         for task in self._background:
             task.cancel()
@@ -128,11 +129,12 @@ class Server:
             assert isinstance(connection, LimitedHttp)
             connection.transport.abort()
 
-    async def _until_quiet(self, seconds: float) -> None:
-        """Until every request has its answer and every connection has ended, or so many seconds are over."""
-        latest = asyncio.get_running_loop().time() + seconds
-        while (self._places.taken or self._state.tasks) and asyncio.get_running_loop().time() < latest:  # noqa: ASYNC110 - uvicorn's requests ring no bell
-            await asyncio.sleep(LOOK_AGAIN_S)
+    def _at_work(self) -> int:
+        """Requests whose answer is ours to give: those that wait for the rest of a body, or for a reader, are not."""
+        return len(self._state.tasks) - sum(connection.is_being_answered for connection in self._clients_turn)
+
+    def _is_quiet(self) -> bool:
+        return not self._places.taken and not self._state.tasks
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -155,7 +157,7 @@ class Server:
             next(iter(self._clients_turn)).push_out()
             refusal = self._places.take(address, beyond=True)
         if refusal is not None:
-            self._http.observer.connection_cut(refusal.name.lower())
+            self._http.note_cut(refusal.name.lower(), address)
             if self._certificate is not None or self._lingering >= LINGERING_MAX:
                 connection.close()
                 return
@@ -164,7 +166,7 @@ class Server:
             oldest = next(iter(self._handshakes))
             del self._handshakes[oldest]
             oldest.cancel()
-            self._http.observer.connection_cut("handshake_pushed_out")
+            self._http.note_cut("handshake_pushed_out", address)
         task = asyncio.create_task(self._connect(connection, address, refusal))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
@@ -189,7 +191,7 @@ class Server:
         try:
             await loop.connect_accepted_socket(lambda: protocol, connection, ssl=context, **deadlines)
         except OSError as error:  # ssl.SSLError is one: no TLS, too slow, or gone again
-            self._http.observer.connection_cut("handshake_slow" if isinstance(error, ConnectionAbortedError) else "handshake_failed")
+            self._http.note_cut("handshake_slow" if isinstance(error, ConnectionAbortedError) else "handshake_failed", address)
         finally:
             if not protocol.is_connected:
                 gone()
@@ -200,6 +202,13 @@ class Server:
         while True:
             self._state.default_headers = [(b"date", formatdate(self._clock.now(), usegmt=True).encode("ascii"))]
             await asyncio.sleep(1)
+
+
+async def _until(condition: Callable[[], bool], seconds: float) -> None:
+    """Until it holds, or so many seconds are over."""
+    latest = asyncio.get_running_loop().time() + seconds
+    while not condition() and asyncio.get_running_loop().time() < latest:  # noqa: ASYNC110 - uvicorn's requests ring no bell
+        await asyncio.sleep(LOOK_AGAIN_S)
 
 
 @asynccontextmanager
