@@ -610,9 +610,10 @@ class World:
         tables = {name: sorted(map(repr, self.rows(name))) for name in schema.metadata.tables if name not in leave_out and name != "book"}
         return tables | {"book": [row["next_entry"] for row in self.rows("book")]}
 
-    async def restart(self) -> None:
-        """The gateway stops and starts again on the same files; everything that was only in memory is gone."""
+    async def restart(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """The gateway stops and starts again on the same files (`meanwhile` they may be spoiled); what was only in memory is gone."""
         await self.close()
+        meanwhile()
         self.gateway = open_gateway(self.folder, self.clock, line=lambda *_: self.line)
         for link in self.line.links.values():
             link.gateway = self.gateway

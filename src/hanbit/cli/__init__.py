@@ -39,6 +39,7 @@ COMMANDS = {
     "wallet": Place("hanbit.cli.wallet", "The installed payment program.", server=False),
     "payment": Place("hanbit.cli.payment", "Payments: decide an exception."),
     "ledger": Place("hanbit.cli.ledger", "Prove the book, read statements, fund the reserve."),
+    "evidence": Place("hanbit.cli.evidence", "Prove that nothing was altered, let payments go on.", server=False),
     "bench": Place("hanbit.cli.bench", "Measure complete payments."),
 }
 """In the order in which one meets them. A shop's install has no part of the server, so the list imports nothing."""

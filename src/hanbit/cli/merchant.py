@@ -24,6 +24,7 @@ merchant.add_command(shop.orders, "orders")
 merchant.add_command(shop.cancel, "cancel")
 merchant.add_command(shop.returned, "returned")
 merchant.add_command(shop.reconcile, "reconcile")
+merchant.add_command(shop.checkpoint, "checkpoint")
 
 
 @merchant.command("create")

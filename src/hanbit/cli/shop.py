@@ -1,4 +1,4 @@
-"""`hanbit merchant orders | cancel | returned | reconcile`: a shop's staff at a terminal, also while the shop or its agent is running."""
+"""`hanbit merchant orders | cancel | returned | reconcile | checkpoint`: a shop's staff at a terminal, also while the shop is running."""
 
 import sys
 from pathlib import Path
@@ -88,6 +88,35 @@ def reconcile(directory: Path, as_json: bool) -> None:
     report = _ask(directory, "reconcile")
     show(report, as_json=as_json)
     sys.exit(1 if report["unresolved"] else 0)
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="Where to write it; what contradicts it is written beside it, with .contradicts at the end of its name.",
+)
+@click.option("--accept", default="", help="Go on from the contradicting checkpoint of this name, after the operator has explained it.")
+@directory_option
+@json_option
+def checkpoint(output: Path, accept: str, directory: Path, as_json: bool) -> None:
+    """At the shop: write the payment server's last signed checkpoint that this shop holds, for `hanbit evidence check`.
+
+    Ends with status 1 if the payment server has signed another that cannot be true beside it: keep both files, and call the operator.
+
+    \b
+    Example:
+      hanbit merchant checkpoint -o shop.checkpoint --directory ./shop-keys
+    """
+    held = _ask(directory, "checkpoint", dial=False, accept=accept)
+    output.write_text(held.pop("checkpoint") + "\n", "ascii")
+    contradiction = held.pop("contradiction")
+    if contradiction is not None:
+        output.with_name(f"{output.name}.contradicts").write_text(contradiction + "\n", "ascii")
+    show(held | {"file": str(output)}, as_json=as_json)
+    sys.exit(0 if contradiction is None else 1)
 
 
 def _ask(directory: Path, command: str, *, dial: bool = True, **arguments: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What a leaf of the log says: which rows one Change wrote, each by table, key and hash. Pure, and readable without this program.
 
-    leaf  = [time, [[table, [key, …], base64 SHA-256 of the row], …]]
-    row   = [table, [column, …]]               an entry is one row with its legs: ["entries", [column, …], [leg's column, …], …]
+    leaf  = [number, time, [[table, [key, …], base64 SHA-256 of the row], …]]
+    row   = [table, [column, …]]                       an entry is one row with its legs: ["entries", [column, …], [leg's column, …], …]
 
 Both are JSON without spaces in UTF-8 (RFC 8259; no escape that is not needed), hashes in plain base64, as `openssl base64` prints them.
 """
@@ -30,8 +30,9 @@ class Item(NamedTuple):
 
 
 class Leaf(NamedTuple):
-    """One Change: when, and what it wrote."""
+    """One Change: which, when, and what it wrote."""
 
+    number: int
     at: int
     items: tuple[Item, ...]
 
@@ -41,18 +42,18 @@ def digest(table: str, *rows: Sequence[str | int | None]) -> bytes:
     return hashlib.sha256(_encode((table, *rows))).digest()
 
 
-def write_leaf(at: int, items: Sequence[tuple[str, Sequence[str | int | None], bytes]]) -> bytes:
+def write_leaf(number: int, at: int, items: Sequence[tuple[str, Sequence[str | int | None], bytes]]) -> bytes:
     """The data of a leaf."""
-    return _encode((at, items))
+    return _encode((number, at, items))
 
 
 def read_leaf(unverified: bytes) -> Leaf:
     """Take a leaf's data apart; ProtocolViolation if these bytes are none."""
     try:
-        at, items = _decoder.decode(unverified)
+        number, at, items = _decoder.decode(unverified)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise ProtocolViolation("leaf", "these bytes are no leaf") from error
-    return Leaf(at, tuple(Item(table, key, hashed) for table, key, hashed in items))
+    return Leaf(number, at, tuple(Item(table, key, hashed) for table, key, hashed in items))
 
 
-_decoder = msgspec.json.Decoder(tuple[int, list[tuple[str, Key, bytes]]])
+_decoder = msgspec.json.Decoder(tuple[int, int, list[tuple[str, Key, bytes]]])

@@ -180,8 +180,9 @@ class Batch:
                 self._put(Put("outbox", told, int(row["version"] or 0)), items)
 
     def _add_leaf(self, items: Items) -> None:
-        data = write_leaf(self.at, items)
-        hashed, frontier = leaf_hash(data), self.loaded.frontier
+        frontier = self.loaded.frontier
+        data = write_leaf(frontier.size, self.at, items)
+        hashed = leaf_hash(data)
         self.writes.leaves.append((frontier.size, ids.encode_base64url(hashed), data.decode("utf-8")))
         self.writes.tiles.extend(frontier.append(hashed))
 

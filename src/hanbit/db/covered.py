@@ -41,7 +41,7 @@ def fill_log(connection: Connection) -> None:
     frontier = Frontier()
     for portion in _portions(present(connection)):
         assert portion[0].table != "messages" or portion[0].key[0] == frontier.size, portion[0]
-        data = write_leaf(at, portion)
+        data = write_leaf(frontier.size, at, portion)
         hashed = leaf_hash(data)
         row = (frontier.size, ids.encode_base64url(hashed), data.decode("utf-8"))
         connection.execute("INSERT INTO log (leaf, hash, data) VALUES (?, ?, ?)", row)

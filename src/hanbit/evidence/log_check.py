@@ -109,7 +109,7 @@ def _own_roots(connection: Connection) -> list[KnownRoot]:
 
 def _walk(connection: Connection, scratch: Connection, report: Report, known: list[KnownRoot], say: Say) -> Leaf:
     """Read every leaf in order, grow the tree, file what the leaves name; returns the last leaf."""
-    frontier, last, expected = merkle.Frontier(), Leaf(0, ()), 0
+    frontier, last, expected = merkle.Frontier(), Leaf(-1, 0, ()), 0
     waiting = sorted(known, key=lambda root: root.size, reverse=True)
     for number, stored_hash, data in connection.execute("SELECT leaf, hash, data FROM log ORDER BY leaf"):
         if number != expected:
@@ -129,7 +129,7 @@ def _walk(connection: Connection, scratch: Connection, report: Report, known: li
     if frontier.size == expected:
         for root in waiting:
             what = f"signed for {root.size} leaves, of which this book has {expected}: it is an older copy, or was cut"
-            report.add(0, expected, root.name, [root.size], what)
+            report.add(2, expected, root.name, [root.size], what)
         _check_frontier(connection, report, frontier)
     return last
 
@@ -142,8 +142,10 @@ def _read(report: Report, number: int, stored_hash: str, text: str, last: Leaf) 
         leaf = read_leaf(data)
     except ProtocolViolation:
         report.add(0, number, "log", [number], "its data is no leaf")
-        return Leaf(last.at, ())
-    if leaf.at < last.at:
+        return Leaf(number, last.at, ())
+    if leaf.number != number:
+        report.add(0, number, "log", [number], f"it is leaf {leaf.number}")
+    elif leaf.at < last.at:
         report.add(0, number, "log", [number], "it is older than the leaf before it")
     return leaf
 

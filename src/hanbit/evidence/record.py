@@ -66,7 +66,7 @@ class Logged(msgspec.Struct, frozen=True):
         leaf = leaves.read_leaf(data)
         covered = (self.leaf, self.place, self.hash, self.typ, self.header, self.iss, self.jti, self.merchant, self.tid, self.at)
         item = leaves.Item("messages", (self.leaf, self.place), leaves.digest("messages", (*covered, self.signer_revoked_at)))
-        if item not in leaf.items or leaf.at != self.at:
+        if item not in leaf.items or (leaf.number, leaf.at) != (self.leaf, self.at):
             raise ProtocolViolation("logged_leaf", "the leaf does not name this message")
         try:
             path = [ids.decode_base64url(node) for node in self.path]

@@ -5,12 +5,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from hanbit.kernel.errors import BadInput
+from hanbit.kernel import ids
+from hanbit.kernel.errors import BadInput, NotFound
 from hanbit.kernel.money import Money, parse_amount
 from hanbit.merchant.cancellation import Cancellation
 from hanbit.merchant.order import Order
 from hanbit.merchant.reconciliation import Progress
 from hanbit.merchant.states import State
+from hanbit.protocols.checkpoint import read_held
 
 if TYPE_CHECKING:
     from hanbit.merchant.shop import Shop
@@ -63,11 +65,31 @@ async def reconcile(shop: "Shop", progress: Progress) -> Answer:
     }
 
 
+async def checkpoint(shop: "Shop", _: Progress, *, accept: str = "") -> Answer:
+    """What this shop holds the payment server to, and what contradicts it; `accept` is the name of a contradiction to go on from."""
+    witness = shop.witness
+    if accept:
+        await witness.accept(accept)
+    if witness.compact is None:
+        raise NotFound("this shop holds no checkpoint yet: it gets one when its line is up")
+    held = read_held(witness.compact)
+    contradiction = witness.contradiction
+    return {
+        "checkpoint": witness.compact,
+        "size": held.size,
+        "root": held.root,
+        "time": held.time,
+        "contradiction": contradiction,
+        "contradiction_name": None if contradiction is None else ids.digest(contradiction.encode("ascii")),
+    }
+
+
 COMMANDS: Final[dict[str, Callable[..., Awaitable[Answer]]]] = {
     "orders": orders,
     "cancel": cancel,
     "returned": returned,
     "reconcile": reconcile,
+    "checkpoint": checkpoint,
 }
 
 

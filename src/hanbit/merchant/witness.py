@@ -13,7 +13,7 @@ from typing import Final
 
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock
-from hanbit.kernel.errors import ProtocolViolation, Unavailable
+from hanbit.kernel.errors import NotFound, ProtocolViolation, Unavailable
 from hanbit.merchant.order_book import OrderBook
 from hanbit.protocols.checkpoint import NOT_OURS, Checkpoint, check_extends, make_proof_request, read_held, verify_checkpoint, verify_proof
 from hanbit.protocols.line import RefusedByGateway
@@ -22,6 +22,8 @@ from hanbit.protocols.signed import SignedMessage, Signer, Trust, peek_typ, veri
 HELD: Final = "checkpoint"
 CONTRADICTS: Final = "checkpoint_contradicts"
 """The first checkpoint that does not go on from the one we hold: two signatures of the gateway that cannot both be true."""
+GIVEN_UP: Final = "checkpoint_given_up"
+"""What was held before the shop accepted another log: still a signature that the gateway has to answer for."""
 _log = logging.getLogger("hanbit.merchant")
 Ask = Callable[[str], Awaitable[str]]
 
@@ -46,7 +48,18 @@ class Witness:
         """Read what an earlier process held."""
         held, contradicts = await self._book.held(HELD), await self._book.held(CONTRADICTS)
         self.compact = None if held is None else held.content
-        self.contradiction = None if contradicts is None else contradicts.content
+        self.contradiction = contradicts.content if contradicts is not None and contradicts.content else None
+
+    async def accept(self, name: str) -> None:
+        """The operator has explained the contradiction with this hash: go on from it, and keep what was held before under another name."""
+        async with self._turn:
+            await self.load()
+            if self.compact is None or self.contradiction is None or ids.digest(self.contradiction.encode("ascii")) != name:
+                raise NotFound("no contradiction of this name is kept")
+            await self._book.hold(GIVEN_UP, self.compact, self._clock.now())
+            await self._hold(self.contradiction)
+            await self._book.hold(CONTRADICTS, "", self._clock.now())
+            self.contradiction = None
 
     async def receive(self, unverified: str, ask: Ask) -> None:
         """Take a checkpoint from the line; ProtocolViolation if the gateway did not sign it, Unavailable if nothing is known yet."""

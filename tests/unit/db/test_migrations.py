@@ -84,9 +84,9 @@ def test_a_book_with_many_messages_finds_each_where_its_leaf_names_it(old: Path)
     messages = rows(old, "messages")
     assert [(row["leaf"], row["place"]) for row in messages] == [divmod(number, PORTION) for number in range(PORTION * 2 + 1)]
     leaves = [json.loads(row["data"]) for row in rows(old, "log")]
-    named = [tuple(item[1]) for leaf in leaves for item in leaf[1] if item[0] == "messages"]
+    named = [tuple(item[1]) for leaf in leaves for item in leaf[2] if item[0] == "messages"]
     assert named == [(row["leaf"], row["place"]) for row in messages]
-    assert [sum(item[0] == "messages" for item in leaf[1]) for leaf in leaves[:4]] == [PORTION, PORTION, 1, 0]
+    assert [sum(item[0] == "messages" for item in leaf[2]) for leaf in leaves[:4]] == [PORTION, PORTION, 1, 0]
 
 
 def test_a_migration_that_fails_leaves_the_old_book(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
