@@ -30,7 +30,9 @@ def server(patient: Patient) -> Iterator[Finding]:
         places = (
             ("listen_port", own.listen_host, own.listen_port),
             ("line_port", own.line_host, own.line_port),
+            ("line_post_port", own.line_host, own.line_post_port),
             ("leased_port", own.leased_host, own.leased_port),
+            ("leased_post_port", own.leased_host, own.leased_post_port),
             ("metrics_port", "127.0.0.1", own.metrics_port),
         )
         for name, host, port in places:
