@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hanbit.crypto.passwords import Passwords
-from hanbit.db import sqlite
+from hanbit.db import schema, sqlite
 from hanbit.db.change import Change
 from hanbit.db.commit import Book
 from hanbit.db.copying import Copier
 from hanbit.db.reading import Reader
 from hanbit.db.sqlite import BOOK_FILE, SqliteStore
 from hanbit.db.sqlite_file import DatabaseError
-from hanbit.kernel.clock import Clock
+from hanbit.kernel.clock import Clock, SandboxClock
 from hanbit.kernel.errors import BadInput, Conflict, Unavailable
 from hanbit.line.figures import LineFigures
 from hanbit.parties import keyring
@@ -80,7 +80,7 @@ async def create(folder: Path, settings: Settings, clock: Clock, *, root_key: Pa
         root_passphrase=root_passphrase,
     )
     keyring.write_secret(folder / FILE, dump(settings).encode("utf-8"))
-    sqlite.create_book(folder / BOOK_FILE, settings.operator, at)
+    sqlite.create_book(folder / BOOK_FILE, settings.operator, at, sandbox=settings.sandbox)
     with hold(folder):
         gateway = open_gateway(folder, clock)
         try:
@@ -100,12 +100,14 @@ def open_gateway(
     folder: Path,
     clock: Clock,
     *,
-    line: Callable[[Settings, keyring.Keyring, Registry], AskingLine] | None = None,
+    line: Callable[[Settings, keyring.Keyring, Registry, Clock], AskingLine] | None = None,
     observe: Callable[[str, str], None] = lambda _what, _reason: None,
     observe_batch: Callable[[int, float], None] | None = None,
 ) -> Gateway:
-    """Put the parts of a data folder together; the caller holds the folder."""
+    """Put the parts of a data folder together; the caller holds the folder. A sandbox's own clock goes before the one that is given."""
     settings = load(folder)
+    if settings.sandbox:
+        clock = SandboxClock(clock)
     if not (folder / BOOK_FILE).exists():
         raise BadInput(f"{folder / BOOK_FILE} is missing")
     keys = keyring.load(folder / KEYS_FOLDER, settings)
@@ -114,6 +116,14 @@ def open_gateway(
         reader = Reader(folder / BOOK_FILE)
     except DatabaseError as error:
         raise BadInput(f"{folder / BOOK_FILE} cannot be read as a book: {error}") from error
+    try:
+        offset_s = _check_kind(folder, settings, reader)
+    except BadInput:
+        book.discard()
+        reader.close()
+        raise
+    if isinstance(clock, SandboxClock):
+        clock.offset_s = offset_s
     registry = Registry(reader, keys.root, settings.operator)
     return Gateway(
         settings=settings,
@@ -123,10 +133,39 @@ def open_gateway(
         keyring=keys,
         registry=registry,
         passwords=Passwords(keys.pepper, workers=settings.password_workers, waiting_max=settings.password_waiting_max),
-        line=NoLine() if line is None else line(settings, keys, registry),
+        line=NoLine() if line is None else line(settings, keys, registry, clock),
         observe=observe,
         copier=Copier(folder / BOOK_FILE),
     )
+
+
+def sandbox_offset(reader: Reader) -> int | None:
+    """How far the clock of a sandbox's book is ahead, None where the book is no sandbox's."""
+    row = reader.one("SELECT value FROM settings WHERE name = ?", schema.SANDBOX)
+    return None if row is None else int(row["value"])
+
+
+def offset_of(folder: Path) -> int | None:
+    """The same of a folder that somebody else may hold; None also where its book cannot be read."""
+    try:
+        reader = Reader(folder / BOOK_FILE)
+    except DatabaseError:
+        return None
+    try:
+        return sandbox_offset(reader)
+    except Unavailable:
+        return None
+    finally:
+        reader.close()
+
+
+def _check_kind(folder: Path, settings: Settings, reader: Reader) -> int:
+    """The offset of a sandbox's clock, 0 elsewhere. Settings and book must agree on what this is: live and test never mix."""
+    offset_s = sandbox_offset(reader)
+    if settings.sandbox != (offset_s is not None):
+        book, said = ("a live book", "a sandbox") if settings.sandbox else ("a sandbox's book", "live")
+        raise BadInput(f"{folder / BOOK_FILE} is {book}, and {folder / FILE} says {said}: put back the file that belongs here")
+    return offset_s or 0
 
 
 async def close_gateway(gateway: Gateway) -> None:

@@ -68,7 +68,7 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
     with hold(folder):
         lines: list[Line] = []
 
-        def make_line(settings: Settings, keys: Keyring, registry: Registry) -> Line:
+        def make_line(settings: Settings, keys: Keyring, registry: Registry, clock: Clock) -> Line:
             limits = Limits(answer_s=settings.notice_wait_s)
             lines.append(Line(signer=keys.signer, trust=registry, clock=clock, root=keys.root, operator=settings.operator, limits=limits))
             return lines[0]
@@ -86,7 +86,14 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
             commands = await control.listen(folder, gateway)
             stack.callback(commands.close)
             pages = bind(settings.listen_host, settings.listen_port)
-            site = application.create(gateway, metrics, is_ready=lambda: not background.done())
+            extension = None
+            if settings.sandbox:
+                from hanbit.sandbox import site as sandbox_site  # noqa: PLC0415 - a live server never loads it
+                from hanbit.sandbox import waiting  # noqa: PLC0415 - as above
+
+                extension = sandbox_site.extension(gateway)
+                stack.push_async_callback(_cancel, asyncio.create_task(waiting.run(gateway), name="sandbox"))
+            site = application.create(gateway, metrics, is_ready=lambda: not background.done(), extension=extension)
             places = Places(settings.connections_max, settings.connections_per_address, Proxies(settings.trusted_proxies))
             customers = await stack.enter_async_context(
                 serving(

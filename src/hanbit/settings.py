@@ -112,6 +112,9 @@ class Settings:
     """What happens where a merchant's account cannot cover a refund: "refuse" it, or lend from the operator's "reserve"."""
     session_idle_s: int = 300
     """A customer's session ends after so long without a request."""
+    sandbox: bool = False
+    """A test operator: magic accounts and amounts, a clock that moves. Written by `hanbit init --sandbox`; its id ends in -test,
+    and the book says it too, so that no folder becomes one or ceases to be one."""
     test_mode: bool = False
     """Every page says that no real money moves; set by the demo, never where there is real money."""
     terms_url: str = ""
@@ -121,6 +124,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         ids.check(ids.PARTY_ID, self.operator, "operator: 1 to 32 of a-z, 0-9 and inner hyphens")
+        if self.sandbox != ids.is_test(self.operator):
+            raise BadInput(f"operator: the id of a sandbox ends in {ids.TEST_ENDING}, and of nobody else (hanbit init --sandbox)")
         if "redirect" not in self.checkouts or not set(self.checkouts) <= {"redirect"}:
             raise BadInput('checkouts: ["redirect"]')
         for name, text in (("name_ko", self.name_ko), ("name_en", self.name_en)):
@@ -141,6 +146,11 @@ class Settings:
         _check_public_url(self.public_url)
         _check_leased(self)
         _check_tls(self)
+
+    @property
+    def is_test(self) -> bool:
+        """No real money moves, and every page says so."""
+        return self.test_mode or self.sandbox
 
     @property
     def gateway_urn(self) -> str:

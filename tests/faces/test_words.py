@@ -12,7 +12,7 @@ from tests.tidy.files import texts
 # Places that are put together from a name: outcome.<page>.title, decline.<reason>, kind.<kind>, problem.<code>.title.
 COMPOSED = ("outcome.", "decline.", "kind.", "problem.")
 PLACE = re.compile(
-    r"""["']((?:layout|stub|login|act|noscript|screen|kind|decline|progress|outcome|receipt|error|problem|program)\.[a-z_.]+)["']"""
+    r"""["']((?:layout|sandbox|stub|login|act|noscript|screen|kind|decline|progress|outcome|receipt|error|problem|program)\.[a-z_.]+)["']"""
 )
 
 

@@ -21,9 +21,10 @@ YOUNG_OBJECTS, YOUNG_SEARCHES, OLD_SEARCHES = 20_000, 20, 50
 
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--operator", default="demo", show_default=True, help="The operator's id in every certificate; it cannot change later.")
-@click.option("--name-ko", default="한빛은행", show_default=True, help="The operator's name on Korean pages.")
-@click.option("--name-en", default="Hanbit Bank", show_default=True, help="The operator's name on English pages.")
+@click.option("--sandbox", is_flag=True, help="Make a test operator, with sample customers and a clock that moves; see docs/sandbox.md.")
+@click.option("--operator", default=None, help="The operator's id in every certificate; it cannot change later.  [default: demo]")
+@click.option("--name-ko", default=None, help="The operator's name on Korean pages.  [default: 한빛은행]")
+@click.option("--name-en", default=None, help="The operator's name on English pages.  [default: Hanbit Bank]")
 @click.option("--telephone", default="1588-0000", show_default=True, help="Whom customers call.")
 @click.option("--public-url", default="http://pay.localhost:8400", show_default=True, help="The address that customers see.")
 @click.option("--listen", default="127.0.0.1:8400", show_default=True, help="Where the pages listen, HOST:PORT.")
@@ -38,26 +39,31 @@ YOUNG_OBJECTS, YOUNG_SEARCHES, OLD_SEARCHES = 20_000, 20, 50
 @click.option("--passphrase-fd", type=click.IntRange(min=0), default=None, help="Read the root key's passphrase from this file descriptor.")
 def init(
     directory: Path,
-    operator: str,
-    name_ko: str,
-    name_en: str,
+    operator: str | None,
+    name_ko: str | None,
+    name_en: str | None,
     telephone: str,
     public_url: str,
     listen: str,
     line: str,
     root_key: Path | None,
     passphrase_fd: int | None,
+    *,
+    sandbox: bool,
 ) -> None:
     """Make DIRECTORY the data folder of a new operator: keys and certificates, settings, an empty book.
 
     \b
     Example:
       hanbit init /srv/hanbit --operator mybank --root-key /media/usb/mybank-root.key
+      hanbit init ./test-bank --sandbox
     """
     from hanbit import folder
     from hanbit.kernel.clock import SystemClock
     from hanbit.settings import FILE, Settings
 
+    if sandbox and root_key is not None:
+        raise click.UsageError("--sandbox keeps its root key in the folder: it is worth nothing")
     passphrase = None
     if root_key is not None:
         passphrase = ask_secret("Passphrase for the root key", passphrase_fd, option="--passphrase-fd").encode("utf-8")
@@ -66,9 +72,10 @@ def init(
     listen_host, listen_port = read_address(listen, "--listen")
     line_host, line_port = read_address(line, "--line")
     settings = Settings(
-        operator=operator,
-        name_ko=name_ko,
-        name_en=name_en,
+        operator=operator or ("sandbox-test" if sandbox else "demo"),
+        name_ko=name_ko or ("한빛 시험은행" if sandbox else "한빛은행"),
+        name_en=name_en or ("Hanbit Test Bank" if sandbox else "Hanbit Bank"),
+        sandbox=sandbox,
         telephone=telephone,
         public_url=public_url.rstrip("/"),
         listen_host=listen_host,
@@ -78,7 +85,11 @@ def init(
     )
     run(folder.create(directory, settings, SystemClock(), root_key=root_key, root_passphrase=passphrase))
     click.echo(f"{directory} is ready: settings in {directory / FILE}, root certificate in {directory / 'keys' / 'root.pem'}.")
-    if root_key is None:
+    if sandbox:
+        from hanbit.cli.sandbox import open_samples
+
+        open_samples(directory)
+    elif root_key is None:
         click.echo("The root's private key lies in the folder, unencrypted. For real money make it again with --root-key.", err=True)
     else:
         click.echo(f"The root's private key is in {root_key}, encrypted. Take it off this machine.")

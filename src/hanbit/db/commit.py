@@ -105,6 +105,12 @@ class Book:
         self._closed = True
         await self._idle.wait()
 
+    def discard(self) -> None:
+        """Close a book in which nothing was begun."""
+        self._closed = True
+        self._thread.submit(self._store.close).result()
+        self._thread.shutdown()
+
     async def close(self) -> None:
         """Finish what waits, then close the file."""
         await self.finish()

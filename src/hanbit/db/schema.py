@@ -352,6 +352,8 @@ openings = _table(  # each opening logs in at most once: a replayed login finds 
     Index("openings_by_time", "at"),
 )
 settings = _table("settings", _text("name", key=True), _whole("version"), _text("value"))
+SANDBOX = "sandbox"
+"""The row of `settings` that only a sandbox's book has: how many seconds its clock is ahead."""
 
 HISTORY = ("entries", "postings", "messages", "headers", "attempts", "cancellations", "audit", "log", "tiles", "checkpoints")
 """Tables in which a row is never changed or removed; triggers say so."""

@@ -233,8 +233,8 @@ FROM postings WHERE entry BETWEEN ? AND ?
 """
 
 
-def create_book(path: Path, operator: str, at: int) -> None:
-    """Write an empty book with every table, trigger and bound; refuses a path that exists."""
+def create_book(path: Path, operator: str, at: int, *, sandbox: bool = False) -> None:
+    """Write an empty book with every table, trigger and bound; refuses a path that exists. A sandbox's says for ever that it is one."""
     if path.exists():
         raise Conflict(f"{path} exists")
     connection = sqlite_file.open_for_writing(path)
@@ -243,6 +243,8 @@ def create_book(path: Path, operator: str, at: int) -> None:
     for statement in ddl.statements(schema.metadata, history=schema.HISTORY, kept=schema.KEPT, guards=schema.GUARDS):
         connection.execute(statement)
     connection.execute("INSERT INTO book VALUES (1, ?, ?, 1, 0, '', ?)", (operator, schema.SCHEMA_VERSION, at))
+    if sandbox:
+        connection.execute("INSERT INTO settings VALUES (?, 1, '0')", (schema.SANDBOX,))
     fill_log(connection)
     connection.execute("COMMIT")
     connection.close()

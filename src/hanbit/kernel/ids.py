@@ -15,6 +15,8 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 """Our own 128-bit random ids: 22 base64url characters."""
 DIGEST = re.compile(r"[A-Za-z0-9_-]{43}")
 """A SHA-256 in base64url."""
+TEST_ENDING = "-test"
+"""How the id of every test operator ends, and of no other: it stands in each of its certificates and messages."""
 _REFERENCE_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base32: no letter is read as a digit on the telephone."""
 _FROM_URL = bytes.maketrans(b"-_+/=", b"+/???")
@@ -63,6 +65,11 @@ def digest(data: bytes) -> str:
 def urn(operator: str, role: str, name: str = "") -> str:
     """`urn:hanbit:<operator>:<role>[:<name>]`, the name of a party in certificates and messages."""
     return f"urn:hanbit:{operator}:{role}:{name}" if name else f"urn:hanbit:{operator}:{role}"
+
+
+def is_test(operator: str) -> bool:
+    """Whether this operator is a sandbox: no real money can ever be under its name."""
+    return operator.endswith(TEST_ENDING)
 
 
 def check(pattern: re.Pattern[str], text: object, what: str) -> str:

@@ -1,6 +1,7 @@
 """The customers' site put together: guard, limits, every address, and the two that say whether the server is up."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -8,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from hanbit.kernel.errors import Unavailable
@@ -16,6 +17,7 @@ from hanbit.payments.gateway import Gateway
 from hanbit.web import faults
 from hanbit.web.customer.enrolment import EnrolmentFace
 from hanbit.web.customer.routes import CustomerFace
+from hanbit.web.pages import Pages
 from hanbit.web.security import Guard, Limits
 from hanbit.web.visitors import Forwarded, Proxies
 
@@ -26,6 +28,14 @@ class RequestMetrics(Protocol):
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count one answered request; `route` is the pattern, never the address."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """What one operator's site has beside every other's: further addresses, and layers just around the router."""
+
+    routes: Callable[[Pages], list[BaseRoute]]
+    layers: tuple[Middleware, ...]
 
 
 class Site(Starlette):
@@ -39,7 +49,7 @@ class Site(Starlette):
         return app
 
 
-def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], bool]) -> Starlette:
+def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], bool], extension: Extension | None = None) -> Starlette:
     """The ASGI application of the customers' site."""
     face = CustomerFace(gateway)
 
@@ -54,9 +64,12 @@ def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], 
         return PlainTextResponse("ready\n")
 
     routes = [*face.routes(), *EnrolmentFace(gateway).routes(), Route("/healthz", healthz), Route("/readyz", readyz)]
+    routes += extension.routes(face.pages) if extension is not None else []
     settings = gateway.settings
     forwarded = Middleware(Forwarded, proxies=Proxies(settings.trusted_proxies))
     guard = Middleware(Guard, origin=face.origin, answer=partial(faults.answer, face.pages), routes=routes, observe=metrics.request)
-    site = Site(routes=routes, middleware=[forwarded, guard, Middleware(Limits, per_address_max=settings.connections_per_address)])
+    limits = Middleware(Limits, per_address_max=settings.connections_per_address)
+    layers = extension.layers if extension is not None else ()
+    site = Site(routes=routes, middleware=[forwarded, guard, limits, *layers])
     site.router.redirect_slashes = False
     return site

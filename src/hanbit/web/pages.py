@@ -40,6 +40,7 @@ class OperatorCard:
     terms_url: str = ""
     open_account_url: str = ""
     test_mode: bool = False
+    sandbox: bool = False
 
     def in_language(self, code: LanguageCode) -> dict[str, object]:
         """What templates call `operator`."""
@@ -50,6 +51,7 @@ class OperatorCard:
             "terms_url": self.terms_url,
             "open_account_url": self.open_account_url,
             "test_mode": self.test_mode,
+            "sandbox": self.sandbox,
         }
 
 

@@ -1,9 +1,11 @@
 """What is wrong with a data folder, its keys, its book, this machine and the server that runs on it, and what to do. Changes nothing."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from hanbit import settings
+from hanbit.folder import offset_of
 from hanbit.kernel.errors import HanbitError
 from hanbit.upkeep.doctor import book, folder, machine, server
 from hanbit.upkeep.doctor.findings import Finding, Patient, good, holder, wrong
@@ -36,6 +38,10 @@ def examine(path: Path, at: int, say: Callable[[str], None] = lambda _what: None
         yield wrong("settings", "settings", error.detail, f"Correct {path / settings.FILE}")
         return
     yield good("settings", "settings", f"operator {patient.settings.operator}, {patient.settings.public_url}")
+    if patient.settings.sandbox:
+        offset_s = offset_of(path) or 0
+        yield good("sandbox", "sandbox", f"a TEST operator, no real money; its clock is {offset_s} s ahead")
+        patient = replace(patient, at=at + offset_s)
     for name, look in EXAMINATIONS.items():
         say(name)
         try:

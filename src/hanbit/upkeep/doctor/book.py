@@ -71,6 +71,10 @@ def _examine(patient: Patient, path: Path, connection: Any) -> Iterator[Finding]
     if row["operator"] != patient.settings.operator:
         advice = "The setting `operator` cannot change after `hanbit init`"
         yield wrong("book_operator", "book", f"it is {row['operator']}'s", advice)
+    is_sandbox = connection.execute("SELECT 1 FROM settings WHERE name = ?", (schema.SANDBOX,)).fetchone() is not None
+    if is_sandbox != patient.settings.sandbox:
+        advice = "Live and test never mix: put back the book or the settings that belong here"
+        yield wrong("sandbox_mixed", "book", f"it is {'a sandbox' if is_sandbox else 'a live book'}, the settings say otherwise", advice)
     yield from _clock(patient, row["time"])
     report = check(connection)
     if report.balanced:

@@ -46,7 +46,9 @@ def keys(patient: Patient) -> Iterator[Finding]:
     """Every key is there and whole; the root's is not; sealing keys are of today."""
     folder = patient.folder / KEYS_FOLDER
     ring = keyring.load(folder, patient.settings)
-    if (folder / "root.key").exists():
+    if (folder / "root.key").exists() and patient.settings.sandbox:
+        yield good("root_key", "root key", "it lies in the folder, and a sandbox's may")
+    elif (folder / "root.key").exists():
         advice = "Good for a trial only; for real money: hanbit init --root-key on another medium"
         yield warning("root_key_here", "root key", "it lies in the folder, unencrypted", advice)
     else:

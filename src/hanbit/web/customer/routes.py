@@ -67,7 +67,8 @@ class CustomerFace:
             telephone=settings.telephone,
             terms_url=settings.terms_url,
             open_account_url=settings.open_account_url,
-            test_mode=settings.test_mode,
+            test_mode=settings.is_test,
+            sandbox=settings.sandbox,
         )
         self.pages = Pages(self.operator, self.assets)
 
