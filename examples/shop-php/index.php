@@ -1,30 +1,27 @@
-<?php
-// A whole shop on the merchant's agent, with Debian's php-cli alone: order page, payment, delivery, signed call-backs, a say about stock.
-//   HANBIT_KEYS=./shop-keys PHP_CLI_SERVER_WORKERS=4 php -S 127.0.0.1:3000 index.php     then open http://shop.localhost:3000
-// Several workers, because one that waits for an outcome answers no call-back meanwhile. docs/guide/merchant.md sets it up.
-declare(strict_types=1);
+<?php // A whole shop on the merchant's agent, with Debian's php-cli alone: order page, payment, delivery, call-backs, stock, staff.
+//   HANBIT_KEYS=./shop-keys PHP_CLI_SERVER_WORKERS=4 php -S 127.0.0.1:3000 index.php; several workers, because one that waits for an outcome
+//   answers no call-back meanwhile. Then open http://shop.localhost:3000; docs/guide/merchant.md sets it up.
 ini_set('display_errors', '0'); // what goes wrong is written to the log, not into a page
-const PRICE = 1200, WAIT_S = 10, CODE = '/^[\w-]{20}$/D', DEFAULTS = ['HANBIT_KEYS' => 'shop-keys', 'HANBIT_AGENT' => 'http://127.0.0.1:8405',
-    'SHOP_URL' => 'http://shop.localhost:3000', 'SHOP_BOOK' => 'shop-book.json', 'SHOP_STOCK' => '20'];
-foreach (DEFAULTS as $name => $usual) define($name, getenv($name) ?: $usual);
+const PRICE = 1200, WAIT_S = 10, CODE = '/^[\w-]{20}$/D', COOKIE = ['path' => '/', 'httponly' => true, 'samesite' => 'Lax'];
+foreach (['HANBIT_KEYS' => 'shop-keys', 'HANBIT_AGENT' => 'http://127.0.0.1:8405', 'SHOP_URL' => 'http://shop.localhost:3000',
+    'SHOP_BOOK' => 'shop-book.json', 'SHOP_STAFF' => 'staff.token', 'SHOP_STOCK' => '20'] as $name => $usual) define($name, getenv($name) ?: $usual);
 define('STYLE', file_get_contents(__DIR__ . '/../shop.css'));
 define('WORDS', json_decode(file_get_contents(__DIR__ . '/../words.json'), true));
-class Refusal extends Exception {} // the code is the HTTP status, the message names the words that are shown
 
 // The agent's API. A write carries a key of its own, so that sending it once more after a lost answer does nothing twice.
-function agent(string $method, string $path, array $body = [], string $key = ''): array {
-    $headers = ['Authorization: Bearer ' . trim(file_get_contents(HANBIT_KEYS . '/agent.token'))];
-    if ($body) array_push($headers, 'Content-Type: application/json', "Idempotency-Key: $key");
+function agent(string $method, string $path, array $body = [], string $key = '', int $tries = 3): array {
+    $headers = ['Authorization: Bearer ' . trim(file_get_contents(HANBIT_KEYS . '/agent.token')), 'Content-Type: application/json',
+        "Idempotency-Key: $key"];
     $http = ['method' => $method, 'header' => $headers, 'content' => $body ? json_encode($body, JSON_THROW_ON_ERROR) : '',
         'timeout' => WAIT_S + 5, 'ignore_errors' => true, 'follow_location' => 0];
-    for ($tries = 1; ; $tries++) {
-        $answer = @file_get_contents(HANBIT_AGENT . $path, false, stream_context_create(['http' => $http]));
-        $heads = $answer === false ? '' : implode("\n", $http_response_header);
-        if (preg_match('~^HTTP/\S+ 2~', $heads)) return json_decode($answer, true, 512, JSON_THROW_ON_ERROR);
-        error_log("$method $path: " . ($answer ?: 'no answer'));
-        if ($tries === 3 || ($heads && !preg_match('~^Retry-After:~mi', $heads))) throw new Refusal('unavailable', 503);
-        sleep(1);
-    }
+    $answer = @file_get_contents(HANBIT_AGENT . $path, false, stream_context_create(['http' => $http]));
+    $heads = $answer === false ? "HTTP/1.1 503\nRetry-After: 1" : implode("\n", $http_response_header);
+    $status = (int) substr($heads, strlen('HTTP/1.1 '), 3);
+    if ($status < 300) return json_decode($answer, true, 512, JSON_THROW_ON_ERROR);
+    error_log("$method $path: " . ($answer ?: 'no answer'));
+    if ($tries === 1 || !preg_match('~^Retry-After:~mi', $heads)) throw new RuntimeException('unavailable', $status);
+    sleep(1);
+    return agent($method, $path, $body, $key, $tries - 1);
 }
 
 function e(mixed $all): mixed { return is_array($all) ? array_map('e', $all) : htmlspecialchars((string) $all, ENT_QUOTES | ENT_SUBSTITUTE); }
@@ -39,21 +36,18 @@ function page(array $say, string $title, string $content): void {
         <header><a href='/'>$say[shop]</a> <a href='/?lang=$say[other]' lang='$say[other]'>$say[otherName]</a></header>
         <main><h1>$title</h1>$content</main></html>";
 }
-
 function order_page(array $say, ?string $customer): void {
-    foreach (['customer' => $customer ?? code(), 'lang' => $say['lang']] as $name => $value)
-        setcookie($name, $value, ['path' => '/', 'httponly' => true, 'samesite' => 'Lax']);
-    [$price, $key] = [won($say, PRICE), code()];
-    page($say, $say['order'], "<form method='post' action='/orders'><input type='hidden' name='key' value='$key'>
+    foreach (['customer' => $customer ?? code(), 'lang' => $say['lang']] as $name => $value) setcookie($name, $value, COOKIE);
+    page($say, $say['order'], "<form method='post' action='/orders'><input type='hidden' name='key' value='" . code() . "'>
         <dl><dt>$say[itemLabel]<dd>$say[item]<dt><label for='quantity'>$say[quantity]</label>
-        <dd><select id='quantity' name='quantity'><option>1<option>2<option>3</select><dt>$say[price]<dd>$price</dl>
+        <dd><select id='quantity' name='quantity'><option>1<option>2<option>3</select><dt>$say[price]<dd>" . won($say, PRICE) . "</dl>
         <p>$say[note]<p><button>$say[ok]</button> <a href='/'>$say[cancel]</a></form>");
 }
 
 // A second way to pay begins here: the order stays the same, only what the browser is told to do next is another.
 function place_order(array $say, ?string $customer): void {
     [$quantity, $key, $lang] = [text($_POST['quantity'] ?? '', '/^[1-3]$/D'), text($_POST['key'] ?? '', CODE), $say['lang']];
-    if (!$customer || !$quantity || !$key) throw new Refusal('unreadable', 400);
+    if (!$customer || !$quantity || !$key) throw new RuntimeException('unreadable', 400);
     $order = ['lines' => [['item' => 'arirang', 'quantity' => (int) $quantity, 'price_minor' => PRICE]], 'amount' => (string) ($quantity * PRICE),
         'currency' => 'KRW', 'text' => WORDS[$lang]['item'], 'language' => $lang, 'owner' => $customer, 'return_url' => SHOP_URL . '/return'];
     header('Location: ' . agent('POST', '/orders', $order, "$customer.$key.$quantity.$lang")['redirect'], true, 303);
@@ -62,19 +56,18 @@ function place_order(array $say, ?string $customer): void {
 // An address proves nothing: the order must be this browser's own, and the agent alone knows what became of it.
 function own_order(?string $customer, int $wait = 0): array {
     $own = $customer ? array_column(agent('GET', "/orders?limit=100&owner=$customer")['orders'], 'tid') : [];
-    if (!in_array($_GET['TID'] ?? '', $own, true)) throw new Refusal('unknown', 404);
+    if (!in_array($_GET['TID'] ?? '', $own, true)) throw new RuntimeException('unknown', 404);
     return agent('GET', "/orders/$_GET[TID]?wait=$wait");
 }
 function order_state(array $say, ?string $customer): void {
     $order = e(own_order($customer, WAIT_S));
     [$path, $next] = in_array('deliver', $order['can'], true) ? ['/download', 'download'] : ($order['final'] ? ['/', 'again'] : ['/return', 'look']);
-    $price = won($say, $order['amount']);
     page($say, $say['states'][$order['state']], "<p id='state' data-state='$order[state]'>{$say['texts'][$order['state']]}
-        <dl><dt>$say[itemLabel]<dd>$order[text] × {$order['lines'][0]['quantity']}<dt>$say[price]<dd>$price<dt>$say[number]<dd>$order[tid]</dl>
-        <p><a class='button' href='$path?TID=$order[tid]'>$say[$next]</a>");
+        <dl><dt>$say[itemLabel]<dd>$order[text] × {$order['lines'][0]['quantity']}<dt>$say[price]<dd>" . won($say, $order['amount']) . "
+        <dt>$say[number]<dd>$order[tid]</dl><p><a class='button' href='$path?TID=$order[tid]'>$say[$next]</a>");
 }
 function download(array $say, ?string $customer): void {
-    if (!in_array('deliver', own_order($customer)['can'], true)) throw new Refusal('unpaid', 403);
+    if (!in_array('deliver', own_order($customer)['can'], true)) throw new RuntimeException('unpaid', 403);
     foreach (['Type: text/plain; charset=utf-8', 'Disposition: attachment; filename="arirang.txt"'] as $head) header("Content-$head");
     echo WORDS[$say['lang']]['goods'];
 }
@@ -91,7 +84,7 @@ function signed(string $body): bool {
 
 // The stock is what no order holds. The book has each order once, with the last event about it: what comes twice changes nothing.
 function call_back(): void {
-    if (!signed($body = file_get_contents('php://input'))) throw new Refusal('unreadable', 401);
+    if (!signed($body = file_get_contents('php://input'))) throw new RuntimeException('unreadable', 401);
     ['type' => $type, 'data' => $data] = $event = json_decode($body, true, 512, JSON_THROW_ON_ERROR);
     flock($lock = fopen(SHOP_BOOK . '.lock', 'c'), LOCK_EX); // until this request ends
     $book = is_file(SHOP_BOOK) ? json_decode(file_get_contents(SHOP_BOOK), true, 512, JSON_THROW_ON_ERROR) : [];
@@ -100,20 +93,27 @@ function call_back(): void {
     $news = $asks ? !isset($book[$tid]) && $held + $units <= SHOP_STOCK : $tid && $sequence > ($book[$tid]['sequence'] ?? -1);
     if ($news) $book[$tid] = ['units' => $units, 'state' => $asks ? 'held' : $data['state'], 'sequence' => $sequence];
     if ($news) file_put_contents(SHOP_BOOK . '.new', json_encode($book)) && rename(SHOP_BOOK . '.new', SHOP_BOOK);
-    $no = ['confirm' => false, 'message' => array_map(fn ($say) => $say['soldOut'], WORDS)];
-    if ($asks) echo json_encode(($book[$tid]['state'] ?? '') === 'held' ? ['confirm' => true] : $no);
+    $yes = ($book[$tid]['state'] ?? '') === 'held';
+    if ($asks) echo json_encode(['confirm' => $yes] + ($yes ? [] : ['message' => array_column(WORDS, 'soldOut', 'lang')]));
 }
 
+// Staff cancel with their token: before the payment nothing is taken, after it the money goes back. Only `confirmed` is a fact.
+function cancel(): void {
+    $token = is_file(SHOP_STAFF) ? trim(file_get_contents(SHOP_STAFF)) : '';
+    if (!$token || !hash_equals("Bearer $token", $_SERVER['HTTP_AUTHORIZATION'] ?? '')) throw new RuntimeException('unreadable', 401);
+    $tid = text($_GET['TID'] ?? '', '/^[\w-]{22,64}$/D') ?? throw new RuntimeException('unknown', 404);
+    echo agent('POST', "/orders/$tid/cancellations", ['reason' => 'by the shop', 'goods' => false], "cancel.$tid")['cancellation']['state'], "\n";
+}
 const ROUTES = ['GET /' => 'order_page', 'POST /orders' => 'place_order', 'GET /return' => 'order_state', 'GET /download' => 'download',
-    'POST /hanbit' => 'call_back'];
+    'POST /hanbit' => 'call_back', 'POST /staff/cancel' => 'cancel'];
 $asked = [$_GET['lang'] ?? '', $_COOKIE['lang'] ?? '', substr($_SERVER['HTTP_ACCEPT_LANGUAGE'] ?? '', 0, 2), 'ko'];
 [$lang] = array_values(array_filter($asked, fn ($one) => is_string($one) && isset(WORDS[$one])));
 [$say, $customer, $path] = [e(WORDS[$lang]), text($_COOKIE['customer'] ?? '', CODE), strtok($_SERVER['REQUEST_URI'], '?')];
 $policy = "default-src 'none'; style-src 'sha256-" . base64_encode(hash('sha256', STYLE, true)) . "'; base-uri 'none'; frame-ancestors 'none'";
 foreach (["Content-Security-Policy: $policy", 'Cache-Control: no-store', 'X-Content-Type-Options: nosniff'] as $head) header($head);
 try {
-    (ROUTES["$_SERVER[REQUEST_METHOD] $path"] ?? throw new Refusal('unknown', 404))($say, $customer);
-} catch (Refusal $refusal) {
+    (ROUTES["$_SERVER[REQUEST_METHOD] $path"] ?? throw new RuntimeException('unknown', 404))($say, $customer);
+} catch (RuntimeException $refusal) { // its code is the HTTP status, its message names the words
     http_response_code($refusal->getCode());
-    page($say, $say['errors']['title'], "<p>{$say['errors'][$refusal->getMessage()]}<p><a href='/'>$say[again]</a>");
+    page($say, $say['errors']['title'], "<p>{$say['errors'][$refusal->getMessage()]}");
 }

@@ -61,6 +61,13 @@ class ExampleShop:
         """What the shop has written down of each order."""
         return dict(json.loads(self.book_file.read_text("utf-8"))) if self.book_file.exists() else {}
 
+    async def cancel(self, tid: str, token: str | None = None) -> tuple[int, str]:
+        """What the shop's staff do, with their token or another one."""
+        right = (self.keys / "staff.token").read_text("ascii").strip()
+        headers = {"Authorization": f"Bearer {right if token is None else token}"}
+        async with self.http.post(f"{self.url}/staff/cancel?TID={tid}", headers=headers) as answer:
+            return answer.status, (await answer.text()).strip()
+
     async def ask_agent(self, path: str) -> Any:
         token = (self.keys / "agent.token").read_text("ascii").strip()
         async with self.http.get(self.agent + path, headers={"Authorization": f"Bearer {token}"}) as answer:
@@ -102,6 +109,7 @@ async def example_shop(world: World, directory: Path, kind: str, *, stock: int =
     pin = ids.digest(certificates.load_chain_pem(world.data / KEYS_FOLDER / "root.pem")[0])
     await enrolment.enrol(keys, world.settings.public_url, registered["code"], pin=pin, clock=SystemClock())
     register(keys, ("shop", f"{url}/hanbit", EVENTS))
+    (keys / "staff.token").write_text(secrets.token_urlsafe() + "\n", "ascii")
     book = directory / f"{shop_id}-book.json"
     environment = {
         "HANBIT_KEYS": str(keys),
@@ -109,6 +117,7 @@ async def example_shop(world: World, directory: Path, kind: str, *, stock: int =
         "SHOP_URL": url,
         "SHOP_PORT": str(ports.pay),
         "SHOP_BOOK": str(book),
+        "SHOP_STAFF": str(keys / "staff.token"),
         "SHOP_STOCK": str(stock),
         "PHP_CLI_SERVER_WORKERS": "4",
     }

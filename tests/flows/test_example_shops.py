@@ -13,6 +13,7 @@ import pytest_asyncio
 from hanbit.demo.world import DemoCustomer, Ports, World, demo_world
 from hanbit.kernel.clock import SystemClock
 from hanbit.loopback import LoopbackResolver
+from hanbit.wallet.client import GatewayRefused
 from hanbit.wallet.pay import Device
 from tests.flows.example_shops import EXAMPLES, KINDS, ExampleShop, example_shop, until_book
 
@@ -192,6 +193,31 @@ async def test_the_last_one_is_sold_once_and_a_sold_out_shop_is_not_paid(world: 
         await shop.call_back(event("voided", filler, 30_000, 20 - held))
     tid, location = await browser.order()
     assert await pay(world.customers["hong"], location) == "captured"
+
+
+async def test_staff_cancel_a_paid_order_and_the_download_ends_with_it(world: World, shop: ExampleShop, browser: Browser) -> None:
+    tid, location = await browser.order()
+    assert await pay(world.customers["hong"], location) == "captured"
+    for token in ("", "x", "x" * 43):
+        assert (await shop.cancel(tid, token))[0] == 401
+    assert (await browser.get(f"/download?TID={tid}"))[0] == 200
+    assert await shop.cancel(tid) == (200, "confirmed")
+    assert await shop.cancel(tid) == (200, "confirmed")
+    assert (await browser.get(f"/download?TID={tid}"))[0] == 403
+    _, page = await browser.get(f"/return?TID={tid}")
+    assert 'data-state="cancelled"' in page.replace("'", '"')
+    order = await shop.ask_agent(f"/orders/{tid}")
+    assert order["refunded"] == order["amount"]
+    await until_book(shop, tid, "cancelled")
+
+
+async def test_staff_cancel_an_order_that_nobody_has_paid(world: World, shop: ExampleShop, browser: Browser) -> None:
+    tid, location = await browser.order()
+    assert await shop.cancel(tid) == (200, "confirmed")
+    with pytest.raises(GatewayRefused):
+        await pay(world.customers["hong"], location)
+    assert (await shop.cancel("A" * 22))[0] == 404
+    assert (await shop.cancel("../line"))[0] == 404
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/orders", "//", "/../index.php", "/index.php", "/shop.css", "/return/", "/%00"])
