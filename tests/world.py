@@ -614,7 +614,9 @@ class World:
         """The gateway stops and starts again on the same files (`meanwhile` they may be spoiled); what was only in memory is gone."""
         await self.close()
         meanwhile()
-        self.gateway = open_gateway(self.folder, self.clock, line=lambda *_: self.line)
+        self.gateway = open_gateway(
+            self.folder, self.clock, line=lambda *_: self.line, observe=lambda what, why: self.observed.append((what, why))
+        )
         for link in self.line.links.values():
             link.gateway = self.gateway
 
