@@ -35,6 +35,7 @@ class Metrics:
         self._waiting = Gauge("hanbit_book_waiting_changes", "Changes that wait for the book", registry=self._registry)
         self._connections = Gauge("hanbit_line_connections", "Healthy connections of merchants", registry=self._registry)
         self._round_trip = Gauge("hanbit_line_round_trip_seconds", "Slowest last ping of a merchant", registry=self._registry)
+        self._halted = Gauge("hanbit_payments_halted", "1 while no payments are taken (hanbit evidence resume)", registry=self._registry)
         self._pending = Gauge("hanbit_line_pending_requests", "Our requests that wait for a merchant", registry=self._registry)
 
     def outcome(self, kind: str, reason: str) -> None:
@@ -69,13 +70,19 @@ class Metrics:
             self._largest.set(changes)
 
     def watch(
-        self, waiting: Callable[[], int], connections: Callable[[], int], round_trip: Callable[[], float], pending: Callable[[], int]
+        self,
+        waiting: Callable[[], int],
+        connections: Callable[[], int],
+        round_trip: Callable[[], float],
+        pending: Callable[[], int],
+        halted: Callable[[], int],
     ) -> None:
         """Where the gauges look when they are read."""
         self._waiting.set_function(waiting)
         self._connections.set_function(connections)
         self._round_trip.set_function(round_trip)
         self._pending.set_function(pending)
+        self._halted.set_function(halted)
 
     def text(self) -> bytes:
         """The page that Prometheus reads."""

@@ -30,6 +30,7 @@ from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
 from hanbit.payments import checkpoints, operations, recovery
 from hanbit.payments.gateway import Gateway
+from hanbit.payments.halt import why_halted
 from hanbit.protocols.line import HelloFromMerchant
 from hanbit.settings import Settings
 from hanbit.web import application
@@ -116,6 +117,7 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
                 connections=lambda: sum(merchant.connections for merchant in line.stats().merchants.values()),
                 round_trip=lambda: max((merchant.round_trip_s or 0.0 for merchant in line.stats().merchants.values()), default=0.0),
                 pending=lambda: sum(merchant.pending for merchant in line.stats().merchants.values()),
+                halted=lambda: int(why_halted(gateway.reader) is not None),
             )
             pay_port = pages.getsockname()[1]
             log.info("serving", extra={"pay_port": pay_port, "line_port": line.port(), "folder": str(folder)})

@@ -447,6 +447,19 @@ async def test_what_was_decided_before_a_halt_goes_on(world: World) -> None:
     assert late.payment is None
 
 
+async def test_nothing_is_paid_back_while_payments_are_halted_and_the_shop_asks_again(world: World) -> None:
+    visit = await world.visit(amount=5_000)
+    await visit.pay()
+    await halt.halt(world.gateway, "test", {"reason": "older_copy"})
+    shop, before = world.shop.shop, world.available(world.hong.accounts["bank"].id)
+    asked = await shop.cancel(visit.redirect.tid, amount=None, reason="came back", request_key="one")
+    assert (asked.state, world.available(world.hong.accounts["bank"].id)) == ("asked", before)
+    assert peek_claims(world.shop.replies[-1])["code"] == "payments_halted"
+    await halt.resume_payments(world.gateway, reason="known")
+    again = await shop.cancel(visit.redirect.tid, amount=None, reason="came back", request_key="one")
+    assert (again.state, world.available(world.hong.accounts["bank"].id)) == ("confirmed", before + 5_000)
+
+
 async def test_a_halt_between_page_and_payment_is_decided_under_the_book_lock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     visit = await world.visit()
     await halt.halt(world.gateway, "test", {"reason": "older_copy"})

@@ -13,6 +13,7 @@ from hanbit.db.reading import Reader
 from hanbit.db.sqlite import BOOK_FILE
 from hanbit.evidence import store as evidence
 from hanbit.evidence.check import check as check_evidence
+from hanbit.evidence.log_check import check as check_log
 from hanbit.folder import KEYS_FOLDER
 from hanbit.kernel.errors import Unavailable
 from hanbit.ledger.check import check as check_ledger
@@ -48,6 +49,7 @@ def prove_part(data: Path, part: int, parts: int) -> list[str]:
         broken: list[str] = []
         if part == 0:
             broken = [f"ledger: {promise}" for promise in check_ledger(reader.snapshot()).broken]
+            broken += [f"log: {finding}" for finding in check_log(reader.snapshot()).findings[:BROKEN_SHOWN]]
         registry = Registry(reader, keyring.load(data / KEYS_FOLDER, settings).root, settings.operator)
         report = check_evidence(evidence.share(reader, part, parts), registry, lambda _merchant, _tid: None)
         return broken + [f"evidence: {line}" for line in report.broken[:BROKEN_SHOWN]]

@@ -56,4 +56,4 @@ def logged(reader: Reader, message_hash: str, size: int) -> Logged:
     if row is None or row["leaf"] >= size:
         raise NotFound("no such message in the log of this size")
     path = merkle.inclusion_proof(row["leaf"], size, nodes(reader.snapshot()))
-    return Logged(**dict(row), size=size, path=tuple(map(ids.encode_base64url, path)))
+    return Logged(**dict(row), path=tuple(map(ids.encode_base64url, path)))

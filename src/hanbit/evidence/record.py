@@ -35,7 +35,7 @@ def rebuild(header_segment: str, payload: str, signature: str) -> str:
 
 
 class Logged(msgspec.Struct, frozen=True):
-    """How a message stands in the log: the covered columns of its row, its leaf, and the leaf's path to the root of a tree of this size."""
+    """How a message stands in the log: the covered columns of its row, its whole leaf, and that leaf's path to a signed root."""
 
     leaf: int
     place: int
@@ -49,11 +49,12 @@ class Logged(msgspec.Struct, frozen=True):
     at: int
     signer_revoked_at: int | None
     data: str
-    size: int
     path: tuple[str, ...]
 
-    def verify(self, compact: str, root: str) -> leaves.Leaf:
-        """Return the whole leaf if this very message stands in the tree with this root as these columns say, else raise ProtocolViolation.
+    def verify(self, compact: str, *, size: int, root: str) -> leaves.Leaf:
+        """Return the whole leaf if this message stands, as these columns say, in the log that was signed with this size and root.
+
+        Else raises ProtocolViolation:
 
         1. the message's bytes hash to its name, its header to the header's
         2. the leaf names a row of these columns
@@ -70,7 +71,7 @@ class Logged(msgspec.Struct, frozen=True):
             raise ProtocolViolation("logged_leaf", "the leaf does not name this message")
         try:
             path = [ids.decode_base64url(node) for node in self.path]
-            merkle.verify_inclusion(merkle.leaf_hash(data), self.leaf, self.size, path, ids.decode_base64url(root))
+            merkle.verify_inclusion(merkle.leaf_hash(data), self.leaf, size, path, ids.decode_base64url(root))
         except BadInput as error:
             raise ProtocolViolation("inclusion", "a hash is misspelt") from error
         return leaf

@@ -20,6 +20,7 @@ from hanbit.payments import payment as payments
 from hanbit.payments.apply import Step, apply, still_trusted
 from hanbit.payments.close import close
 from hanbit.payments.gateway import Gateway, spend_unasked
+from hanbit.payments.halt import still_taken
 from hanbit.payments.payment import Payment
 from hanbit.payments.refund import refund_by, source_of
 from hanbit.payments.states import Event, State
@@ -149,7 +150,7 @@ async def _refund(gateway: Gateway, merchant: Merchant, payment: Payment, reques
     answer = _confirm(gateway, request, Figures(left.refunded + amount, left.remaining - amount))
     step = Step(Event.REFUNDED, messages=(request, answer), columns={"refunded": payment.refunded + amount}, entries=source.entries)
     row = _row(request, answer, "refunded", merchant=payment.merchant, payment=payment, refunded=amount)
-    await apply(gateway, payment, step, requires=source.requires, appends=(row,))
+    await apply(gateway, payment, step, requires=(still_taken(), *source.requires), appends=(row,))
     return answer
 
 
