@@ -18,13 +18,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hanbit.crypto import certificate_profile as profile
 from hanbit.crypto.certificate_paths import UNREADABLE, VerifiedCertificate, kid, verify_chain
 from hanbit.crypto.certificate_profile import PURPOSES, Authority
-from hanbit.crypto.revocation import make_crl, verify_crl
+from hanbit.crypto.revocation import RevocationList, make_crl, read_crl, verify_crl
 from hanbit.kernel.errors import BadInput, ProtocolViolation
 
 __all__ = [
     "PURPOSES",
     "Authority",
     "CertificateRequest",
+    "RevocationList",
     "VerifiedCertificate",
     "certificate_request",
     "check_own",
@@ -35,7 +36,9 @@ __all__ = [
     "make_crl",
     "make_leaf",
     "make_root",
+    "read_crl",
     "read_request",
+    "renew_at",
     "verify_chain",
     "verify_crl",
 ]
@@ -96,6 +99,11 @@ def make_leaf(
         not_after=min(at + lifetime_s, above.not_after),
     )
     return _issue(content, above, issuer.key)
+
+
+def renew_at(not_before: int, not_after: int) -> int:
+    """When to ask for the next certificate: before two thirds of this one's life have passed, so that a month is left to succeed in."""
+    return not_before + (not_after - not_before) * 3 // 5
 
 
 def certificate_request(key: EllipticCurvePrivateKey, urn: str, purpose: str) -> bytes:

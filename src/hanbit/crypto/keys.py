@@ -1,6 +1,7 @@
 """P-256 keys: how they are made, kept in files that only their owner reads, and written as JSON (RFC 7517)."""
 
 import contextlib
+import json
 import os
 import secrets
 import stat
@@ -85,6 +86,11 @@ def public_jwk(public: ec.EllipticCurvePublicKey) -> dict[str, str]:
     point = public_point(public)
     x, y = point[1 : 1 + COORDINATE_BYTES], point[1 + COORDINATE_BYTES :]
     return {"kty": "EC", "crv": "P-256", "x": ids.encode_base64url(x), "y": ids.encode_base64url(y)}
+
+
+def thumbprint(public: ec.EllipticCurvePublicKey) -> str:
+    """RFC 7638: base64url SHA-256 over the required members in lexicographic order, without white space; the key's name on paper."""
+    return ids.digest(json.dumps(public_jwk(public), sort_keys=True, separators=(",", ":")).encode("ascii"))
 
 
 def public_from_jwk(unverified: object) -> ec.EllipticCurvePublicKey:

@@ -57,6 +57,15 @@ def pinned_client_context(chain_pem_path: Path, key_path: Path, root_pem_path: P
     return context
 
 
+def show(context: ssl.SSLContext, chain_pem_path: Path, key_path: Path) -> None:
+    """Show this certificate in every handshake that begins from now on; connections that are up stay as they are."""
+    try:
+        # Without a password OpenSSL would ask for one on the terminal: a server must fail instead.
+        context.load_cert_chain(chain_pem_path, key_path, password=b"")
+    except OSError as error:  # ssl.SSLError is one
+        raise BadInput(f"TLS files {chain_pem_path}, {key_path}: {error.strerror or error}") from error
+
+
 def peer_urn(der: bytes, root: bytes, at: int, operator: str) -> str:
     """The party that a peer's certificate names, to be compared before the first frame; raises only ProtocolViolation.
 
@@ -77,9 +86,8 @@ def _context(protocol: int, chain_pem_path: Path, key_path: Path, root_pem_path:
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     try:
-        # Without a password OpenSSL would ask for one on the terminal: a server must fail instead.
-        context.load_cert_chain(chain_pem_path, key_path, password=b"")
         context.load_verify_locations(cafile=root_pem_path)
     except OSError as error:  # ssl.SSLError is one
-        raise BadInput(f"TLS files {chain_pem_path}, {key_path}, {root_pem_path}: {error.strerror or error}") from error
+        raise BadInput(f"TLS file {root_pem_path}: {error.strerror or error}") from error
+    show(context, chain_pem_path, key_path)
     return context

@@ -21,6 +21,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 from hanbit.crypto import certificates, keys
+from hanbit.crypto.keys import thumbprint
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import BadInput, HanbitError, NotAllowed, ProtocolViolation, Unavailable
@@ -91,11 +92,6 @@ def key_card(directory: Path, public: EllipticCurvePublicKey, at: int) -> KeyCar
     registration = files.read_registration(directory)
     date = datetime.fromtimestamp(at, UTC).date().isoformat()
     return KeyCard(registration.operator, registration.merchant, thumbprint(public), date)
-
-
-def thumbprint(public: EllipticCurvePublicKey) -> str:
-    """RFC 7638: SHA-256 over the required members in lexicographic order, without white space."""
-    return ids.digest(msgspec.json.encode(keys.public_jwk(public), order="sorted"))
 
 
 def _own_key(directory: Path, purpose: str) -> EllipticCurvePrivateKey:

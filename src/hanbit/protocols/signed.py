@@ -20,7 +20,7 @@ Signature before claims: nothing of an unsigned payload is interpreted, apart fr
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
@@ -67,9 +67,13 @@ class Trust(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Signer:
-    """A private key with its certificate chain: what a party signs with."""
+    """A private key with its certificate chain: what a party signs with.
+
+    Not a value but the party's hand: when its key is renewed, everybody who holds it signs with the new key from then on. Signing never
+    waits in the middle, so no message is signed half with the one and half with the other.
+    """
 
     urn: str
     purpose: str
@@ -86,6 +90,11 @@ class Signer:
         except BadInput as error:
             raise BadInput(f"{chain_path}, {key_path}: {error.detail}") from error
         return cls(urn=urn, purpose=purpose, kid=certificates.kid(chain[0]), chain=chain, key=key)
+
+    def renew(self, chain: tuple[bytes, ...], key: EllipticCurvePrivateKey) -> None:
+        """Sign with this key and certificate from now on."""
+        certificates.check_own(chain[0], key, self.urn)
+        self.kid, self.chain, self.key = certificates.kid(chain[0]), chain, key
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +153,30 @@ class PinnedTrust:
             not_after=certificate.not_after,
             revoked_at=at if revoked else None,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class AsSigned:
+    """The keys of another trust as they were when a message was signed: neither expiry nor revocation afterwards unsays it.
+
+    Only for bytes that something fresh vouches for, or by which nothing is allowed: the date in a message is its signer's own word.
+    """
+
+    trust: Trust
+
+    def key(self, kid: str, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
+        """The key, whatever became of it later."""
+        return replace(self.trust.key(kid, chain, at), revoked_at=None)
+
+
+def verify_as_signed(
+    unverified: str | bytes, kind: type[T], *, trust: Trust, audience: str, at: int, sender: str | None = None
+) -> SignedMessage[T]:
+    """`verify` as of the moment at which the message says that it was signed, which must not lie ahead."""
+    signed_at = peek_claims(unverified).get("iat")
+    if not isinstance(signed_at, int) or isinstance(signed_at, bool) or not 0 <= signed_at <= at + FUTURE_TOLERANCE_S:
+        _violation("iat")
+    return verify(unverified, kind, trust=AsSigned(trust), audience=audience, at=signed_at, sender=sender)
 
 
 def sign(claims: T, signer: Signer) -> SignedMessage[T]:

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from hanbit.crypto import certificates, keys
+from hanbit.crypto.keys import thumbprint
 from hanbit.kernel import ids
 from hanbit.kernel.clock import ManualClock
 from hanbit.kernel.errors import BadInput, HanbitError, NotAllowed, ProtocolViolation, Unavailable
 from hanbit.merchant import files
-from hanbit.merchant.enrolment import enrol, thumbprint
+from hanbit.merchant.enrolment import enrol
 from hanbit.protocols.signed import PinnedTrust, encode_der
 from tests.unit.merchant.support import DAY_S, GATEWAY, NOW, OPERATOR, SHOP, Operator
 
