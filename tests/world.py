@@ -52,6 +52,7 @@ from hanbit.payments.redirect_flow import SignedIn
 from hanbit.payments.states import FINAL, State
 from hanbit.protocols import signed
 from hanbit.protocols.checkpoint import Checkpoint
+from hanbit.protocols.keys import Crl
 from hanbit.protocols.line import RefusedByMerchant
 from hanbit.protocols.redirect import customer as role
 from hanbit.protocols.redirect.merchant import Merchant
@@ -214,6 +215,8 @@ class Link:
     answers: list[str] = field(default_factory=list)
     replies: list[str] = field(default_factory=list)
     """What the gateway sent back to frames that came by themselves."""
+    lists: list[str] = field(default_factory=list)
+    """Lists of revoked certificates that came."""
     held: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
 
@@ -328,6 +331,9 @@ class MemoryLine:
         link = self._link(merchant_id)
         if peek_typ(message) == Checkpoint.TYP:  # comes once a minute beside everything else: no test plans for it
             await link.to_shop(message)
+            return
+        if peek_typ(message) == Crl.TYP:
+            link.lists.append(message)  # each hour and by itself: no part of what becomes of a payment
             return
         link.told.append(message)
         try:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hanbit.crypto.passwords import Passwords
 from hanbit.db import schema, sqlite
-from hanbit.db.change import Change
 from hanbit.db.commit import Book
 from hanbit.db.copying import Copier
 from hanbit.db.reading import Reader
@@ -20,6 +19,7 @@ from hanbit.line.figures import LineFigures
 from hanbit.parties import keyring
 from hanbit.parties.registry import Registry
 from hanbit.payments import operations
+from hanbit.payments.certificates import issue
 from hanbit.payments.gateway import AskingLine, Gateway
 from hanbit.settings import FILE, Settings, dump, load
 
@@ -84,7 +84,8 @@ async def create(folder: Path, settings: Settings, clock: Clock, *, root_key: Pa
     with hold(folder):
         gateway = open_gateway(folder, clock)
         try:
-            await gateway.book.commit(Change(puts=tuple(keys)))
+            for row in keys:
+                await gateway.book.commit(issue(gateway, (row,), how="own", at=at).change())
             await operations.open_operator_accounts(gateway)
         finally:
             await close_gateway(gateway)
@@ -110,6 +111,7 @@ def open_gateway(
         clock = SandboxClock(clock)
     if not (folder / BOOK_FILE).exists():
         raise BadInput(f"{folder / BOOK_FILE} is missing")
+    keyring.tidy_up(folder / KEYS_FOLDER)
     keys = keyring.load(folder / KEYS_FOLDER, settings)
     try:
         book = Book(lambda: SqliteStore(folder / BOOK_FILE), clock, observe=observe_batch)

@@ -16,9 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hanbit import control
-from hanbit.crypto import tls
-from hanbit.folder import KEYS_FOLDER, close_gateway, hold, open_gateway
+from hanbit.crypto.tls import LineTls
+from hanbit.folder import close_gateway, hold, open_gateway
 from hanbit.kernel.clock import Clock
+from hanbit.kernel.errors import HanbitError
 from hanbit.line.connection import Limits
 from hanbit.line.doors import Door
 from hanbit.line.listener import Line
@@ -28,7 +29,7 @@ from hanbit.metrics import CONTENT_TYPE, Metrics
 from hanbit.parties import merchants
 from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
-from hanbit.payments import checkpoints, operations, recovery
+from hanbit.payments import checkpoints, operations, recovery, revocation
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.halt import why_halted
 from hanbit.protocols.line import HelloFromMerchant
@@ -80,7 +81,8 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
             stack.push_async_callback(close_gateway, gateway)
             certificate = _certificate(folder, settings, clock)
             await operations.open_operator_accounts(gateway)
-            await _start_line(folder, gateway, line)
+            await _make_lists(gateway)
+            await _start_line(gateway, line)
             stack.push_async_callback(line.stop)
             background = asyncio.create_task(recovery.run(gateway), name="recovery")
             stack.push_async_callback(_cancel, background)
@@ -124,9 +126,15 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
             yield Running(gateway, line, metrics, pay_port, line.port(), certificate)
 
 
-async def _start_line(folder: Path, gateway: Gateway, line: Line) -> None:
-    keys = folder / KEYS_FOLDER
-    files = (keys / "line.pem", keys / "line.key", keys / "root.pem")
+async def _make_lists(gateway: Gateway) -> None:
+    """Lists of revoked certificates, before the first merchant comes: without a current one it believes nothing that it is told."""
+    try:
+        await revocation.publish_due(gateway)
+    except HanbitError as error:  # a full disk: the background tries again
+        log.warning("no_lists_yet", extra={"reason": str(error)})
+
+
+async def _start_line(gateway: Gateway, line: Line) -> None:
     settings = gateway.settings
     tasks: set[asyncio.Task[None]] = set()
 
@@ -143,10 +151,10 @@ async def _start_line(folder: Path, gateway: Gateway, line: Line) -> None:
             check(certificate)
             admission.check_line_key(gateway, certificate)
 
-        return tls.pinned_client_context(*files, check=check_with_registry)
+        return gateway.keyring.line_tls.pinned_client(check=check_with_registry)
 
     await line.start(
-        *_doors(files, settings),
+        *_doors(gateway.keyring.line_tls, settings),
         admit=partial(admission.admit, gateway),
         on_request=on_request,
         on_connected=on_connected,
@@ -157,16 +165,16 @@ async def _start_line(folder: Path, gateway: Gateway, line: Line) -> None:
     )
 
 
-def _doors(files: tuple[Path, Path, Path], settings: Settings) -> Iterator[Door]:
+def _doors(shown: LineTls, settings: Settings) -> Iterator[Door]:
     """Each with a TLS context of its own: nothing of one line is shared with the other."""
-    yield Door("vpn", settings.line_host, settings.line_port, tls.server_context(*files))
+    yield Door("vpn", settings.line_host, settings.line_port, shown.server())
     if settings.line_post_port:
-        yield Door("vpn", settings.line_host, settings.line_post_port, tls.server_context(*files), carries="posts")
+        yield Door("vpn", settings.line_host, settings.line_post_port, shown.server(), carries="posts")
     leased, interface = settings.leased_host, settings.leased_interface
     if settings.leased_port:
-        yield Door("leased", leased, settings.leased_port, tls.server_context(*files) if settings.leased_tls else None, interface)
+        yield Door("leased", leased, settings.leased_port, shown.server() if settings.leased_tls else None, interface)
     if settings.leased_post_port:
-        yield Door("leased", leased, settings.leased_post_port, tls.server_context(*files), interface, carries="posts")
+        yield Door("leased", leased, settings.leased_post_port, shown.server(), interface, carries="posts")
 
 
 def _certificate(folder: Path, settings: Settings, clock: Clock) -> SiteCertificate | None:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -25,7 +26,7 @@ from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock, ManualClock, SystemClock
 from hanbit.kernel.money import Money
 from hanbit.merchant import enrolment as merchant_enrolment
-from hanbit.merchant import files
+from hanbit.merchant import files, records
 from hanbit.merchant.handlers import No, Yes
 from hanbit.merchant.order import Line, Order
 from hanbit.merchant.shop import Shop
@@ -57,11 +58,14 @@ class Memo:
         self._path = path
 
     def note(self, what: str, value: object) -> None:
+        full = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (full[1], full[1]))  # a disk that is full is the servers', not the customer's memory
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             os.write(descriptor, json.dumps([what, value]).encode() + b"\n")
         finally:
             os.close(descriptor)
+            resource.setrlimit(resource.RLIMIT_FSIZE, full)
 
     def all(self, what: str) -> list[Any]:
         lines = self._path.read_text("utf-8").splitlines() if self._path.exists() else []
@@ -218,6 +222,10 @@ async def make_folder(folder: Path, clock: Clock, ports: Ports, **changed: Any) 
         store.trust(root, clock.now())
         code = (await operations.enrol_code(gateway, login=LOGIN))["code"]
         await wallet_enrol.enrol(address, code, store=store, http=http, clock=clock)
+        # The first connection, at which both sides sign the record of the shop's first key: afterwards the line is as on any day.
+        async with Shop.open(folder / "shop", clock=clock), asyncio.timeout(PATIENCE_S):
+            while records.read(folder / "shop", records.KEY_RECORD_CONFIRMATION) is None:  # noqa: ASYNC110 - a file rings no bell
+                await asyncio.sleep(0.01)
     (folder / "accounts.json").write_text(json.dumps(accounts), "ascii")
     (folder / "began").write_text(str(clock.now()), "ascii")
     (data / CONTROL_FILE).unlink()

@@ -56,18 +56,20 @@ async def test_a_payment_that_cannot_be_handled_holds_up_no_other(folder: Path, 
 async def test_a_full_disk_under_a_new_sealing_key_ends_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with parties(folder, Memo(folder / "memo")) as p:
         failed = asyncio.Event()
-        real = type(p.gateway.keyring).rotate_seal
+        kind = type(p.gateway.keyring)
+        usual = kind.due
 
-        def no_room(_self: object, _at: int) -> None:
+        def no_room(_self: object, _purpose: str, _at: int) -> None:
             failed.set()
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(type(p.gateway.keyring), "rotate_seal", no_room)
+        monkeypatch.setattr(kind, "prepare", no_room)
+        monkeypatch.setattr(kind, "due", lambda *_: ("gateway-seal",))
         await asyncio.wait_for(failed.wait(), 10)
         tid = await p.order()
         await p.open()
         await let_it_end(p, tid)
-        monkeypatch.setattr(type(p.gateway.keyring), "rotate_seal", real)
+        monkeypatch.setattr(kind, "due", usual)
         await pays_again(p)
         await proven(p)
 

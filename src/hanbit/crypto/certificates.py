@@ -7,6 +7,7 @@ revoked in `revocation`; their public names are here too, because to its callers
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -30,15 +31,20 @@ __all__ = [
     "certificate_request",
     "check_own",
     "dump_chain_pem",
+    "issued_at",
     "kid",
     "load_chain_pem",
     "make_authority",
     "make_crl",
     "make_leaf",
     "make_root",
+    "public_of",
     "read_crl",
     "read_request",
     "renew_at",
+    "serial_of",
+    "urn_of",
+    "validity",
     "verify_chain",
     "verify_crl",
 ]
@@ -99,6 +105,33 @@ def make_leaf(
         not_after=min(at + lifetime_s, above.not_after),
     )
     return _issue(content, above, issuer.key)
+
+
+def urn_of(leaf: bytes) -> str:
+    """The party that one's own certificate names."""
+    return profile.Content.read(x509.load_der_x509_certificate(leaf)).urn.text
+
+
+@lru_cache(maxsize=64)
+def validity(der: bytes) -> tuple[int, int]:
+    """The first and the last second of one's own certificate."""
+    content = profile.Content.read(x509.load_der_x509_certificate(der))
+    return content.not_before, content.not_after
+
+
+def public_of(leaf: bytes) -> EllipticCurvePublicKey:
+    """The key that one's own certificate names."""
+    return profile.Content.read(x509.load_der_x509_certificate(leaf)).public
+
+
+def serial_of(leaf: bytes) -> int:
+    """The serial number of one's own certificate."""
+    return x509.load_der_x509_certificate(leaf).serial_number
+
+
+def issued_at(not_before: int) -> int:
+    """When a leaf was issued that is good from this second on."""
+    return not_before + NOT_BEFORE_OFFSET_S
 
 
 def renew_at(not_before: int, not_after: int) -> int:

@@ -17,6 +17,8 @@ from hanbit.kernel.errors import BadInput, ProtocolViolation
 
 COORDINATE_BYTES = 32
 KEY_FILE_BYTES_MAX = 16_384
+DOOMED = ".doomed"
+"""What a key file is called from the moment when its destruction begins."""
 _CURVE = ec.SECP256R1()
 _JWK_MEMBERS = {"kty", "crv", "x", "y"}
 
@@ -74,6 +76,19 @@ def load_key(path: Path, passphrase: bytes | None = None) -> ec.EllipticCurvePri
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise BadInput(f"key file {path}: not a P-256 key")
     return key
+
+
+def destroy(path: Path) -> None:
+    """Overwrite and remove a private key (the medium may still hold old blocks: keep the folder on an encrypted disk)."""
+    doomed = path.with_name(path.name + DOOMED)
+    if path.exists():
+        path.rename(doomed)  # first, so that a stop in between leaves no key file full of noise
+    if doomed.exists():
+        with doomed.open("r+b") as file:
+            file.write(secrets.token_bytes(doomed.stat().st_size))
+            file.flush()
+            os.fsync(file.fileno())
+        doomed.unlink()
 
 
 def public_point(public: ec.EllipticCurvePublicKey) -> bytes:

@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from weakref import WeakSet
 
 from hanbit.crypto.certificate_paths import verify_presented
 from hanbit.kernel.errors import BadInput, ProtocolViolation
@@ -57,13 +58,37 @@ def pinned_client_context(chain_pem_path: Path, key_path: Path, root_pem_path: P
     return context
 
 
-def show(context: ssl.SSLContext, chain_pem_path: Path, key_path: Path) -> None:
-    """Show this certificate in every handshake that begins from now on; connections that are up stay as they are."""
-    try:
-        # Without a password OpenSSL would ask for one on the terminal: a server must fail instead.
-        context.load_cert_chain(chain_pem_path, key_path, password=b"")
-    except OSError as error:  # ssl.SSLError is one
-        raise BadInput(f"TLS files {chain_pem_path}, {key_path}: {error.strerror or error}") from error
+class LineTls:
+    """One party's certificate on the line and every TLS context that shows it: when it is renewed, all of them follow.
+
+    A context that is shown another certificate uses it in the handshakes that begin from then on; connections that are up stay as they are.
+    """
+
+    def __init__(self, chain_pem_path: Path, key_path: Path, root_pem_path: Path) -> None:
+        self._chain, self._key, self._root = chain_pem_path, key_path, root_pem_path
+        self._contexts: WeakSet[ssl.SSLContext] = WeakSet()
+
+    def server(self) -> ssl.SSLContext:
+        """As `server_context`."""
+        return self._kept(server_context(self._chain, self._key, self._root))
+
+    def client(self) -> ssl.SSLContext:
+        """As `client_context`."""
+        return self._kept(client_context(self._chain, self._key, self._root))
+
+    def pinned_client(self, *, check: Callable[[bytes], object]) -> ssl.SSLContext:
+        """As `pinned_client_context`."""
+        return self._kept(pinned_client_context(self._chain, self._key, self._root, check=check))
+
+    def show(self, chain_pem_path: Path, key_path: Path) -> None:
+        """Show this certificate from now on."""
+        self._chain, self._key = chain_pem_path, key_path
+        for context in self._contexts:
+            _load(context, chain_pem_path, key_path)
+
+    def _kept(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        self._contexts.add(context)
+        return context
 
 
 def peer_urn(der: bytes, root: bytes, at: int, operator: str) -> str:
@@ -89,5 +114,13 @@ def _context(protocol: int, chain_pem_path: Path, key_path: Path, root_pem_path:
         context.load_verify_locations(cafile=root_pem_path)
     except OSError as error:  # ssl.SSLError is one
         raise BadInput(f"TLS file {root_pem_path}: {error.strerror or error}") from error
-    show(context, chain_pem_path, key_path)
+    _load(context, chain_pem_path, key_path)
     return context
+
+
+def _load(context: ssl.SSLContext, chain_pem_path: Path, key_path: Path) -> None:
+    try:
+        # Without a password OpenSSL would ask for one on the terminal: a server must fail instead.
+        context.load_cert_chain(chain_pem_path, key_path, password=b"")
+    except OSError as error:  # ssl.SSLError is one
+        raise BadInput(f"TLS files {chain_pem_path}, {key_path}: {error.strerror or error}") from error

@@ -19,7 +19,7 @@ from itertools import groupby
 from hanbit.evidence.cancellations import check_cancellations
 from hanbit.kernel import ids
 from hanbit.kernel.errors import HanbitError, ProtocolViolation
-from hanbit.protocols import checkpoint, line
+from hanbit.protocols import checkpoint, keys, line
 from hanbit.protocols.cancellation import messages as cancellation
 from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
 from hanbit.protocols.fields import Message
@@ -38,7 +38,7 @@ from hanbit.protocols.redirect.messages import (
 )
 from hanbit.protocols.signed import RegisteredKey, SignedMessage, Trust, peek_claims, peek_typ, verify
 
-KINDS: tuple[type[Message], ...] = (*redirect.MESSAGES, *cancellation.MESSAGES, *line.MESSAGES, *checkpoint.MESSAGES)
+KINDS: tuple[type[Message], ...] = (*redirect.MESSAGES, *cancellation.MESSAGES, *line.MESSAGES, *keys.MESSAGES, *checkpoint.MESSAGES)
 SHOWN_MAX = 20
 
 

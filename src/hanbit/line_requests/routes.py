@@ -1,7 +1,10 @@
-"""Routes one frame of a merchant by its typ: late answers, acknowledgements, inquiries, cancellations; all else is answered `refused`.
+"""Routes one frame of a merchant by its typ: late answers, acknowledgements, inquiries, cancellations, renewals; all else is `refused`.
 
 What costs a row has an allowance a merchant: beyond it the frame is answered `too_many` and nothing is written.
 """
+
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 
@@ -10,7 +13,7 @@ from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel import ids
 from hanbit.kernel.errors import HanbitError, ProtocolViolation
-from hanbit.payments import checkpoints, outbox, views
+from hanbit.payments import key_requests, outbox, views
 from hanbit.payments.allowance import TOO_MANY
 from hanbit.payments.apply import signing_still
 from hanbit.payments.cancellation_flow import InProgress, cancel
@@ -18,7 +21,7 @@ from hanbit.payments.gateway import Gateway, spend_unasked
 from hanbit.payments.redirect_flow import take_answer
 from hanbit.payments.sign_in import act
 from hanbit.protocols.cancellation.messages import Cancel
-from hanbit.protocols.checkpoint import ProofRequest
+from hanbit.protocols.keys import KeyRecord, Renewal
 from hanbit.protocols.line import Acknowledgement, RefusedByGateway
 from hanbit.protocols.redirect import gateway as role
 from hanbit.protocols.redirect.messages import Confirmation, Inquiry, Refusal, Status
@@ -37,13 +40,10 @@ async def answer(gateway: Gateway, merchant_id: str, unverified_frame: str) -> s
         if typ in (Confirmation.TYP, Refusal.TYP):
             await take_answer(gateway, merchant_id, unverified_frame)
             return None
-        if typ == Cancel.TYP:
-            return await cancel(gateway, merchant_id, unverified_frame)
-        if typ == Inquiry.TYP:
-            return await _inquiry(gateway, merchant_id, unverified_frame)
-        if typ == ProofRequest.TYP:
-            return await checkpoints.answer_proof_request(gateway, merchant_id, unverified_frame)
-        raise ProtocolViolation("typ", "not taken over the line")
+        asked = ANSWERED_BY.get(typ)
+        if asked is None:
+            raise ProtocolViolation("typ", "not taken over the line")
+        return await asked(gateway, merchant_id, unverified_frame)
     except HanbitError as error:
         rule = error.rule if isinstance(error, ProtocolViolation) else error.code
         at = gateway.clock.now()
@@ -82,3 +82,12 @@ async def _inquiry(gateway: Gateway, merchant_id: str, unverified_frame: str) ->
             raise
         return known
     return status.compact
+
+
+ANSWERED_BY: Final[dict[str, Callable[[Gateway, str, str], Awaitable[str]]]] = {
+    Cancel.TYP: cancel,
+    Inquiry.TYP: _inquiry,
+    Renewal.TYP: key_requests.renew,
+    KeyRecord.TYP: key_requests.record_first_key,
+}
+"""What a merchant asks, by typ, and who answers it."""

@@ -90,11 +90,11 @@ class CloseUnopened:
 
 @dataclass(frozen=True, slots=True)
 class Keep:
-    """RQ: a message sent, or the answer to it."""
+    """RQ and messages about keys: one that was sent, or the answer to it. `tid` is None where it concerns no order."""
 
     message: AnySigned
     sent: bool
-    tid: str
+    tid: str | None
     answers: str | None
     at: int
 

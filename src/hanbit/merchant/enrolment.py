@@ -18,14 +18,13 @@ from typing import Annotated, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
-from hanbit.crypto import certificates, keys
-from hanbit.crypto.keys import thumbprint
+from hanbit.crypto import certificates
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import BadInput, HanbitError, NotAllowed, ProtocolViolation, Unavailable
-from hanbit.merchant import files
+from hanbit.merchant import files, records
 from hanbit.protocols.signed import CHAIN_MAX, decode_chain
 
 PATH: Final = "/enrol/merchant"
@@ -74,7 +73,9 @@ async def enrol(directory: Path, address: str, code: str, *, pin: str, clock: Cl
     ids.check(ids.DIGEST, pin, "pin: the root's SHA-256 in base64url (43 characters), from the operator")
     if (directory / files.REGISTRATION).exists():
         raise BadInput(f"{directory} is enrolled already")
-    own = {purpose: _own_key(directory, purpose) for purpose in files.PURPOSES}
+    files.make_private(directory)
+    files.make_private(files.generation_folder(directory, 1))
+    own = {purpose: files.own_key(files.generation_folder(directory, 1), purpose) for purpose in files.PURPOSES}
     requests = {purpose: ids.encode_base64url(certificates.certificate_request(key, "", purpose)) for purpose, key in own.items()}
     body = msgspec.json.encode({"code": code, "requests": requests})
     answer = await asyncio.to_thread(_post, _read_address(address), body)
@@ -84,26 +85,14 @@ async def enrol(directory: Path, address: str, code: str, *, pin: str, clock: Cl
     files.write_private(directory / files.ROOT, certificates.dump_chain_pem([root]).encode())
     # Last: a folder with a registration is a whole one.
     files.write_private(directory / files.REGISTRATION, msgspec.json.encode(registration))
-    return key_card(directory, own["merchant-sign"].public_key(), clock.now())
+    return key_card(directory)
 
 
-def key_card(directory: Path, public: EllipticCurvePublicKey, at: int) -> KeyCard:
-    """The card of an enrolled shop's signing key."""
+def key_card(directory: Path) -> KeyCard:
+    """The card of an enrolled shop: its first signing key, whatever was renewed since."""
     registration = files.read_registration(directory)
-    date = datetime.fromtimestamp(at, UTC).date().isoformat()
-    return KeyCard(registration.operator, registration.merchant, thumbprint(public), date)
-
-
-def _own_key(directory: Path, purpose: str) -> EllipticCurvePrivateKey:
-    """The key of an attempt that did not come through, or a new one: at most one key a purpose was ever sent to the operator."""
-    path = files.key_path(directory, purpose)
-    files.make_private(directory)
-    files.make_private(path.parent)
-    if path.exists():
-        return keys.load_key(path)
-    key = keys.new_key()
-    keys.save_key(key, path)
-    return key
+    name, at = records.key_card_figures(directory)
+    return KeyCard(registration.operator, registration.merchant, name, datetime.fromtimestamp(at, UTC).date().isoformat())
 
 
 def _check(

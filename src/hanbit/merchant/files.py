@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
+from hanbit.crypto import keys
 from hanbit.kernel.errors import BadInput
 from hanbit.protocols.fields import Urn
 from hanbit.protocols.signed import Signer
@@ -15,8 +17,10 @@ from hanbit.protocols.signed import Signer
 REGISTRATION: Final = "registration.json"
 ORDER_BOOK: Final = "orders.db"
 ROOT: Final = "root.pem"
+GENERATION: Final = "generation"
 PURPOSES: Final = ("merchant-sign", "line")
 _FILE_MAX: Final = 64 * 1024
+_GENERATION_DIGITS: Final = 6
 
 
 class LineAddress(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -70,13 +74,63 @@ def read_registration(directory: Path) -> Registration:
 
 
 def key_path(directory: Path, purpose: str) -> Path:
-    """The private key of one purpose."""
-    return directory / "keys" / f"{purpose}.pem"
+    """The private key of one purpose that is in use."""
+    return key_file(generation_folder(directory, generation(directory)), purpose)
 
 
 def chain_path(directory: Path, purpose: str) -> Path:
-    """The certificate of one purpose with the authorities below the root, leaf first."""
-    return directory / "keys" / f"{purpose}.chain.pem"
+    """Its certificate with the authorities below the root, leaf first."""
+    return chain_file(generation_folder(directory, generation(directory)), purpose)
+
+
+def key_file(folder: Path, purpose: str) -> Path:
+    """The private key of one purpose in the folder of one generation."""
+    return folder / f"{purpose}.pem"
+
+
+def chain_file(folder: Path, purpose: str) -> Path:
+    """Its certificate with the authorities below the root, leaf first."""
+    return folder / f"{purpose}.chain.pem"
+
+
+def generation(directory: Path) -> int:
+    """Which keys are in use: 1 are those of the enrolment, each renewal brings the next. One small file decides for all of them."""
+    path = directory / GENERATION
+    try:
+        text = path.read_text("ascii").strip()
+    except FileNotFoundError:
+        return 1
+    except (OSError, UnicodeError) as error:
+        raise BadInput(f"{path}: {error}") from error
+    if not text.isascii() or not text.isdecimal() or len(text) > _GENERATION_DIGITS or not generation_folder(directory, int(text)).is_dir():
+        raise BadInput(f"{path}: names no folder of keys")
+    return int(text)
+
+
+def use_generation(directory: Path, number: int) -> None:
+    """From now on these keys are in use, all of them: atomic and durable."""
+    write_private(directory / GENERATION, f"{number}\n".encode("ascii"))
+
+
+def generation_folder(directory: Path, number: int) -> Path:
+    """Where the keys of a generation lie, or will lie."""
+    return directory / ("keys" if number == 1 else f"keys-{number}")
+
+
+def generation_folders(directory: Path) -> list[Path]:
+    """The folder of every generation that there ever was, the one that is being asked for included, oldest first."""
+    latest = generation(directory) + 1
+    return [folder for number in range(1, latest + 1) if (folder := generation_folder(directory, number)).is_dir()]
+
+
+def own_key(folder: Path, purpose: str) -> EllipticCurvePrivateKey:
+    """The key of an attempt that did not come through, or a new one: at most one key a purpose was ever sent to the operator."""
+    path = key_file(folder, purpose)
+    if path.exists():
+        return keys.load_key(path)
+    key = keys.new_key()
+    keys.save_key(key, path)
+    return key
 
 
 def load_signer(directory: Path, registration: Registration) -> Signer:

@@ -73,6 +73,11 @@ class GatewayLine:
         finally:
             self._look()
 
+    def redial(self) -> None:
+        """Hang up and dial again, with the certificate that is in use now; POST makes a connection for each frame or finds it closed."""
+        if self.client is not None:
+            self.client.redial()
+
     @property
     def offset_s(self) -> int | None:
         """The gateway's clock minus ours at the last hello."""

@@ -7,7 +7,7 @@ What is turned away as stale (the order moved on meanwhile) is computed and sign
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -23,12 +23,16 @@ from hanbit.merchant.order_book import OrderBook
 from hanbit.merchant.reconciliation import NEVER_OPENED
 from hanbit.merchant.states import Event
 from hanbit.protocols import signed
+from hanbit.protocols.keys import Certificates, Crl
 from hanbit.protocols.line import RefusedByGateway
-from hanbit.protocols.redirect.merchant import OUTCOMES, Merchant
+from hanbit.protocols.redirect.merchant import OUTCOMES, Merchant, Outcome
 from hanbit.protocols.redirect.messages import Closed, Confirmation, Notice, Settled, Status
+from hanbit.protocols.signed import SignedMessage
 
 TRIES_MAX: Final = 3
 _HEADERS_KEPT: Final = 64
+_ABOUT_KEYS: Final = frozenset({Certificates.TYP, Crl.TYP})
+_KEY_IS_GOOD_NO_MORE: Final = frozenset({"certificate_dates", "revoked"})
 _log = logging.getLogger("hanbit.merchant")
 
 
@@ -49,7 +53,10 @@ class Inbox:
         on_ended: Callable[[str], None],
         desk: CancellationDesk,
         attended: bool = True,
+        on_unproven: Callable[[str], None] = lambda _tid: None,
+        on_keys: Callable[[str, str], Awaitable[str | None]] | None = None,
     ) -> None:
+        """`on_unproven` hears the tid of an outcome under a key that is good no more; `on_keys` takes messages about keys (typ, bytes)."""
         self._role = role
         self._book = book
         self._clock = clock
@@ -58,10 +65,14 @@ class Inbox:
         self._on_ended = on_ended
         self._desk = desk
         self._attended = attended
+        self._on_unproven = on_unproven
+        self._on_keys = on_keys
         self._answering: dict[str, asyncio.Future[str | None]] = {}
 
-    async def receive(self, unverified: str) -> str | None:
+    async def receive(self, unverified: str, *, vouched_by: SignedMessage[Status] | None = None) -> str | None:
         """The one entrance of bytes from the gateway: the stored answer to known bytes, else verify, decide, store, answer.
+
+        `vouched_by` is the verified status in which an outcome came.
 
         Raises ProtocolViolation (the bytes are kept) for what breaks a rule, Unavailable where nothing could be stored.
         """
@@ -74,7 +85,7 @@ class Inbox:
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self._answering[request] = answer
         try:
-            result = await self._receive(unverified, request)
+            result = await self._receive(unverified, request, vouched_by)
         except BaseException as error:
             answer.set_exception(error if isinstance(error, HanbitError) else Unavailable("the first answer failed"))
             answer.exception()  # seen: most often nobody else waits
@@ -85,7 +96,7 @@ class Inbox:
         finally:
             del self._answering[request]
 
-    async def _receive(self, unverified: str, request: str) -> str | None:
+    async def _receive(self, unverified: str, request: str, vouched_by: SignedMessage[Status] | None) -> str | None:
         try:
             route = _route(unverified, request)
             for _ in range(TRIES_MAX):
@@ -93,10 +104,12 @@ class Inbox:
                     if route.typ == Notice.TYP:
                         return await self._on_notice(unverified, route)
                     if route.typ in OUTCOMES:
-                        return await self._on_outcome_message(unverified, route)
+                        return await self._on_outcome_message(unverified, route, vouched_by)
                     if is_answer(route.typ):
                         await self._desk.receive(unverified)
                         return None
+                    if route.typ in _ABOUT_KEYS and self._on_keys is not None:
+                        return await self._on_keys(route.typ, unverified)
                     if route.typ in (Status.TYP, RefusedByGateway.TYP):
                         _log.info("an answer came that nobody waits for any more: %s", route.typ)
                         return None
@@ -133,7 +146,7 @@ class Inbox:
         _log.info("notice answered: %s", answer.claims.TYP, extra={"payment": notice.claims.payment})
         return answer.compact
 
-    async def _on_outcome_message(self, unverified: str, route: "_Route") -> str | None:
+    async def _on_outcome_message(self, unverified: str, route: "_Route", vouched_by: SignedMessage[Status] | None) -> str | None:
         """R11: stored, and acknowledged by what this returns; None where another of the same batch carries the acknowledgement."""
         known = await self._book.known(route.request, route.tid, route.payment)
         if known.answer is not None:
@@ -141,7 +154,10 @@ class Inbox:
             self._on_ended(route.tid)
             return known.answer
         at = self._clock.now()
-        outcome = self._role.verify_outcome(unverified, at=at)
+        if vouched_by is not None:
+            outcome = self._role.vouched_outcome(vouched_by, at=at)
+        else:
+            outcome = self._verified_outcome(unverified, route.tid, at)
         order = known.order
         self._role.check_outcome(outcome, order.facts if order is not None else None, known.exchange)
         claims = outcome.claims
@@ -166,6 +182,14 @@ class Inbox:
         _log.info("outcome stored: %s", claims.TYP, extra={"payment": payment})
         self._on_ended(claims.tid)
         return acknowledgement
+
+    def _verified_outcome(self, unverified: str, tid: str, at: int) -> Outcome:
+        try:
+            return self._role.verify_outcome(unverified, at=at)
+        except ProtocolViolation as violation:
+            if violation.rule in _KEY_IS_GOOD_NO_MORE:  # the gateway is to say under its present key what it stored
+                self._on_unproven(tid)
+            raise
 
 
 class _Header(msgspec.Struct):

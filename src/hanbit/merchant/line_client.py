@@ -88,6 +88,11 @@ class LineClient:
             connection.close(WSCloseCode.GOING_AWAY, "going_away")
             await connection.finish()
 
+    def redial(self) -> None:
+        """Hang up and dial again: the certificate that the line shows has been renewed."""
+        if self._connection is not None:
+            self._connection.close(WSCloseCode.GOING_AWAY, "renewed")
+
     async def ask(self, message: str, *, timeout_s: float | None = None) -> str:
         """Send a request (C1, D6, inquiry) and return the unverified bytes of the first frame whose `req` is its hash.
 

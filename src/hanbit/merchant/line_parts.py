@@ -4,9 +4,9 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from hanbit.crypto import tls
+from hanbit.crypto.tls import LineTls
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import ProtocolViolation
 from hanbit.line.connection import PATH, Limits, warn_of_offset
@@ -26,10 +26,10 @@ OnConnected = Callable[[HelloFromGateway], None]
 class LineParts:
     """What every way needs: who the shop is, whom it believes, and what it does with a frame; `opened` puts the ways together."""
 
-    directory: Path
     registration: files.Registration
     root: bytes
     signer: Signer
+    line_tls: LineTls
     trust: Trust
     clock: Clock
     on_request: OnRequest
@@ -54,7 +54,7 @@ class LineParts:
         return LineClient(
             host=line.host,
             port=line.port,
-            ssl_context=tls.client_context(*files.line_paths(self.directory)) if line.tls else None,
+            ssl_context=self.line_tls.client() if line.tls else None,
             gateway_urn=self.registration.gateway,
             operator=self.registration.operator,
             root=self.root,
@@ -76,7 +76,7 @@ class LineParts:
         host = f"[{line.host}]" if ":" in line.host else line.host
         return PostWay(
             f"https://{host}:{line.post_port}{PATH}",
-            tls.pinned_client_context(*files.line_paths(self.directory), check=self._check_gateway),
+            self.line_tls.pinned_client(check=self._check_gateway),
             make_hello=self._hello,
             read_hello=self._read_hello,
             on_stray=self.on_request,
@@ -87,7 +87,7 @@ class LineParts:
     @asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator[PostListener[str]]:
         """Take the gateway's frames while the block lasts; every other caller is turned away, by its certificate."""
-        context = tls.server_context(*files.line_paths(self.directory))
+        context = self.line_tls.server()
         listener = PostListener[str](identify=self._identify, serve=self._serve, refuse=self._refuse, limits=self.limits, clock=self.clock)
         await listener.start(Door("vpn", host, port, context, carries="posts").listener(lambda _: True), context)
         try:

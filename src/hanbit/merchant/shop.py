@@ -22,10 +22,9 @@ from types import TracebackType
 from typing import Final, Literal, Self
 from urllib.parse import urlencode
 
-from hanbit.crypto import certificates
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock, SystemClock
-from hanbit.kernel.errors import Conflict, HanbitError, NotFound, Unavailable, WrongState
+from hanbit.kernel.errors import Conflict, HanbitError, NotFound, ProtocolViolation, Unavailable, WrongState
 from hanbit.kernel.money import Money
 from hanbit.merchant import cancellation as cancellations
 from hanbit.merchant import control, files
@@ -33,12 +32,15 @@ from hanbit.merchant.cancel_desk import CancellationDesk
 from hanbit.merchant.cancellation import Cancellation
 from hanbit.merchant.changes import Keep, MarkReturned, Place, Stale, Withdraw
 from hanbit.merchant.handlers import OnConfirm, OnOutcome, OutcomeDesk
+from hanbit.merchant.identity import Identity
 from hanbit.merchant.inbox import TRIES_MAX, Inbox
+from hanbit.merchant.key_desk import KeyDesk
 from hanbit.merchant.line import LineToGateway, NotTaken
 from hanbit.merchant.line_parts import LineParts
 from hanbit.merchant.order import Line, NewOrder, Order, owner_hash
 from hanbit.merchant.order_book import OrderBook
 from hanbit.merchant.reconciliation import Progress, Reconciliation, Report
+from hanbit.merchant.records import OwnCertificate
 from hanbit.merchant.states import State
 from hanbit.merchant.witness import Witness, is_checkpoint
 from hanbit.protocols import signed
@@ -82,6 +84,8 @@ class Shop:
     ) -> None:
         self.registration = registration
         self.line: LineToGateway | None = None
+        self.keys: KeyDesk | None = None
+        """Renewal, certificates in this shop's name, lists of the revoked; None where somebody else sees to them."""
         self._role = role
         self._clock = clock or SystemClock()
         self.book = OrderBook(book_path, lambda outcomes, at: role.make_acknowledgement(outcomes, at=at))
@@ -115,6 +119,9 @@ class Shop:
             on_ended=self._on_ended,
             desk=self._cancelling,
             attended=attended,
+            # The gateway is to say under its present key what it stored.
+            on_unproven=lambda _tid: self._reconciliation.ring(),
+            on_keys=self._on_keys,
         )
         self.witness = Witness(
             book=self.book,
@@ -136,27 +143,24 @@ class Shop:
         *,
         on_confirm: OnConfirm | None = None,
         on_outcome: OnOutcome | None = None,
-        revoked: Callable[[], frozenset[int]] = frozenset,
+        on_alarm: Callable[[OwnCertificate], None] | None = None,
         attended: bool = True,
         dial: bool = True,
         post_listen: tuple[str, int] | None = None,
         clock: Clock | None = None,
     ) -> AsyncIterator[Self]:
-        """Open an enrolled folder and keep the private line up while the `async with` lasts.
+        """Open an enrolled folder and keep the private line up, and its keys renewed, while the `async with` lasts.
 
-        `revoked` gives the serial numbers of the certificates that the operator has revoked. `attended` is False for a tool that works on
-        the folder while the shop's own program is stopped: it answers no new notice and leaves the outcomes to the shop's handler.
-        With `post_listen` (host, port) the gateway's frames are taken by HTTPS POST too, at the address that the operator has registered.
-        `dial` is False for a shop that has only that, and for a tool that asks nothing of the gateway.
+        `on_alarm` hears of a certificate in this shop's name that it never asked for: somebody else could speak for it. `attended` is False
+        for a tool that works on the folder while the shop's own program is stopped: it answers no new notice and leaves the outcomes to
+        the shop's handler. With `post_listen` (host, port) the gateway's frames are taken by HTTPS POST too, at the address that the
+        operator has registered. `dial` is False for a shop that has only that, and for a tool that asks nothing of the gateway.
         """
         clock = clock or SystemClock()
-        registration = files.read_registration(directory)
-        root = certificates.load_chain_pem(directory / files.ROOT)[0]
-        trust = signed.PinnedTrust(root, registration.operator, urn=registration.gateway, revoked=revoked)
-        signer = files.load_signer(directory, registration)
-        role = Merchant(signer=signer, gateway=registration.gateway, trust=trust, plain=registration.orders == "plain")
+        identity = Identity.load(directory)
+        role = identity.merchant()
         async with cls(
-            registration=registration,
+            registration=identity.registration,
             role=role,
             book_path=directory / files.ORDER_BOOK,
             on_confirm=on_confirm,
@@ -168,19 +172,20 @@ class Shop:
                 yield shop
                 return
             parts = LineParts(
-                directory,
-                registration,
-                root,
-                signer,
-                trust,
+                identity.registration,
+                identity.root,
+                identity.signer,
+                identity.line_tls,
+                identity.trust,
                 clock,
                 on_request=shop.receive,
                 on_connected=lambda _: shop._on_connected(),
                 checkpoint=lambda: shop.witness.compact,
             )
+            shop.keys = KeyDesk(identity, shop.book, role.make_acknowledgement, clock=clock, on_alarm=on_alarm)
             async with parts.opened(dial=dial, post_listen=post_listen) as line:
                 shop.line = line
-                async with control.listening(directory, shop):
+                async with shop.keys.at_work(line), control.listening(directory, shop):
                     yield shop
 
     async def __aenter__(self) -> Self:
@@ -372,7 +377,7 @@ class Shop:
         status = self._role.read_status(unverified, inquiry, at=self._clock.now())
         await self.book.commit(Keep(status, sent=False, tid=tid, answers=inquiry.hash, at=self._clock.now()))
         if status.claims.outcome is not None:
-            acknowledgement = await self.receive(status.claims.outcome)
+            acknowledgement = await self._inbox.receive(status.claims.outcome, vouched_by=status)
             if acknowledgement is not None:
                 await self.line.tell(acknowledgement)
         return status
@@ -386,6 +391,11 @@ class Shop:
                 _log.info("a checkpoint was not taken, the next one will be: %s", error)
             return None
         return await self._inbox.receive(unverified)
+
+    @property
+    def stopped(self) -> str | None:
+        """Why nothing of the gateway's is believed at this moment (its list of revoked certificates is too old); None if all is well."""
+        return None if self.keys is None else self.keys.lists.fault(self._clock.now())
 
     # --- inside -----------------------------------------------------------------------------------------------------------------------
 
@@ -405,6 +415,11 @@ class Shop:
     def _on_connected(self) -> None:
         self._cancelling.ring()
         self._reconciliation.ring()
+
+    async def _on_keys(self, typ: str, unverified: str) -> str | None:
+        if self.keys is None:
+            raise ProtocolViolation("typ", "this shop's keys are seen to elsewhere")
+        return await self.keys.receive(typ, unverified)
 
     def _may_inquire(self, tid: str) -> bool:
         """Each inquiry is two signed messages that are kept for ever: a page that polls all night must not fill the book."""

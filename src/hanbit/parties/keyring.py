@@ -3,21 +3,27 @@
 keys/root.pem                    the root certificate (its private key is written where `hanbit init --root-key` says)
 keys/gateway-authority.{pem,key} issues the gateway's own and customers' certificates
 keys/merchant-authority.{…}      issues merchants' certificates
-keys/gateway-sign.{…}            signs notices, outcomes, receipts
-keys/line.{…}                    the gateway's end of the line
+keys/gateway-sign[-<time>].{…}   signs notices, outcomes, receipts; renewed after 54 of its 90 days, the newest is in use
+keys/line[-<time>].{…}           the gateway's end of the line, renewed likewise
 keys/seal-<time>.{…}             24 hours each; the private half is destroyed an hour after the last opening made under it
 keys/server.key, keys/pepper     MAC key of openings; pepper of passwords and numbers: a stolen book opens nothing
+
+A new key is `prepared` (its files written, the private one under a name that nobody loads), then its certificate is committed to the
+book, then it is `adopted`: a key is never in use before the book knows it, and a stop anywhere leaves at most a certificate without a key.
 """
 
 import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
 from hanbit.crypto import certificates, keys
 from hanbit.crypto.certificates import Authority
+from hanbit.crypto.keys import DOOMED, destroy
+from hanbit.crypto.tls import LineTls
 from hanbit.db.change import Put
 from hanbit.kernel.errors import BadInput
 from hanbit.parties.registry import certificate_put
@@ -30,8 +36,33 @@ SIGNING_LIFE_S = 90 * DAY_S
 SEAL_LIFE_S = DAY_S
 SEAL_KEPT_S = SEAL_LIFE_S + OPENING_LIFE_S + 3600
 AUTHORITIES = ("gateway", "merchant")
-DOOMED = ".doomed"
-"""What a key file is called from the moment when its destruction begins."""
+PENDING = ".pending"
+"""What a key file is called until the book knows its certificate."""
+SEAL = "gateway-seal"
+RENEWED: Final = ("gateway-sign", "line")
+"""The gateway's own purposes whose certificates are renewed; sealing keys come and go by the day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A new key of the gateway's own, written and not yet in use."""
+
+    purpose: str
+    made_at: int
+    stem: Path
+    chain: tuple[bytes, ...]
+    private: EllipticCurvePrivateKey = field(repr=False)
+
+    @property
+    def signer(self) -> Signer:
+        """The new key as one that can sign."""
+        urn = certificates.urn_of(self.chain[0])
+        return Signer(urn=urn, purpose=self.purpose, kid=certificates.kid(self.chain[0]), chain=self.chain, key=self.private)
+
+    def discard(self) -> None:
+        """The book did not take its certificate: nobody will ever use it."""
+        destroy(_named(self.stem, f".key{PENDING}"))
+        _named(self.stem, ".pem").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +75,8 @@ class Keyring:
     gateway_authority: Authority
     merchant_authority: Authority
     signer: Signer
+    line: Signer
+    line_tls: LineTls
     server_key: bytes = field(repr=False)
     pepper: bytes = field(repr=False)
     seals: dict[str, tuple[int, SealKey]] = field(default_factory=dict)
@@ -77,18 +110,64 @@ class Keyring:
         leaf = certificates.make_leaf(authority, urn=urn, purpose=purpose, public=public, at=at, lifetime_s=SIGNING_LIFE_S)
         return (leaf, *authority.chain)
 
-    def rotate_seal(self, at: int) -> Put | None:
-        """A new sealing key when the current one is near its end, and the destruction of those nobody can need; the row to register."""
+    def destroy_old_seals(self, at: int) -> None:
+        """Sealing keys that nobody can need any more: their private halves go."""
         for kid, (made_at, _) in list(self.seals.items()):
             if at > made_at + SEAL_KEPT_S:
                 destroy(self.folder / f"seal-{made_at}.key")
                 del self.seals[kid]
-        if self.seals and at < max(made_at for made_at, _ in self.seals.values()) + SEAL_LIFE_S - OPENING_LIFE_S * 2:
-            return None
-        chain, private = _new_seal(self.folder, self.gateway_authority, self.operator, at)
-        kid = certificates.kid(chain[0])
-        self.seals[kid] = (at, SealKey(kid, chain[0], private))
-        return certificate_put(chain, root=self.root, operator=self.operator, at=at)
+
+    def due(self, at: int) -> tuple[str, ...]:
+        """The purposes for which a new key is wanted now."""
+        wanted = [purpose for purpose, signer in self._own.items() if self._is_due(signer.chain[0], at)]
+        if not self.seals or at >= max(made_at for made_at, _ in self.seals.values()) + SEAL_LIFE_S - OPENING_LIFE_S * 2:
+            wanted.append(SEAL)
+        return tuple(wanted)
+
+    def prepare(self, purpose: str, at: int) -> Prepared:
+        """Make a key and its certificate and write both, the key under a name that `load` does not take."""
+        chain, private = _new_own(self.gateway_authority, self.operator, purpose, at)
+        # A clock that was set back must not make a new key look like the older one.
+        number = at if purpose == SEAL else max(at, *(number + 1 for number, _ in _stems(self.folder, purpose)))
+        stem = self.folder / f"{'seal' if purpose == SEAL else purpose}-{number}"
+        prepared = Prepared(purpose, at, stem, chain, private)
+        keys.save_key(private, _named(stem, f".key{PENDING}"))
+        write_secret(_named(stem, ".pem"), certificates.dump_chain_pem(chain).encode("ascii"))
+        return prepared
+
+    def certificate_row(self, prepared: Prepared) -> Put:
+        """The row by which the book gets to know a prepared key."""
+        return certificate_put(prepared.chain, root=self.root, operator=self.operator, at=prepared.made_at)
+
+    def adopt(self, prepared: Prepared) -> None:
+        """The book knows its certificate: from now on this key is in use, and the signing key before it is destroyed."""
+        _named(prepared.stem, f".key{PENDING}").rename(_named(prepared.stem, ".key"))
+        _sync(self.folder)
+        if prepared.purpose == SEAL:
+            kid = certificates.kid(prepared.chain[0])
+            self.seals[kid] = (prepared.made_at, SealKey(kid, prepared.chain[0], prepared.private))
+            return
+        self._own[prepared.purpose].renew(prepared.chain, prepared.private)
+        if prepared.purpose == "line":
+            self.line_tls.show(_named(prepared.stem, ".pem"), _named(prepared.stem, ".key"))
+        _destroy_replaced(self.folder, prepared.purpose)
+
+    def not_after(self) -> dict[str, int]:
+        """When each certificate in use ends, by purpose; the authorities too."""
+        ends = {purpose: certificates.validity(signer.chain[0])[1] for purpose, signer in self._own.items()}
+        ends["gateway authority"] = certificates.validity(self.gateway_authority.chain[0])[1]
+        ends["merchant authority"] = certificates.validity(self.merchant_authority.chain[0])[1]
+        return ends
+
+    @property
+    def _own(self) -> dict[str, Signer]:
+        return {"gateway-sign": self.signer, "line": self.line}
+
+    def _is_due(self, leaf: bytes, at: int) -> bool:
+        """In time, and only if a new one would outlive it by a day: near the authority's own end it would not."""
+        not_before, not_after = certificates.validity(leaf)
+        would_end = min(at + SIGNING_LIFE_S, certificates.validity(self.gateway_authority.chain[0])[1])
+        return at >= certificates.renew_at(not_before, not_after) and would_end > not_after + DAY_S
 
 
 def create(folder: Path, settings: Settings, at: int, *, root_key: Path, root_passphrase: bytes | None) -> list[Put]:
@@ -108,24 +187,31 @@ def create(folder: Path, settings: Settings, at: int, *, root_key: Path, root_pa
         _save(folder / f"{name}-authority", private, chains[name])
     authority = _load_authority(folder, "gateway")
     rows = []
-    for purpose in ("gateway-sign", "line"):
-        private = keys.new_key()
-        leaf = certificates.make_leaf(
-            authority, urn=settings.gateway_urn, purpose=purpose, public=private.public_key(), at=at, lifetime_s=SIGNING_LIFE_S
-        )
-        chain = (leaf, *authority.chain)
-        _save(folder / purpose, private, chain)
+    for purpose in (*RENEWED, SEAL):
+        chain, private = _new_own(authority, operator, purpose, at)
+        _save(folder / (f"seal-{at}" if purpose == SEAL else purpose), private, chain)
         rows.append(certificate_put(chain, root=root, operator=operator, at=at))
     for name in ("server.key", "pepper"):
         write_secret(folder / name, secrets.token_bytes(32))
-    chain, _ = _new_seal(folder, authority, operator, at)
-    return [*rows, certificate_put(chain, root=root, operator=operator, at=at)]
+    return rows
+
+
+def tidy_up(folder: Path) -> None:
+    """Finish what a stop left: keys that the book never knew, keys that were replaced, keys half destroyed. For who holds the folder."""
+    for path in folder.glob(f"*.key{PENDING}"):
+        destroy(path)
+        _named(path.with_name(path.name.removesuffix(f".key{PENDING}")), ".pem").unlink(missing_ok=True)
+    for path in folder.glob(f"*.key*{DOOMED}"):
+        destroy(path.with_name(path.name.removesuffix(DOOMED)))
+    for purpose in RENEWED:
+        _destroy_replaced(folder, purpose)
 
 
 def load(folder: Path, settings: Settings) -> Keyring:
     """Read the keys of a data folder; BadInput names the file that is missing or readable by others."""
-    for name in ("root.pem", "server.key", "pepper", "gateway-sign.key", "gateway-sign.pem", "line.key", "line.pem"):
-        path = folder / name
+    own = {purpose: newest(folder, purpose) for purpose in RENEWED}
+    files = [_named(stem, kind) for stem in own.values() for kind in (".key", ".pem")]
+    for path in (folder / "root.pem", folder / "server.key", folder / "pepper", *files):
         if not path.exists():
             raise BadInput(f"{path} is missing")
         if path.stat().st_mode & 0o077:
@@ -133,9 +219,10 @@ def load(folder: Path, settings: Settings) -> Keyring:
     server_key, pepper = (folder / "server.key").read_bytes(), (folder / "pepper").read_bytes()
     if len(server_key) < 32 or len(pepper) < 32:  # noqa: PLR2004 - the 32 bytes that `create` wrote
         raise BadInput("server.key or pepper is cut short")
-    Signer.load(folder / "line.pem", folder / "line.key", urn=settings.gateway_urn, purpose="line")  # the line opens them itself, later
-    for path in folder.glob(f"seal-*.key{DOOMED}"):
-        destroy(path.with_name(path.name.removesuffix(DOOMED)))
+    signers = {
+        purpose: Signer.load(_named(stem, ".pem"), _named(stem, ".key"), urn=settings.gateway_urn, purpose=purpose)
+        for purpose, stem in own.items()
+    }
     seals = {}
     for path in folder.glob("seal-*.key"):
         if not path.stem.removeprefix("seal-").isdecimal():
@@ -149,11 +236,34 @@ def load(folder: Path, settings: Settings) -> Keyring:
         root=certificates.load_chain_pem(folder / "root.pem")[0],
         gateway_authority=_load_authority(folder, "gateway"),
         merchant_authority=_load_authority(folder, "merchant"),
-        signer=Signer.load(folder / "gateway-sign.pem", folder / "gateway-sign.key", urn=settings.gateway_urn, purpose="gateway-sign"),
+        signer=signers["gateway-sign"],
+        line=signers["line"],
+        line_tls=LineTls(_named(own["line"], ".pem"), _named(own["line"], ".key"), folder / "root.pem"),
         server_key=server_key,
         pepper=pepper,
         seals=seals,
     )
+
+
+def newest(folder: Path, purpose: str) -> Path:
+    """The files of the gateway's own key of this purpose that is in use, without their ending."""
+    return max(_stems(folder, purpose), default=(0, folder / purpose))[1]
+
+
+def _stems(folder: Path, purpose: str) -> list[tuple[int, Path]]:
+    """Every key of a purpose whose private half is there: the first has no time in its name."""
+    found = [(0, folder / purpose)] if (folder / f"{purpose}.key").exists() else []
+    for path in folder.glob(f"{purpose}-*.key"):
+        made_at = path.stem.removeprefix(f"{purpose}-")
+        if made_at.isdecimal():
+            found.append((int(made_at), path.with_suffix("")))
+    return found
+
+
+def _destroy_replaced(folder: Path, purpose: str) -> None:
+    """Nothing is signed with a replaced key any more; its certificate stays."""
+    for _, stem in sorted(_stems(folder, purpose))[:-1]:
+        destroy(_named(stem, ".key"))
 
 
 def write_secret(path: Path, data: bytes) -> None:
@@ -165,32 +275,30 @@ def write_secret(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def destroy(path: Path) -> None:
-    """Overwrite and remove a private key (the medium may still hold old blocks: keep the folder on an encrypted disk)."""
-    doomed = path.with_name(path.name + DOOMED)
-    if path.exists():
-        path.rename(doomed)  # first, so that a stop in between leaves no key file full of noise
-    if doomed.exists():
-        with doomed.open("r+b") as file:
-            file.write(secrets.token_bytes(doomed.stat().st_size))
-            file.flush()
-            os.fsync(file.fileno())
-        doomed.unlink()
-
-
-def _new_seal(folder: Path, authority: Authority, operator: str, at: int) -> tuple[tuple[bytes, ...], EllipticCurvePrivateKey]:
+def _new_own(authority: Authority, operator: str, purpose: str, at: int) -> tuple[tuple[bytes, ...], EllipticCurvePrivateKey]:
+    """A key of the gateway's own with its certificate."""
     private = keys.new_key()
     leaf = certificates.make_leaf(
         authority,
         urn=f"urn:hanbit:{operator}:gateway",
-        purpose="gateway-seal",
+        purpose=purpose,
         public=private.public_key(),
         at=at,
-        lifetime_s=SEAL_LIFE_S + OPENING_LIFE_S,
+        lifetime_s=SEAL_LIFE_S + OPENING_LIFE_S if purpose == SEAL else SIGNING_LIFE_S,
     )
-    chain = (leaf, *authority.chain)
-    _save(folder / f"seal-{at}", private, chain)
-    return chain, private
+    return (leaf, *authority.chain), private
+
+
+def _named(stem: Path, ending: str) -> Path:
+    return stem.with_name(stem.name + ending)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _save(stem: Path, private: EllipticCurvePrivateKey, chain: tuple[bytes, ...]) -> None:

@@ -9,10 +9,11 @@ from msgspec.structs import replace
 from hanbit.db.change import Append, Change, Put, Require, StoredMessage, Value
 from hanbit.evidence.record import record
 from hanbit.kernel import fail_points
-from hanbit.kernel.errors import ProtocolViolation, Unavailable
+from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
 from hanbit.ledger import rules
 from hanbit.ledger.entry import Entry
 from hanbit.payments.gateway import Gateway
+from hanbit.payments.outbox import to_tell
 from hanbit.payments.payment import Payment
 from hanbit.payments.states import FINAL, TABLE, Event, State, step
 from hanbit.protocols.fields import Message
@@ -23,8 +24,6 @@ RULES = {"hold": rules.hold, "capture": rules.capture, "void": rules.void}
 BROUGHT = frozenset({"refund"})
 """The journal rules whose entries the step brings: a payment does not say how much of it goes back."""
 _log = structlog.get_logger("hanbit.payments")
-TELL_AGAIN_S = 2
-"""An outcome that was not acknowledged is told again after so long, then ever more rarely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ async def apply(
                 RULES[row.rule](payment=known.id, attempt=known.attempts, source=known.account, target=known.target, money=known.money)
             )
         if item.tell is not None:
-            rows.append(_outbox(item.tell, payment, at))
+            rows.append(to_tell(item.tell, merchant=payment.merchant, tid=payment.tid, at=at))
     change = Change(
         puts=(known.put(), *puts),
         requires=(*requires, *still_trusted(gateway, *(message for item in steps for message in item.messages))),
@@ -93,27 +92,21 @@ async def apply(
 
 def still_trusted(gateway: Gateway, *messages: SignedMessage[Message]) -> Iterable[Require]:
     """Under the book lock no key is revoked by which anybody signed what is stored here: revocation takes effect at once."""
-    foreign = {message.kid for message in messages if message.claims.iss != gateway.urn}
-    return (signing_still(gateway), *(Require("certificates", kid, "revoked_at", None, ProtocolViolation("revoked")) for kid in foreign))
+    own = {message.kid for message in messages if message.claims.iss == gateway.urn} | {gateway.signer.kid}
+    foreign = {message.kid for message in messages} - own
+    return (
+        *(_not_revoked(kid, Unavailable("the payment server's signing key is revoked")) for kid in own),
+        *(_not_revoked(kid, ProtocolViolation("revoked")) for kid in foreign),
+    )
 
 
 def signing_still(gateway: Gateway) -> Require:
     """The gateway's own key is not revoked either: what it would store under it could never be proved."""
-    return Require("certificates", gateway.signer.kid, "revoked_at", None, Unavailable("the payment server's signing key is revoked"))
+    return _not_revoked(gateway.signer.kid, Unavailable("the payment server's signing key is revoked"))
 
 
-def _outbox(outcome: SignedMessage[Message], payment: Payment, at: int) -> Append:
-    row: dict[str, Value] = {
-        "hash": outcome.hash,
-        "version": 1,
-        "merchant": payment.merchant,
-        "tid": payment.tid,
-        "next_at": at + TELL_AGAIN_S,
-        "tries": 0,
-        "stored_at": at,
-        "acknowledged_at": None,
-    }
-    return Append("outbox", row)
+def _not_revoked(kid: str, error: HanbitError) -> Require:
+    return Require("certificates", kid, "revoked_at", None, error)
 
 
 assert {row.rule for rows in TABLE.values() for row in rows.values()} - {None} == set(RULES) | BROUGHT

@@ -17,7 +17,7 @@ from hanbit.ledger.balances import available, lent
 from hanbit.ledger.chart import KINDS, OPERATOR_ACCOUNTS, operator_account
 from hanbit.parties import accounts, customers, enrolment, merchants
 from hanbit.parties.customers import ledger_account
-from hanbit.payments import halt, lines
+from hanbit.payments import halt, lines, own_keys, revocation
 from hanbit.payments import payment as payments
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.refund import allow_until, refund_by
@@ -213,6 +213,10 @@ async def revoke(gateway: Gateway, *, kid: str, reason: str = "") -> Result:
     if row["revoked_at"] is None:
         revoked = _row(row) | {"revoked_at": gateway.clock.now()}
         await _commit(gateway, f"revoke {kid}", Put("certificates", revoked, row["version"]), reason or "-")
+        await own_keys.renew_due(gateway)  # one of the gateway's own is replaced at once
+        authority = revocation.authority_of(row["urn"])
+        if authority is not None:
+            await revocation.publish(gateway, authority)
         _, _, operator, role, *name = row["urn"].split(":")
         if role == "merchant" and operator == gateway.settings.operator:
             gateway.line.drop(name[0], "revoked")  # it dials again with what it has; a revoked line certificate is not admitted

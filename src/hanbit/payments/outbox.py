@@ -3,20 +3,39 @@
 import asyncio
 from contextlib import suppress
 
-from hanbit.db.change import Acknowledge, Change, Put, Stale
+from hanbit.db.change import Acknowledge, Append, Change, Put, Stale, Value
 from hanbit.db.reading import Row
 from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel.errors import Unavailable
 from hanbit.payments.gateway import Gateway, spend_unasked
 from hanbit.payments.payment import Payment
+from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect import gateway as role
+from hanbit.protocols.signed import SignedMessage
 
+TELL_AGAIN_S = 2
+"""What was not acknowledged is told again after so long, then ever more rarely."""
 LONGEST_WAIT_S = 300
 ABSENT_WAIT_S = 3600
 """Whoever is away is told when its line comes up: until then each look at an outcome is a row written for nothing."""
 TOLD_AT_ONCE_MAX = 200
 TOLD_TO_ONE_MAX = 10_000
+
+
+def to_tell(message: SignedMessage[Message], *, merchant: str, tid: str, at: int) -> Append:
+    """The row by which this merchant is told this message until it acknowledges it."""
+    row: dict[str, Value] = {
+        "hash": message.hash,
+        "version": 1,
+        "merchant": merchant,
+        "tid": tid,
+        "next_at": at + TELL_AGAIN_S,
+        "tries": 0,
+        "stored_at": at,
+        "acknowledged_at": None,
+    }
+    return Append("outbox", row)
 
 
 async def tell(gateway: Gateway, merchant_id: str, outcome: str) -> None:

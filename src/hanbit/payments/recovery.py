@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from hanbit.db.change import Change, Stale
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable, WrongState
-from hanbit.payments import checkpoints, outbox
+from hanbit.payments import checkpoints, outbox, own_keys, revocation
 from hanbit.payments import payment as payments
 from hanbit.payments.close import close
 from hanbit.payments.gateway import Gateway
@@ -51,14 +51,6 @@ async def _repeat(gateway: Gateway, job: Callable[[Gateway], Awaitable[int]]) ->
         await asyncio.sleep(TICK_S)
 
 
-async def rotate_seal(gateway: Gateway) -> int:
-    """A new sealing key when it is time for one."""
-    seal = gateway.keyring.rotate_seal(gateway.clock.now())
-    if seal is not None:
-        await gateway.book.commit(Change(puts=(seal,)))
-    return 0
-
-
 async def end_due(gateway: Gateway) -> int:
     """Close what nobody paid, void what nobody answered."""
     return await _move_all(gateway, payments.ending(gateway.reader, gateway.clock.now(), AT_ONCE_MAX))
@@ -69,11 +61,20 @@ async def ask_due(gateway: Gateway) -> int:
     return await _move_all(gateway, payments.waiting(gateway.reader, gateway.clock.now(), AT_ONCE_MAX, ASKED_A_MERCHANT_MAX))
 
 
-JOBS: tuple[Callable[[Gateway], Awaitable[int]], ...] = (rotate_seal, end_due, ask_due, outbox.tell_due, checkpoints.sign_due, purge)
+JOBS: tuple[Callable[[Gateway], Awaitable[int]], ...] = (
+    own_keys.renew_due,
+    revocation.publish_due,
+    end_due,
+    ask_due,
+    outbox.tell_due,
+    checkpoints.sign_due,
+    purge,
+)
 
 
 async def merchant_connected(gateway: Gateway, merchant_id: str, unverified_checkpoint: str | None = None) -> None:
-    """A line came up: judge the checkpoint that the merchant holds, then ask and tell at once what waits for it."""
+    """A line came up: the lists first, without which its merchant may believe nothing; judge the checkpoint that it holds; ask and tell."""
+    await revocation.tell_latest(gateway, merchant_id)
     await checkpoints.merchant_connected(gateway, merchant_id, unverified_checkpoint)
     await _move_all(gateway, payments.waiting_for(gateway.reader, merchant_id, gateway.clock.now(), AT_ONCE_MAX))
     await outbox.tell_waiting(gateway, merchant_id)

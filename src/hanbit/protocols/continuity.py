@@ -161,7 +161,7 @@ class _Reader:
             asked: Asked = read_renewal(
                 compact, trust=self._of_merchant, gateway=self._gateway, merchant=self._merchant, at=claims.iat, sent=False
             )
-            check_answer(record, asked)
+            check_answer(record, asked.message.hash, asked.publics)
         except ProtocolViolation as error:
             self.problems.append(f"renewal {claims.req}: {error}")
             return None
@@ -176,7 +176,7 @@ class _Reader:
         for compact in self._confirmations:
             for message in self._first.values():
                 try:
-                    read_key_record_confirmation(compact, message, trust=self._of_gateway, at=self._at)
+                    read_key_record_confirmation(compact, message.hash, message.claims, trust=self._of_gateway, at=self._at)
                 except ProtocolViolation:
                     continue
                 kids.add(message.kid)

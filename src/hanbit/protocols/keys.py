@@ -12,6 +12,7 @@ A `certificates` message is also the record of every other certificate that the 
 number follows from the certificate, so that each is recorded once and found by its kid.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 
@@ -146,12 +147,14 @@ def confirm_key_record(record: SignedMessage[KeyRecord], *, signer: Signer, at: 
 
 
 def read_key_record_confirmation(
-    unverified: str, record: SignedMessage[KeyRecord], *, trust: Trust, at: int
+    unverified: str, record: str, claims: KeyRecord, *, trust: Trust, at: int
 ) -> SignedMessage[KeyRecordConfirmation]:
-    """The gateway's half, as of when it was signed: like every answer it is good whenever it names what was asked."""
-    sent = record.claims
-    message = verify_as_signed(unverified, KeyRecordConfirmation, trust=trust, audience=sent.iss, at=at, sender=sent.aud)
-    if (message.claims.req, message.claims.thumbprint, message.claims.date) != (record.hash, sent.thumbprint, sent.date):
+    """The gateway's half, as of when it was signed: like every answer it is good whenever it names what was asked.
+
+    `record` is the hash of the merchant's half, `claims` what it says.
+    """
+    message = verify_as_signed(unverified, KeyRecordConfirmation, trust=trust, audience=claims.iss, at=at, sender=claims.aud)
+    if (message.claims.req, message.claims.thumbprint, message.claims.date) != (record, claims.thumbprint, claims.date):
         raise ProtocolViolation("req", "confirms another record")
     return message
 
@@ -244,12 +247,12 @@ def read_certificates(unverified: str, *, trust: Trust, root: bytes, gateway: st
     return Recorded(message, leaves)
 
 
-def check_answer(recorded: Recorded, asked: Asked) -> None:
-    """The certificates that came are those that were asked for: this renewal, these purposes, these keys."""
-    if recorded.message.claims.req != asked.message.hash:
+def check_answer(recorded: Recorded, renewal: str, publics: Mapping[str, EllipticCurvePublicKey]) -> None:
+    """The certificates that came are those that were asked for: this renewal (its hash), these purposes, these keys."""
+    if recorded.message.claims.req != renewal:
         raise ProtocolViolation("req", "answers another renewal")
     came = {leaf.purpose: thumbprint(leaf.public) for leaf in recorded.leaves}
-    if came != {purpose: thumbprint(public) for purpose, public in asked.publics.items()}:
+    if came != {purpose: thumbprint(public) for purpose, public in publics.items()}:
         raise ProtocolViolation("certificates", "for other keys or purposes than were asked for")
 
 

@@ -245,6 +245,11 @@ def peek_typ(unverified: str | bytes) -> str:
     return _take_apart(unverified)[2].typ
 
 
+def peek_kid(unverified: str | bytes) -> str:
+    """The header's kid, to look up what is known of that key before its signature is verified."""
+    return _take_apart(unverified)[2].kid
+
+
 def peek_chain(unverified: str | bytes) -> tuple[bytes, ...]:
     """The header's certificates, to keep beside a message; says nothing about their worth."""
     return _take_apart(unverified)[2].chain

@@ -133,7 +133,7 @@ def test_missing_and_locked_files_are_bad_input(tmp_path: Path, present: World) 
         (good.chain, locked, good.root),
         (good.key, good.chain, good.root),
     ):
-        with pytest.raises(BadInput, match="TLS files"):
+        with pytest.raises(BadInput, match="TLS file"):
             tls.server_context(chain, key, root)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hanbit.crypto import tls
+from hanbit.crypto.tls import LineTls
 from hanbit.kernel.clock import ManualClock
 from hanbit.kernel.errors import ProtocolViolation, TooLarge, Unavailable
 from hanbit.line.connection import Limits
@@ -62,10 +63,10 @@ class PostWorld:
         line = shop_files.LineAddress("gateway.localhost", self.world.port, post_port=self.world.line.post_port())
         registration = shop_files.Registration(OPERATOR, urn, GATEWAY, line, "https://pay.example/pay")
         parts = LineParts(
-            directory,
             registration,
             operator.root_der,
             operator.signer(urn, "merchant-sign"),
+            LineTls(*shop_files.line_paths(directory)),
             operator.trust(GATEWAY),
             CLOCK,
             on_request,

@@ -428,6 +428,7 @@ def test_the_shop_has_one_entrance_for_bytes() -> None:
         "cancellations",
         "mark_goods_returned",
         "reconcile",
+        "stopped",
     }
     assert SHOP.endswith(":shop")
     assert PHONE.text == "220000"

@@ -14,11 +14,13 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from hanbit.crypto import envelopes
-from hanbit.db.change import Change, Stale
+from hanbit.db.change import Append, Change, Put, Stale
 from hanbit.kernel import ids
 from hanbit.kernel.errors import Conflict, NotAllowed, NotSignedIn, ProtocolViolation
 from hanbit.parties import enrolment, merchants, passkeys
 from hanbit.payments import factors, lines, redirect_flow
+from hanbit.payments.apply import signing_still
+from hanbit.payments.certificates import issue
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.redirect_flow import SignedIn
 from hanbit.payments.sign_in import act
@@ -69,7 +71,7 @@ class EnrolmentFace:
         found = enrolment.use_code(self.gateway.reader, form.code, "customer", at)
         csr, secret = ids.decode_base64url(form.request), ids.decode_base64url(form.secret)
         chain, rows = enrolment.issue_for_device(self.gateway.keyring, found, csr, secret, at)
-        await self._commit(Change(puts=tuple(rows), appends=(act(at, found.urn, "enrol", "device"),)))
+        await self._commit(self._issued(rows, act(at, found.urn, "enrol", "device"), at))
         shown = [encode_der(der) for der in chain]
         return json_response({"customer": found.urn, "chain": shown, "gateway": self.gateway.urn})
 
@@ -81,7 +83,7 @@ class EnrolmentFace:
         chains, rows = enrolment.issue_for_merchant(keyring, found, form.requests, at)
         merchant = merchants.by_id(self.gateway.reader, found.urn.rpartition(":")[2])
         assert merchant is not None, found.urn
-        await self._commit(Change(puts=tuple(rows), appends=(act(at, found.urn, "enrol", "merchant"),)))
+        await self._commit(self._issued(rows, act(at, found.urn, "enrol", "merchant"), at))
         return json_response(
             {
                 "operator": settings.operator,
@@ -140,6 +142,11 @@ class EnrolmentFace:
         if seal is None:
             raise ProtocolViolation("sealed")
         return decode_form(envelopes.open_with_key(compact, seal.private, typ=ENROL_TYP, expected_kid=seal.kid), DeviceEnrolmentForm)
+
+    def _issued(self, rows: list[Put], audit: Append, at: int) -> Change:
+        """Certificates, whatever else the code brings, and the record of it."""
+        made = issue(self.gateway, rows, how="code", at=at)
+        return made.change(requires=(signing_still(self.gateway),), appends=(audit,))
 
     async def _commit(self, change: Change) -> None:
         try:

@@ -1,0 +1,283 @@
+"""A shop's keys while it runs: renewed by themselves over the line, with every certificate in the shop's name looked at.
+
+    keys made ─▶ renewal signed, durable ─▶ asked ─▶ certificates verified ─▶ chains written ─▶ generation switched ─▶ in use
+       keys-2/                renewal.jws                                                         one small file      line dialled anew
+
+A stop anywhere is gone on from: the same keys, the same bytes, so the gateway gives the same answer. The old private keys are destroyed
+once the gateway has accepted the new ones in a handshake and a hello; the certificates stay, as evidence.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from hanbit.crypto import certificates, keys
+from hanbit.kernel import fail_points, ids
+from hanbit.kernel.clock import Clock
+from hanbit.kernel.errors import HanbitError, Unavailable
+from hanbit.merchant import files, records
+from hanbit.merchant.changes import AnySigned, Keep, Stale
+from hanbit.merchant.identity import Identity
+from hanbit.merchant.order_book import OrderBook
+from hanbit.merchant.records import OwnCertificate
+from hanbit.protocols import keys as role
+from hanbit.protocols.keys import Certificates, Crl, KeyRecord, Recorded
+from hanbit.protocols.line import RefusedByGateway
+from hanbit.protocols.signed import peek_claims, peek_typ, verify
+
+CHECK_S: Final = 60.0
+RETRY_S: Final = 600
+"""After a renewal that was not answered as it should be."""
+RENEWAL: Final = "renewal.jws"
+_log = logging.getLogger("hanbit.merchant.keys")
+
+
+class DialledLine(Protocol):
+    """What renewal needs of the line."""
+
+    connected: asyncio.Event
+
+    async def ask(self, message: str, *, timeout_s: float | None = None) -> str:
+        """Send a request and return the unverified answer."""
+        ...
+
+    async def tell(self, message: str) -> None:
+        """Send what nothing here waits for."""
+        ...
+
+    def redial(self) -> None:
+        """Hang up and dial again, with the certificate that is in use now."""
+        ...
+
+
+class KeyDesk:
+    """One shop's keys, certificates and lists of the revoked."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        book: OrderBook,
+        acknowledge: Callable[..., AnySigned],
+        *,
+        clock: Clock,
+        on_alarm: Callable[[OwnCertificate], None] | None = None,
+    ) -> None:
+        """`acknowledge(hashes, at=)` signs an acknowledgement; `on_alarm` hears of each certificate that this shop never asked for."""
+        self.lists = identity.lists
+        self.line: DialledLine | None = None
+        self._directory = identity.directory
+        self._registration = identity.registration
+        self._root = identity.root
+        self._trust = identity.trust
+        self._signer = identity.signer
+        self._line_tls = identity.line_tls
+        self._book = book
+        self._acknowledge = acknowledge
+        self._clock = clock
+        self._on_alarm = on_alarm
+        self._news = asyncio.Event()
+        self._taking = asyncio.Lock()
+        self._not_before = 0
+
+    @asynccontextmanager
+    async def at_work(self, line: DialledLine) -> AsyncIterator[None]:
+        """Look after the keys over this line while the block lasts."""
+        self.line = line
+        work = asyncio.create_task(self.run(line), name="keys")
+        try:
+            yield
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    @property
+    def alarms(self) -> list[OwnCertificate]:
+        """Certificates in this shop's name whose keys it never had: somebody else can speak for it. Ask the operator, at once."""
+        return [own for own in records.own_certificates(self._directory, at=self._clock.now()) if not own.asked]
+
+    async def receive(self, typ: str, unverified: str) -> str | None:
+        """A message about keys that came by itself; what to send back."""
+        if typ == Crl.TYP:
+            self.lists.take(unverified, self._clock.now())
+            return None
+        assert typ == Certificates.TYP, typ
+        known = await self._book.known(ids.digest(unverified.encode("ascii", "replace")), "", None)
+        if known.answer is not None:
+            return known.answer
+        return await self._take(self._read(unverified))
+
+    async def run(self, line: DialledLine) -> None:
+        """The background: whenever the line is up, look whether something is to be done; until cancelled."""
+        while True:
+            await line.connected.wait()
+            try:
+                await self.tick()
+            except HanbitError as error:
+                _log.warning("work on the shop's keys waits: %s", error)
+            except Exception:  # noqa: BLE001 - a full disk, a bug of ours: the shop goes on with the keys that it has
+                _log.exception("work on the shop's keys failed")
+            self._news.clear()
+            try:
+                async with asyncio.timeout(CHECK_S):
+                    await self._news.wait()
+            except TimeoutError:
+                pass
+
+    async def tick(self) -> None:
+        """The line is up: destroy keys that were replaced, sign the record of the first key, renew what is due."""
+        self._destroy_replaced()
+        at = self._clock.now()
+        if at < self._not_before:
+            return
+        self._not_before = at + RETRY_S
+        try:
+            await self._record_first_key(at)
+        finally:  # whatever becomes of the record, the keys in use must not expire
+            if self.is_due(at):
+                await self.renew()
+        self._not_before = 0
+
+    def is_due(self, at: int) -> bool:
+        """Whether new keys are to be asked for, or have been and are not in use yet."""
+        if (self._next() / RENEWAL).exists():
+            return True
+        chains = [certificates.load_chain_pem(files.chain_path(self._directory, purpose)) for purpose in files.PURPOSES]
+        return any(at >= certificates.renew_at(*certificates.validity(chain[0])) for chain in chains)
+
+    async def renew(self) -> None:
+        """New keys for both purposes, in use when this returns; Unavailable if the gateway did not answer as it should."""
+        folder, number = self._next(), files.generation(self._directory) + 1
+        files.make_private(folder)
+        new = {purpose: files.own_key(folder, purpose) for purpose in files.PURPOSES}
+        fail_points.reach("merchant.renewal.keys")
+        renewal = await self._renewal(folder, new)
+        fail_points.reach("merchant.renewal.signed")
+        recorded = self._read(await self._ask(renewal))
+        role.check_answer(recorded, ids.digest(renewal.encode("ascii")), {purpose: key.public_key() for purpose, key in new.items()})
+        acknowledgement = await self._take(recorded)
+        fail_points.reach("merchant.renewal.answered")
+        for leaf in recorded.leaves:
+            files.write_private(files.chain_file(folder, leaf.purpose), certificates.dump_chain_pem(leaf.chain).encode("ascii"))
+            fail_points.reach(f"merchant.renewal.{leaf.purpose}")
+        files.use_generation(self._directory, number)
+        fail_points.reach("merchant.renewal.switched")
+        await self._tell(acknowledgement)
+        chain = next(leaf.chain for leaf in recorded.leaves if leaf.purpose == self._signer.purpose)
+        self._signer.renew(chain, new[self._signer.purpose])
+        self._line_tls.show(files.chain_path(self._directory, "line"), files.key_path(self._directory, "line"))
+        if self.line is not None:
+            self.line.redial()
+        _log.info("the shop's keys were renewed: generation %d", number)
+
+    # Inside
+
+    def _next(self) -> Path:
+        return files.generation_folder(self._directory, files.generation(self._directory) + 1)
+
+    async def _renewal(self, folder: Path, new: dict[str, EllipticCurvePrivateKey]) -> str:
+        """The renewal's bytes: those that were signed before a stop, or new ones, durable before they leave."""
+        path = folder / RENEWAL
+        if path.exists():
+            return path.read_text("ascii")
+        at = self._clock.now()
+        message = role.make_renewal(self._signer, self._registration.gateway, new, at=at)
+        await self._book.commit(Keep(message, sent=True, tid=None, answers=None, at=at))
+        records.keep(self._directory, records.renewal_name(message.compact), message.compact)
+        files.write_private(path, message.compact.encode("ascii"))
+        return message.compact
+
+    async def _record_first_key(self, at: int) -> None:
+        """At the first connection after the enrolment: both sides sign which key this shop began with."""
+        if files.generation(self._directory) != 1 or records.read(self._directory, records.KEY_RECORD_CONFIRMATION) is not None:
+            return
+        own = [item for item in records.own_certificates(self._directory, at=at) if item.kid == self._signer.kid]
+        if not own or own[0].how != "code":
+            return  # the gateway has not told of our certificate yet, or it was issued before certificates were recorded
+        compact = records.read(self._directory, records.KEY_RECORD)
+        if compact is None:
+            message = role.make_key_record(self._signer, self._registration.gateway, date=own[0].issued_at, at=at)
+            await self._book.commit(Keep(message, sent=True, tid=None, answers=None, at=at))
+            compact = message.compact
+            records.keep(self._directory, records.KEY_RECORD, compact)
+        sent = msgspec.convert(peek_claims(compact), KeyRecord)  # our own, from our own file
+        record = ids.digest(compact.encode("ascii"))
+        unverified = await self._ask(compact)
+        confirmation = role.read_key_record_confirmation(unverified, record, sent, trust=self._trust, at=at)
+        await self._keep(confirmation, answers=record, at=at)
+        records.keep(self._directory, records.KEY_RECORD_CONFIRMATION, confirmation.compact)
+
+    def _read(self, unverified: str) -> Recorded:
+        registration = self._registration
+        return role.read_certificates(
+            unverified,
+            trust=self._trust,
+            root=self._root,
+            gateway=registration.gateway,
+            owner=registration.merchant,
+            at=self._clock.now(),
+        )
+
+    async def _take(self, recorded: Recorded) -> str:
+        """Keep a record of certificates in our name, alarm at what we never asked for, and say that it is kept."""
+        async with self._taking:  # the same record comes as an answer and from the gateway's outbox
+            return await self._take_once(recorded)
+
+    async def _take_once(self, recorded: Recorded) -> str:
+        message, at = recorded.message, self._clock.now()
+        known = await self._book.known(message.hash, "", None)
+        if known.answer is not None:
+            return known.answer
+        records.keep(self._directory, f"certificates-{message.hash}", message.compact)
+        await self._keep(message, answers=message.claims.req, at=at)
+        acknowledgement = self._acknowledge((message.hash,), at=at)
+        await self._book.commit(Keep(acknowledgement, sent=True, tid=None, answers=message.hash, at=at))
+        ours = {leaf.kid for leaf in recorded.leaves}
+        for own in self.alarms:
+            if own.kid in ours:
+                _log.error(
+                    "a certificate was issued in this shop's name that it never asked for: %s (%s); ask the operator", own.kid, own.how
+                )
+                if self._on_alarm is not None:
+                    self._on_alarm(own)
+        self._news.set()
+        return acknowledgement.compact
+
+    async def _keep(self, message: AnySigned, *, answers: str | None, at: int) -> None:
+        try:
+            await self._book.commit(Keep(message, sent=False, tid=None, answers=answers, at=at))
+        except Stale:
+            return  # kept before a stop
+
+    async def _ask(self, compact: str) -> str:
+        if self.line is None:
+            raise Unavailable("no line to the gateway")
+        unverified = await self.line.ask(compact)
+        if peek_typ(unverified) == RefusedByGateway.TYP:
+            gateway, at = self._registration.gateway, self._clock.now()
+            refused = verify(unverified, RefusedByGateway, trust=self._trust, audience=self._signer.urn, at=at, sender=gateway)
+            raise Unavailable(f"the payment server did not take it: {refused.claims.code}")
+        return unverified
+
+    async def _tell(self, acknowledgement: str) -> None:
+        try:
+            if self.line is not None:
+                await self.line.tell(acknowledgement)
+        except Unavailable:
+            _log.info("the acknowledgement will be asked for again")
+
+    def _destroy_replaced(self) -> None:
+        """The gateway has accepted the keys in use: nobody needs the private halves of those before them."""
+        current = files.generation_folder(self._directory, files.generation(self._directory))
+        for folder in files.generation_folders(self._directory):
+            if folder == current:
+                return
+            for purpose in files.PURPOSES:
+                path = files.key_file(folder, purpose)
+                if path.exists() or path.with_name(path.name + keys.DOOMED).exists():
+                    keys.destroy(path)
