@@ -149,15 +149,15 @@ async def test_what_is_no_post_of_a_frame_gets_a_clear_answer(posts: PostWorld, 
 
 async def test_a_slow_body_and_a_slow_head_are_given_up_and_hold_up_nobody(posts: PostWorld) -> None:
     context = posts.world.operator.files(merchant_urn("shop")).client()
-    slow = [asyncio.create_task(send(posts.line.post_port(), context, HEAD + b"Content-Length: 500\r\n\r\n" + b"A")) for _ in range(20)] + [
-        asyncio.create_task(send(posts.line.post_port(), context, b"POST /line HTT")) for _ in range(20)
+    slow = [asyncio.create_task(send(posts.line.post_port(), context, HEAD + b"Content-Length: 500\r\n\r\n" + b"A")) for _ in range(15)] + [
+        asyncio.create_task(send(posts.line.post_port(), context, b"POST /line HTT")) for _ in range(15)
     ]
     async with gateway_line(posts.parts("steady")) as steady:
         await asyncio.wait_for(steady.connected.wait(), 3)
         assert await steady.ask(request())
     ended = [status(answer) for answer in await asyncio.gather(*slow)]
-    assert ended[:20] == [408] * 20
-    assert ended[20:] == [0] * 20
+    assert ended[:15] == [408] * 15
+    assert ended[15:] == [0] * 15
     await until(lambda: not posts.line._post_listeners["vpn"]._connections())
 
 
@@ -325,3 +325,31 @@ def test_the_servers_own_event_loop_checks_names_as_early_as_the_other_one(tmp_p
 def test_the_limits_of_post_stand_beside_the_others() -> None:
     limits = Limits()
     assert (limits.posts, limits.idle_s) == (16, 15.0)
+
+
+async def test_handshakes_that_never_end_push_out_one_another_and_no_merchant_by_post(tmp_path: Path) -> None:
+    async with post_world(tmp_path, replace(LIMITS, handshake_s=20.0, knocking=8)) as posts:
+        opened = [await asyncio.open_connection("127.0.0.1", posts.line.post_port(), local_addr=("127.0.0.3", 0)) for _ in range(40)]
+        await until(lambda: posts.world.line.stats().closed["pushed_out"] == 32)
+        async with gateway_line(posts.parts("shop")) as shop:
+            await asyncio.wait_for(shop.connected.wait(), 3)
+            assert await shop.ask(request())
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_one_merchant_cannot_take_every_place_by_idle_connections_for_post(tmp_path: Path) -> None:
+    async with post_world(tmp_path, replace(LIMITS, total=9, posts_from_one=4, idle_s=20.0)) as posts:
+        files = posts.world.operator.files(merchant_urn("kiosk"))
+        port = posts.line.post_port()
+        opened = [await asyncio.open_connection("127.0.0.1", port, ssl=files.client()) for _ in range(12)]
+        ended = [asyncio.create_task(reader.read(1)) for reader, _ in opened]
+        await until(lambda: sum(task.done() for task in ended) == 8)
+        assert [task.done() for task in ended] == [True] * 8 + [False] * 4, "the one that has been idle longest goes"
+        async with gateway_line(posts.parts("shop")) as shop:
+            await asyncio.wait_for(shop.connected.wait(), 3)
+            assert await shop.ask(request())
+        for task, (_, writer) in zip(ended, opened, strict=True):
+            task.cancel()
+            writer.close()
+        await asyncio.gather(*ended, return_exceptions=True)

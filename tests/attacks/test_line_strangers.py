@@ -4,12 +4,18 @@ import asyncio
 import base64
 import hashlib
 import logging
+import os
+import resource
+import socket
 import ssl
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import pytest
+import uvloop
 from picows import WSError, WSListener, ws_connect
 
 from hanbit.crypto import keys
@@ -19,6 +25,7 @@ from tests.unit.line.parties import (
     CLOCK,
     DAY_S,
     GATEWAY,
+    PATIENT,
     Files,
     Operator,
     World,
@@ -268,3 +275,68 @@ def test_keys_of_the_line_lie_in_files_that_only_their_owner_reads(tmp_path: Pat
     files = Operator(tmp_path).files(merchant_urn("shop"))
     assert files.key.stat().st_mode & 0o777 == 0o600
     assert keys.load_key(files.key).key_size == 256
+
+
+async def half_open(world: World, address: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Somebody who connects and never begins with TLS."""
+    return await asyncio.open_connection("127.0.0.1", world.port, local_addr=(address, 0))
+
+
+async def endless_handshakes(folder: Path) -> None:
+    limits = replace(PATIENT, handshake_s=20.0, knocking=8)
+    async with listening(folder, limits) as world:
+        before = [await half_open(world, "127.0.0.2") for _ in range(2)]
+        flood = [await half_open(world, "127.0.0.3") for _ in range(40)]
+        # The flood has pushed out its own, the longest waiting first, and neither whoever was there nor whoever comes.
+        await until(lambda: world.line.stats().closed["pushed_out"] == 34)
+        ended = [asyncio.create_task(reader.read(1)) for reader, _ in before + flood]
+        await until(lambda: sum(task.done() for task in ended) == 34)
+        assert [task.done() for task in ended] == [False] * 2 + [True] * 34 + [False] * 6
+        async with world.connected("shop"):
+            assert await world.line.ask("shop", request())
+        for task, (_, writer) in zip(ended, before + flood, strict=True):
+            task.cancel()
+            writer.close()
+        await asyncio.gather(*ended, return_exceptions=True)
+
+
+async def test_handshakes_without_end_push_out_one_another_and_no_merchant(tmp_path: Path) -> None:
+    await endless_handshakes(tmp_path)
+
+
+def test_handshakes_without_end_on_the_servers_own_event_loop(tmp_path: Path) -> None:
+    uvloop.run(endless_handshakes(tmp_path))
+
+
+async def test_upgrades_that_never_come_push_out_one_another_and_not_the_merchant_who_says_hello(tmp_path: Path) -> None:
+    async with listening(tmp_path, replace(PATIENT, handshake_s=20.0, knocking=4)) as world:
+        context = world.operator.files(merchant_urn("kiosk")).client()
+        opened = [await asyncio.open_connection("127.0.0.1", world.port, ssl=context) for _ in range(12)]
+        await until(lambda: world.line.stats().closed["pushed_out"] == 8)
+        async with world.connected("shop"):
+            assert await world.line.ask("shop", request())
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_a_line_without_free_files_hangs_up_instead_of_spinning(world: World) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    clients = [socket.socket() for _ in range(3)]
+    for client in clients:
+        client.setblocking(False)
+    used = [os.open(os.devnull, os.O_RDONLY) for _ in range(2)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used[-1] + 1, hard))
+    try:
+        for client in clients:
+            await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", world.port))
+        for client in clients:
+            with suppress(ConnectionResetError):
+                assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 1), 0.3) == b""
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for file in used:
+            os.close(file)
+    for client in clients:
+        client.close()
+    async with world.connected("shop"):
+        assert await world.line.ask("shop", request())

@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 from picows.picows import WSCloseHandshake
@@ -21,8 +21,9 @@ from picows.picows import WSCloseHandshake
 from hanbit.kernel import fail_points
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, TooLarge, Unavailable
-from hanbit.line.doors import Mode, plain_address
+from hanbit.line.doors import Mode
 from hanbit.line.quiet import hush
+from hanbit.line.reception import plain_address
 from hanbit.protocols.line import FRAME_MAX, OFFSET_MAX_S, OFFSET_WARNED_S, Matching, RefusedByGateway, frame_hash, read_frame
 
 PATH = "/line"
@@ -69,6 +70,10 @@ class Limits:
     """Our frames that are on their way to one peer by POST; more wait for their turn."""
     idle_s: float = 15.0
     """A connection for POST without a whole request is closed after so long."""
+    posts_from_one: int = 32
+    """Connections for POST that show the same certificate: beyond it the one that has been idle longest goes."""
+    knocking: int = 256
+    """Connections of one door that have not proved yet who they are."""
     per_merchant: int = 4
     total: int = 1024
     """Connections of the whole line."""
@@ -108,6 +113,8 @@ class Connection(WSListener):
         """By which door it came."""
         self.address = ""
         """The peer's IP address."""
+        self.peer: Any = None
+        """The peer's address and port, as the socket spells them."""
         self.merchant_id = ""
         self.certificate = b""
         self.reason = ""
@@ -261,7 +268,8 @@ class Connection(WSListener):
         underlying.set_write_buffer_limits(high=self._limits.queue_high_bytes, low=self._limits.queue_high_bytes // 2)
         secured = underlying.get_extra_info("ssl_object")
         self.certificate = b"" if secured is None else secured.getpeercert(binary_form=True) or b""
-        self.address = plain_address(underlying.get_extra_info("peername")[0])
+        self.peer = underlying.get_extra_info("peername")
+        self.address = plain_address(self.peer[0])
         self._hello_timer = self._loop.call_later(self._limits.hello_s, self.close, WSCloseCode.POLICY_VIOLATION, "hello_missing")
         self._owner.welcome(self)
 

@@ -12,10 +12,10 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Literal
 
 from hanbit.kernel.errors import BadInput
+from hanbit.line.reception import Reception
 
 Mode = Literal["vpn", "leased"]
 Carries = Literal["connections", "posts"]
@@ -48,10 +48,13 @@ class Door:
     def __post_init__(self) -> None:
         assert self.tls is not None or (self.mode == "leased" and self.carries == "connections"), "only leased connections go without TLS"
 
-    def listener(self, is_registered: Callable[[str], bool]) -> socket.socket:
+    def listener(
+        self, is_registered: Callable[[str], bool], *, knocking_max: int, on_pushed_out: Callable[[], None] = lambda: None
+    ) -> Reception:
         """A bound socket; at the leased door it hangs up on strangers before a byte of theirs is read."""
         family, kind, _, _, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        found = socket.socket(family, kind) if self.mode == "vpn" else _PinnedListener(family, kind, is_registered)
+        may_knock = is_registered if self.mode == "leased" else _anybody
+        found = Reception(family, kind, may_knock=may_knock, knocking_max=knocking_max, on_pushed_out=on_pushed_out)
         try:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
@@ -68,25 +71,8 @@ class Door:
         return found
 
 
-def plain_address(text: str) -> str:
-    """The one spelling of an IP address, without the zone that a socket adds to a link-local one."""
-    return ip_address(text.partition("%")[0]).compressed
-
-
-class _PinnedListener(socket.socket):
-    """Accepts from registered addresses alone."""
-
-    def __init__(self, family: int, kind: int, is_registered: Callable[[str], bool]) -> None:
-        super().__init__(family, kind)
-        self._is_registered = is_registered
-
-    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
-        """As `socket.accept`; a stranger is hung up on, which to the loop is one who has left the queue again."""
-        connection, address = super().accept()
-        if not self._is_registered(plain_address(address[0])):
-            connection.close()
-            raise ConnectionAbortedError("not a registered address")
-        return connection, address
+def _anybody(_address: str) -> bool:
+    return True
 
 
 def _tie(listener: socket.socket, interface: str) -> None:

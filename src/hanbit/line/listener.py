@@ -20,6 +20,7 @@ from hanbit.line.doors import BACKLOG, Door, Mode, Peer
 from hanbit.line.figures import LineFigures, LineStats, MerchantStats
 from hanbit.line.post import PostListener, PostWay
 from hanbit.line.posts import Posts
+from hanbit.line.reception import Reception
 from hanbit.protocols.line import Greeting, HelloFromGateway, HelloFromMerchant, RefusedByGateway, make_hello, read_frame, read_hello
 from hanbit.protocols.signed import Signer, Trust, head, sign
 
@@ -47,6 +48,7 @@ class Line:
         self._limits = limits or Limits()
         self._doors: dict[Mode, Door] = {}
         self._servers: dict[Mode, asyncio.Server] = {}
+        self._receptions: dict[Mode, Reception] = {}
         self._post_listeners: dict[Mode, PostListener[str]] = {}
         self._posts: Posts | None = None
         self._admit: Admit | None = None
@@ -200,6 +202,7 @@ class Line:
 
     def welcome(self, connection: Connection) -> None:
         """Know the peer by its certificate and registration, then by its hello; the answer to a good hello is ours."""
+        self._receptions[connection.mode].let_in(connection.peer)
         self._all.add(connection)
         self._hellos[connection] = asyncio.get_running_loop().create_future()
         try:
@@ -253,6 +256,7 @@ class Line:
                 self._note("stranger", "")
             return known
 
+        listener = door.listener(may_knock, knocking_max=self._limits.knocking, on_pushed_out=lambda: self._note("pushed_out", ""))
         if door.carries == "posts" and door.tls is not None:
             posts = PostListener[str](
                 identify=partial(self._identify, door.mode),
@@ -261,10 +265,10 @@ class Line:
                 limits=self._limits,
                 clock=self._clock,
             )
-            await posts.start(door.listener(may_knock), door.tls)
+            await posts.start(listener, door.tls)
             self._post_listeners[door.mode] = posts
             return
-        self._doors[door.mode] = door
+        self._doors[door.mode], self._receptions[door.mode] = door, listener
         options: dict[str, Any] = (
             {}
             if door.tls is None
@@ -276,7 +280,7 @@ class Line:
         )
         self._servers[door.mode] = await ws_create_server(
             lambda request: self._accept(request, door.mode),
-            sock=door.listener(may_knock),
+            sock=listener,
             backlog=BACKLOG,
             websocket_handshake_timeout=self._limits.handshake_s,
             max_frame_size=self._limits.frame_bytes,

@@ -23,7 +23,8 @@ from aiohttp import web
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, TooLarge, Unavailable
 from hanbit.line.connection import BUSY, PATH, Limits
-from hanbit.line.doors import BACKLOG, plain_address
+from hanbit.line.doors import BACKLOG
+from hanbit.line.reception import Reception, plain_address
 from hanbit.loopback import LoopbackResolver
 from hanbit.protocols.line import Greeting, RefusedByGateway, frame_hash, read_frame
 
@@ -176,16 +177,18 @@ class PostListener(Generic[Caller]):
         self._limits = limits
         self._clock = clock
         self._server: web.Server | None = None
-        self._listener: socket.socket | None = None
+        self._listener: Reception | None = None
         self._context: ssl.SSLContext | None = None
         self._knocking: set[asyncio.Task[None]] = set()
         self._busy: Counter[Caller] = Counter()
         self._at_work: set[asyncio.Transport] = set()
         self._idle_since: dict[asyncio.Transport, float] = {}
+        self._shown: dict[asyncio.Transport, bytes] = {}
+        """connection → the certificate (DER) that was shown on it"""
         self._sweeper: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
 
-    async def start(self, listener: socket.socket, context: ssl.SSLContext) -> None:
+    async def start(self, listener: Reception, context: ssl.SSLContext) -> None:
         """Listen on a bound socket."""
         loop = asyncio.get_running_loop()
         self._context = context
@@ -232,7 +235,7 @@ class PostListener(Generic[Caller]):
         loop = asyncio.get_running_loop()
         for _ in range(BACKLOG):
             try:
-                connection, _address = self._listener.accept()
+                connection, address = self._listener.accept()
             except ConnectionAbortedError:
                 continue
             except (BlockingIOError, InterruptedError):
@@ -246,14 +249,14 @@ class PostListener(Generic[Caller]):
                 connection.close()
                 continue
             connection.setblocking(False)
-            task = loop.create_task(self._shake_hands(connection))
+            task = loop.create_task(self._shake_hands(self._listener, connection, address))
             self._knocking.add(task)
             task.add_done_callback(self._knocking.discard)
 
-    async def _shake_hands(self, connection: socket.socket) -> None:
+    async def _shake_hands(self, listener: Reception, connection: socket.socket, address: object) -> None:
         assert self._server is not None
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
                 self._server,
                 connection,
                 ssl=self._context,
@@ -262,6 +265,19 @@ class PostListener(Generic[Caller]):
             )
         except (OSError, asyncio.CancelledError):  # no TLS, no certificate, or gone: nothing was answered, nothing is logged
             connection.close()
+            return
+        finally:
+            listener.let_in(address)
+        self._count(transport)
+
+    def _count(self, newest: asyncio.Transport) -> None:
+        """Whoever holds a certificate, revoked or of another purpose, may not take every place with it."""
+        present = self._connections()
+        self._shown = {transport: self._shown[transport] for transport in present if transport in self._shown}
+        certificate = self._shown[newest] = _certificate(newest)
+        same = [transport for transport, shown in self._shown.items() if shown == certificate and transport not in self._at_work]
+        if sum(shown == certificate for shown in self._shown.values()) > self._limits.posts_from_one:
+            min(same, key=lambda transport: self._idle_since.get(transport, float("inf"))).abort()
 
     def _connections(self) -> list[asyncio.Transport]:
         found = [] if self._server is None else [getattr(handler, "transport", None) for handler in self._server.connections]
@@ -295,10 +311,8 @@ class PostListener(Generic[Caller]):
         return response
 
     async def _answer(self, request: web.BaseRequest, transport: asyncio.Transport) -> web.StreamResponse:
-        secured = transport.get_extra_info("ssl_object")
-        certificate = b"" if secured is None else secured.getpeercert(binary_form=True) or b""
         try:
-            caller = await self._identify(certificate, plain_address(transport.get_extra_info("peername")[0]))
+            caller = await self._identify(_certificate(transport), plain_address(transport.get_extra_info("peername")[0]))
         except HanbitError as error:
             return _short(HTTPStatus.SERVICE_UNAVAILABLE if isinstance(error, Unavailable) else HTTPStatus.FORBIDDEN, _code(error))
         if request.path != PATH:
@@ -344,6 +358,11 @@ class PostListener(Generic[Caller]):
 
 _HEADERS = {"Cache-Control": "no-store", "Server": "hanbit"}
 _STATUS: dict[type[HanbitError], HTTPStatus] = {TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Unavailable: HTTPStatus.SERVICE_UNAVAILABLE}
+
+
+def _certificate(transport: asyncio.Transport) -> bytes:
+    secured = transport.get_extra_info("ssl_object")
+    return b"" if secured is None else secured.getpeercert(binary_form=True) or b""
 
 
 def _short(status: HTTPStatus, code: str, headers: dict[str, str] | None = None) -> web.Response:

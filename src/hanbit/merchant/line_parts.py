@@ -89,7 +89,8 @@ class LineParts:
         """Take the gateway's frames while the block lasts; every other caller is turned away, by its certificate."""
         context = self.line_tls.server()
         listener = PostListener[str](identify=self._identify, serve=self._serve, refuse=self._refuse, limits=self.limits, clock=self.clock)
-        await listener.start(Door("vpn", host, port, context, carries="posts").listener(lambda _: True), context)
+        door = Door("vpn", host, port, context, carries="posts")
+        await listener.start(door.listener(lambda _: True, knocking_max=self.limits.knocking), context)
         try:
             yield listener
         finally:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from picows import ws_connect
 
-from hanbit.line.doors import Door, plain_address
+from hanbit.line.doors import Door
+from hanbit.line.reception import plain_address
 from hanbit.merchant.files import LineAddress
 from hanbit.merchant.line_client import LineClient
 from hanbit.protocols.line import HelloFromMerchant, make_hello
@@ -148,11 +149,11 @@ def test_a_door_says_what_is_wrong_with_its_address() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(OSError, match=r"leased line at .*in use"):
-            Door("leased", "127.0.0.1", taken.getsockname()[1], None).listener(lambda _: True)
+            Door("leased", "127.0.0.1", taken.getsockname()[1], None).listener(lambda _: True, knocking_max=8)
     with pytest.raises(OSError, match="leased line at"):
-        Door("leased", "203.0.113.1", 0, None).listener(lambda _: True)
+        Door("leased", "203.0.113.1", 0, None).listener(lambda _: True, knocking_max=8)
     with pytest.raises(OSError, match="No such device"):
-        Door("leased", "127.0.0.1", 0, None, "nosuch0").listener(lambda _: True)
+        Door("leased", "127.0.0.1", 0, None, "nosuch0").listener(lambda _: True, knocking_max=8)
 
 
 def test_an_address_has_one_spelling() -> None:
