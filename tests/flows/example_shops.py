@@ -9,6 +9,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -98,6 +99,26 @@ class ExampleShop:
 
 
 @asynccontextmanager
+async def _group(start: list[str], environment: dict[str, str], log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A program in a process group of its own that ends with us: PHP's workers outlive a signal to their master alone."""
+    with log.open("wb") as output:
+        process = await asyncio.create_subprocess_exec(
+            *start,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=os.environ | environment,
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        await asyncio.wait_for(process.wait(), 20)
+
+
+@asynccontextmanager
 async def example_shop(world: World, directory: Path, kind: str, *, stock: int = 20) -> AsyncIterator[ExampleShop]:
     """Register and enrol a new merchant, start its agent and this shop, and stop both again."""
     ports = Ports.free()
@@ -126,9 +147,7 @@ async def example_shop(world: World, directory: Path, kind: str, *, stock: int =
         agent_log, shop_log = directory / f"{shop_id}-agent.log", directory / f"{shop_id}-shop.log"
         served = await stack.enter_async_context(_process(serve, agent_log))
         await _wait_for(http, f"{agent}/health", _line_is_up, agent_log, served)
-        sold = await stack.enter_async_context(
-            _process(["/usr/bin/env", *(f"{name}={value}" for name, value in environment.items()), *start], shop_log)
-        )
+        sold = await stack.enter_async_context(_group(start, environment, shop_log))
         await _wait_for(http, url, _is_ok, shop_log, sold)
         yield ExampleShop(kind, shop_id, url, agent, keys, book, http)
 
