@@ -7,21 +7,28 @@
 A generated part stands between `<!-- begin: name -->` and `<!-- end: name -->`; the rest of a page is written by hand.
 """
 
+import importlib
 import json
+import pkgutil
 import re
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+import hanbit.merchant
 from hanbit.crypto import certificates, keys
 from hanbit.crypto.certificates import Authority
 from hanbit.kernel import ids
+from hanbit.kernel.errors import Declined, HanbitError, NotAllowed, NotSignedIn, ProtocolViolation, Refused, TooManyTries
 from hanbit.kernel.money import Money
+from hanbit.merchant.agent import faults
 from hanbit.merchant.agent.acts import ACTS
 from hanbit.merchant.agent.table import ADDRESSES
-from hanbit.payments.states import FINAL, TABLE, State
+from hanbit.payments.close import OUTCOMES
+from hanbit.payments.states import DECLINE_REASONS, FINAL, TABLE, State
 from hanbit.protocols import line
 from hanbit.protocols.cancellation import gateway as cancellation_gateway
 from hanbit.protocols.cancellation import messages as cancellation
@@ -31,6 +38,7 @@ from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect import gateway as gateway_role
 from hanbit.protocols.redirect import messages as redirect
 from hanbit.protocols.redirect.gateway import SealKey
+from hanbit.protocols.redirect.merchant import REFUSAL_REASONS
 from hanbit.protocols.signed import PinnedTrust, SignedMessage, Signer, encode_der, head, peek_claims, peek_typ, sign
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +61,56 @@ STEPS = {
     "hanbit-cancel": "C1",
     "hanbit-cancel-confirmation": "C3",
     "hanbit-cancel-refusal": "C3",
+}
+PROBLEM_MODULES = ("hanbit.kernel.errors", "hanbit.merchant.agent.faults")
+"""Where the codes of the agent's API stand; what the merchant's side adds below them has the code of its parent."""
+NOT_THE_AGENTS = frozenset({Refused, NotSignedIn, NotAllowed, Declined, TooManyTries, ProtocolViolation})
+"""Parents only, and what only the bank's own pages say; a violation by the payment server is told as `gateway_answer`."""
+MEANS = {
+    "bad_input": "A field, the query, a header or the body is not as `/openapi.json` describes it.",
+    "not_found": "There is no such order, delivery or address here.",
+    "wrong_state": "The order, or what was asked for, is elsewhere by now.",
+    "error": "Something that must not happen has happened.",
+}
+REFUSED_WHAT_TO_DO = {
+    "unknown_order": "The order was placed in another order book: look which folder the agent serves, and whether it was restored.",
+    "amount_mismatch": "The amount was changed on the way. Let them order again; ask the operator where it is frequent.",
+    "currency_mismatch": "As above, with the currency.",
+    "order_mismatch": "As above, with the order itself.",
+    "withdrawn": "You took it back before it was paid. Nothing to do.",
+    "order_changed": "You replaced it; the customer comes back for the new one. Nothing to do.",
+    "already_answered": "There is another payment for it. Read the order: it says what became of that one.",
+    "expired": "The customer took too long. Let them order again.",
+    "shop_refused": "Your `order.confirm` said no. Nothing to do.",
+    "shop_silent": "Your `order.confirm` said nothing usable within three seconds: the agent's log has what came. Let them order again.",
+}
+WHAT_TO_DO = {
+    "refused": ("Your side said no; the refusal's own reason is in the table above.", "Release the goods. No money moved."),
+    "expired": (
+        "The time was up: the customer's before he paid, or your side's answer did not come.",
+        "Release the goods; let them order again.",
+    ),
+    "cancelled_by_customer": ("The customer pressed cancel at the bank.", "Release the goods."),
+    "cancelled_by_merchant": ("You cancelled before it was paid.", "Nothing."),
+    "declined": ("The last of five attempts was declined.", "Release the goods; offer another way to pay."),
+}
+DECLINED = {
+    "wrong_factor": "The account, or its password, code or device, was not accepted. The customer tries again.",
+    "factor_waits": "Too many wrong tries: this way of approving waits.",
+    "unknown_account": "The typed number is nobody's; the customer reads the same as after a wrong password.",
+    "no_funds": "There is not enough money. The customer chooses another account.",
+    "account_suspended": "The customer asks the bank.",
+    "customer_suspended": "The customer asks the bank.",
+    "merchant_suspended": "The bank takes no payments for you at present: ask the operator.",
+    "unsigned_limit": "Too much for a password: the customer approves with a passkey or the installed program.",
+    "limit": "Above a limit of the account.",
+}
+CANCEL_WHAT_TO_DO = {
+    "amount_differs": "Leave `amount` out, or wait for the outcome and give the part back then.",
+    "remaining_differs": "The agent asks anew with the right figure; where it cannot, `look` says what somebody should compare.",
+    "too_much": "Read `refunded` of the order and ask for no more than the rest.",
+    "too_late": "Ask the operator to allow it (`hanbit payment allow-refund`).",
+    "merchant_funds": "Pay in at the operator, then cancel again.",
 }
 COMMON = frozenset(Message.__struct_fields__)
 
@@ -141,6 +199,59 @@ def agent_acts() -> str:
     return "\n".join(rows)
 
 
+def errors_below(kind: type[HanbitError]) -> Iterator[type[HanbitError]]:
+    """Every class of the tree, those of the merchant's side too."""
+    for child in kind.__subclasses__():
+        yield child
+        yield from errors_below(child)
+
+
+def agent_problems() -> str:
+    """Every code that the agent's API may answer: all of the tree but what only the bank's pages say."""
+    for module in pkgutil.walk_packages(hanbit.merchant.__path__, "hanbit.merchant."):
+        importlib.import_module(module.name)
+    told = {kind.code: kind for kind in errors_below(HanbitError) if kind.__module__ in PROBLEM_MODULES and kind not in NOT_THE_AGENTS}
+    rows = ["| HTTP | `code` | what it means | what to do |", "| --- | --- | --- | --- |"]
+    for code, kind in sorted(told.items(), key=lambda item: (item[1].status, item[0])):
+        means = MEANS.get(code) or (kind.__doc__ or "").strip().splitlines()[0]
+        rows.append(f"| {kind.status} | `{code}` | {means} | {faults.advice_of(kind)} |")
+    return "\n".join(rows)
+
+
+def reason_table(reasons: Iterable[str]) -> str:
+    """A reason, what it means and what to do; a reason without its words stops this program."""
+    rows = ["| `reason` | what it means | what to do |", "| --- | --- | --- |"]
+    rows.extend(f"| `{reason}` | {WHAT_TO_DO[reason][0]} | {WHAT_TO_DO[reason][1]} |" for reason in reasons)
+    return "\n".join(rows)
+
+
+def refused_table() -> str:
+    """Why the shop's side says no to a notice, with the words that the customer reads."""
+    rows = ["| `reason` | what the customer reads | what to do |", "| --- | --- | --- |"]
+    rows.extend(f"| `{reason}` | {words.en} | {REFUSED_WHAT_TO_DO[reason]} |" for reason, words in REFUSAL_REASONS.items())
+    return "\n".join(rows)
+
+
+def written_in(pattern: str) -> list[str]:
+    """The reasons that the gateway's own code writes into a message, in the order of its files."""
+    sources = (path.read_text("utf-8") for path in sorted((ROOT / "src/hanbit/payments").glob("*.py")))
+    return list(dict.fromkeys(reason for source in sources for reason in re.findall(pattern, source)))
+
+
+def decline_table() -> str:
+    """Why an attempt at the bank was declined."""
+    rows = ["| `reason` | what it means |", "| --- | --- |"]
+    rows.extend(f"| `{reason}` | {DECLINED[reason]} |" for reason in DECLINE_REASONS)
+    return "\n".join(rows)
+
+
+def cancellation_refusals() -> str:
+    """Why a cancellation is refused, and what then."""
+    rows = ["| `refusal` | what it means | what to do |", "| --- | --- | --- |"]
+    rows.extend(f"| `{reason}` | {words} | {CANCEL_WHAT_TO_DO[reason]} |" for reason, words in cancellation.REFUSALS.items())
+    return "\n".join(rows)
+
+
 def generated() -> dict[Path, dict[str, str]]:
     """Page → name of each generated part → its text."""
     return {
@@ -156,6 +267,14 @@ def generated() -> dict[Path, dict[str, str]]:
             "examples": examples("cancellation", cancellation.MESSAGES),
         },
         ROOT / "docs/ARCHITECTURE.md": {"states": state_diagram(), "state-table": state_table()},
+        ROOT / "docs/guide/error-codes.md": {
+            "problems": agent_problems(),
+            "refused": refused_table(),
+            "voided": reason_table(written_in(r'make_voided\([^)]*reason="(\w+)"')),
+            "closed": reason_table(dict.fromkeys([*OUTCOMES.values(), *written_in(r'make_closed\([^)]*outcome="(\w+)"')])),
+            "declined": decline_table(),
+            "cancellation-refusals": cancellation_refusals(),
+        },
         ROOT / "docs/agent.md": {"addresses": agent_addresses(), "acts": agent_acts()},
     }
 

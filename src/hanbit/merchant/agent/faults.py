@@ -122,7 +122,7 @@ def told(error: Exception) -> tuple[Problem, dict[str, str]]:
         status=known.status,
         code=known.code,
         detail=known.detail[:DETAIL_MAX],
-        advice=_ADVICE.get(known.code, known.advice),
+        advice=advice_of(type(known)),
         reference=reference,
     )
     return problem, headers
@@ -133,6 +133,11 @@ _ADVICE: Final = {
     "wrong_state": "Read the order again: `can` lists what may be done with it now.",
 }
 """For a program, where the error's own advice speaks to a visitor of the pages."""
+
+
+def advice_of(kind: type[HanbitError]) -> str:
+    """What a program that gets this code does next."""
+    return _ADVICE.get(kind.code, kind.advice)
 
 
 def _in_our_tree(error: Exception) -> HanbitError:
