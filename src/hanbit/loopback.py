@@ -1,6 +1,7 @@
 """Names of this very computer: `.localhost` is the loopback address (RFC 6761), also where the system's resolver does not know it."""
 
 import socket
+from ipaddress import ip_address
 from typing import Final
 
 import aiohttp
@@ -12,6 +13,15 @@ LOOPBACK: Final = "127.0.0.1"
 def is_local(host: str) -> bool:
     """Whether this name or address never leaves the computer."""
     return host in {LOOPBACK, "::1", "localhost"} or host.endswith(".localhost")
+
+
+def is_this_computer(host: str) -> bool:
+    """Whether this `Host` of a request (without its port) is a name or an address of this computer and of no other."""
+    plain = host.lower().removeprefix("[").removesuffix("]")
+    try:
+        return ip_address(plain).is_loopback
+    except ValueError:
+        return is_local(plain)
 
 
 class LoopbackResolver(AbstractResolver):

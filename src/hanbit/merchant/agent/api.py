@@ -1,6 +1,6 @@
 """HTTP around the calls: token, routing, limits on what is received, idempotency, and problem+json for every error.
 
-connection ─▶ head complete in time? ─▶ token ─▶ address ─▶ query ─▶ key, body (size, deadline, JSON of its shape) ─▶ once ─▶ call
+head complete in time? ─▶ no browser ─▶ token ─▶ address ─▶ query ─▶ key, body (size, deadline, JSON of its shape) ─▶ once ─▶ call
 """
 
 import asyncio
@@ -17,12 +17,14 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from hanbit.crypto.envelopes import equal
-from hanbit.kernel.errors import BadInput, NotFound, TooLarge, Unavailable, WrongMediaType
+from hanbit.kernel.errors import BadInput, NotFound, ProtocolViolation, TooLarge, Unavailable, WrongMediaType
+from hanbit.loopback import is_this_computer
 from hanbit.merchant.agent import openapi, shapes
 from hanbit.merchant.agent.calls import Call, Calls
-from hanbit.merchant.agent.faults import PROBLEM_TYPE, KeyMissing, TokenMissing, TooSlow, WrongMethod, told
+from hanbit.merchant.agent.faults import PROBLEM_TYPE, KeyMissing, TokenMissing, TooSlow, WebPage, WrongMethod, told
 from hanbit.merchant.agent.idempotency import Answer, Once
 from hanbit.merchant.agent.table import Address, NoMatch, find
+from hanbit.protocols.signed import check_strict_json
 
 BODY_MAX: Final = 128 * 1024
 """Bytes of one body: an order of 100 lines, each character of which takes six, fits."""
@@ -37,6 +39,7 @@ QUERY_MAX: Final = 2_000
 OPENAPI_PATH: Final = "/openapi.json"
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
+_HOST_PORT = re.compile(r":[0-9]{1,5}\Z")
 _BEARER: Final = "Bearer "
 _log = logging.getLogger("hanbit.merchant.agent")
 
@@ -103,6 +106,7 @@ class Api:
     async def _answer(self, request: web.BaseRequest) -> _Sent:
         if self._at_work > REQUESTS_AT_ONCE_MAX:
             raise Unavailable("too many requests at once")
+        _check_caller(request)
         path, _, query = request.path_qs.partition("?") if request.path_qs.startswith("/") else ("", "", "")
         if (request.method, path) == ("GET", OPENAPI_PATH):
             return _Sent(200, openapi.description(), _headers("application/json"), OPENAPI_PATH)
@@ -147,10 +151,15 @@ class Api:
             raise TokenMissing("Authorization: Bearer TOKEN")
         if not equal(self._token, given[0][len(_BEARER) :].encode("utf-8", "replace")):
             raise TokenMissing("another token")
+        if isinstance(request.protocol, _Handler):
+            request.protocol.has_shown_token = True
 
 
 class _Handler(RequestHandler):
     """aiohttp's HTTP/1.1; what is no HTTP is answered like everything else."""
+
+    has_shown_token = False
+    """Whoever is at the other end may use the API: it loses its connection to nobody who may not."""
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -184,14 +193,31 @@ class _Server(web.Server):
         return _Handler(self, loop=self._loop, **self._limits)
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        """One too many is told so and closed."""
+        """One too many costs the oldest that has never shown the token its place; where all have, it is told so and closed."""
         super().connection_made(handler, transport)
-        if len(self._connections) > CONNECTIONS_MAX:
+        if len(self._connections) <= CONNECTIONS_MAX:
+            return
+        strangers = (old for old in self._connections if isinstance(old, _Handler) and not old.has_shown_token)
+        oldest = next(strangers, None)
+        if oldest is not None and oldest is not handler:
+            if oldest.transport is not None:
+                oldest.transport.abort()
+        else:
             sent = _problem(Unavailable("too many connections"))
             head = [f"HTTP/1.1 {sent.status} Service Unavailable", f"content-length: {len(sent.body)}", "connection: close"]
             head += [f"{name}: {value}" for name, value in sent.headers.items()]
             transport.write("\r\n".join([*head, "", ""]).encode("ascii") + sent.body)
             transport.close()
+
+
+def _check_caller(request: web.BaseRequest) -> None:
+    """Neither a script of a page that a visitor has open on this computer, nor a name of the internet that was made to lead here."""
+    if "Origin" in request.headers or "Sec-Fetch-Site" in request.headers:
+        raise WebPage("a browser calls on behalf of a page")
+    hosts = request.headers.getall("Host", [])
+    is_tcp = request.transport is not None and isinstance(request.transport.get_extra_info("sockname"), tuple)
+    if is_tcp and (len(hosts) != 1 or not is_this_computer(_HOST_PORT.sub("", hosts[0]))):
+        raise WebPage("Host: this computer's, by address or as localhost")
 
 
 def _problem(error: Exception) -> _Sent:
@@ -263,6 +289,10 @@ async def _body(request: web.BaseRequest) -> bytes:
 
 def _decode(raw: bytes, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(raw, type=kind)
+        body = msgspec.json.decode(raw, type=kind)
+        check_strict_json(raw, "body")
+    except ProtocolViolation as error:
+        raise BadInput("body: a name twice, or a number that is not written as a whole one") from error
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
         raise BadInput(f"body: {error}") from error
+    return body

@@ -14,13 +14,14 @@ import msgspec
 
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock
-from hanbit.kernel.errors import Unavailable
+from hanbit.kernel.errors import ProtocolViolation, Unavailable
 from hanbit.merchant.agent.outbox import rfc_3339
 from hanbit.merchant.agent.settings import CONFIRM, Endpoint
 from hanbit.merchant.agent.shapes import OrderView
 from hanbit.merchant.agent.webhooks import Called, Caller
 from hanbit.merchant.handlers import CONFIRM_WITHIN_S, No, OnConfirm, Yes
 from hanbit.merchant.order import Order
+from hanbit.protocols.signed import check_strict_json
 
 WITHIN_S: Final = CONFIRM_WITHIN_S - 0.1
 """A little less than the shop has, so that it is this file that says why."""
@@ -76,7 +77,8 @@ def read_reply(called: Called) -> Yes | No:
         raise Unavailable(called.error or f"HTTP {called.status}")
     try:
         reply = msgspec.json.decode(called.content, type=_Reply)
-    except (ValueError, RecursionError) as error:
+        check_strict_json(called.content, "reply")  # a yes and a no in one answer is no clear yes
+    except (ValueError, RecursionError, ProtocolViolation) as error:
         raise Unavailable('not {"confirm": true} and not {"confirm": false, "message": {"ko", "en"}}') from error
     if reply.confirm:
         return Yes()

@@ -9,6 +9,7 @@ from hanbit.kernel.errors import (
     BadInput,
     Conflict,
     HanbitError,
+    NotAllowed,
     NotSignedIn,
     ProtocolViolation,
     Refused,
@@ -30,6 +31,13 @@ class TokenMissing(NotSignedIn):
 
     code = "token"
     advice = "Send `Authorization: Bearer` and the content of the file agent.token in the agent's folder."
+
+
+class WebPage(NotAllowed):
+    """A browser calls on behalf of a web page, perhaps by a name that leads here since a moment ago."""
+
+    code = "web_page"
+    advice = "Call the agent from the shop's own server, by 127.0.0.1, [::1] or localhost; no browser has business here."
 
 
 class KeyMissing(BadInput):

@@ -26,6 +26,7 @@ _REF: Final = "#/components/schemas/{name}"
 _WHY: Final = {
     400: "The grammar of a field, a query, a header or the body is not met.",
     401: "The token is missing or wrong.",
+    403: "The Host is not this computer's, or a browser calls on behalf of a web page.",
     404: "No such thing here.",
     405: "The path has no such method.",
     408: "The body was not complete in time.",
@@ -34,8 +35,8 @@ _WHY: Final = {
     415: "The body is not application/json.",
     503: "Nothing is lost; send the same request again after Retry-After.",
 }
-_READS: Final = (400, 401, 503)
-_WRITES: Final = (400, 401, 408, 409, 413, 415, 503)
+_READS: Final = (400, 401, 403, 503)
+_WRITES: Final = (400, 401, 403, 408, 409, 413, 415, 503)
 _SAYS: Final = '{"confirm": true}, or {"confirm": false, "message": {"ko", "en"}}; within three seconds. Anything else refuses.'
 _KEY: Final = {
     "name": "Idempotency-Key",

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -18,7 +17,7 @@ from aiohttp import web
 
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import BadInput, Unavailable
-from hanbit.loopback import LOOPBACK
+from hanbit.loopback import LOOPBACK, is_this_computer
 from hanbit.merchant.agent import confirm, secret_files, settings, store
 from hanbit.merchant.agent.api import Api
 from hanbit.merchant.agent.calls import Calls
@@ -68,15 +67,9 @@ def read_listen(text: str) -> Address:
     host = host.strip("[]").lower()
     if not separator or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= PORT_MAX:
         raise BadInput(f"{text}: HOST:PORT, for example 127.0.0.1:8405")
-    if host == "localhost" or host.endswith(".localhost"):
-        host = LOOPBACK
-    try:
-        local = ip_address(host).is_loopback
-    except ValueError:
-        local = False
-    if not local:
+    if not is_this_computer(host):
         raise BadInput(f"{text}: the agent listens on this computer only: 127.0.0.1:PORT, [::1]:PORT or a Unix socket")
-    return Address(host=host, port=int(port))
+    return Address(host=LOOPBACK if host.endswith("localhost") else host, port=int(port))
 
 
 @dataclass(frozen=True, slots=True)

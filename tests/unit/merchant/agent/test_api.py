@@ -241,6 +241,9 @@ async def test_an_order_of_wrong_shape_is_refused_and_nothing_is_placed(agent: A
         (b'"' + b"\xff" + b'"', "application/json", 400),
         (b'{"text": "\\ud800"}', "application/json", 400),
         (b"[" * 100_000, "application/json", 400),
+        (json.dumps(ORDER).encode()[:-1] + b', "amount": "1"}', "application/json", 400),
+        (json.dumps(ORDER).replace('"quantity": 1', '"quantity": 2, "quantity": 1').encode(), "application/json", 400),
+        (json.dumps(ORDER).replace('"quantity": 1', '"quantity": 1.0').encode(), "application/json", 400),
         (b"{}" + b" " * api.BODY_MAX, "application/json", 413),
         (json.dumps(ORDER).encode(), "text/plain", 415),
         (json.dumps(ORDER).encode(), "application/x-www-form-urlencoded", 415),
@@ -250,6 +253,37 @@ async def test_a_body_that_is_none_is_refused(agent: Agent, body: bytes, kind: s
     got = await agent.post("/orders", data=body, headers={"Content-Type": kind})
     assert is_problem(got, status)
     assert await agent.placed() == 0
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "rebound.example:8405"},
+        {"Host": "127.0.0.1.rebound.example"},
+        {"Host": "localhost.example"},
+        {"Host": ""},
+        {"Origin": "https://shop.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+    ],
+)
+async def test_a_page_in_a_browser_reads_and_changes_nothing_even_with_the_token(agent: Agent, headers: dict[str, str]) -> None:
+    for path in ("/health", "/openapi.json", "/orders"):
+        assert is_problem(await agent.get(path, headers=headers), 403, "web_page")
+    assert is_problem(await agent.post("/orders", ORDER, headers=headers), 403, "web_page")
+    assert await agent.placed() == 0
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]:8405", "localhost:8405", "agent.localhost", "LOCALHOST"])
+async def test_the_shop_calls_by_whatever_name_this_computer_has(agent: Agent, host: str) -> None:
+    assert (await agent.get("/orders", headers={"Host": host})).status == 200
+
+
+async def test_two_hosts_or_none_are_refused(agent: Agent) -> None:
+    for hosts in (b"", b"Host: localhost\r\nHost: rebound.example\r\n"):
+        assert (await raw(agent, b"GET /health HTTP/1.1\r\n" + hosts + b"Connection: close\r\n\r\n")).startswith(
+            (b"HTTP/1.1 40", b"HTTP/1.0 40")
+        )
 
 
 async def test_a_compressed_body_is_refused(agent: Agent) -> None:
@@ -333,7 +367,7 @@ async def test_what_is_no_http_is_refused_as_a_problem(agent: Agent, sent: bytes
 
 async def test_a_body_that_trickles_is_cut_at_its_deadline(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "BODY_DEADLINE_S", 0.2)
-    head = f"POST /orders HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {agent.token}\r\nIdempotency-Key: slow\r\n"
+    head = f"POST /orders HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {agent.token}\r\nIdempotency-Key: slow\r\n"
     answer = await raw(agent, f"{head}Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{".encode())
     assert answer.startswith(b"HTTP/1.1 408")
     assert await agent.placed() == 0
@@ -349,11 +383,36 @@ async def test_a_silent_connection_and_a_head_that_trickles_are_closed(
         assert await raw(agent, b"GET /health HTTP/1.1\r\nHost: x\r\nX-Slow:") == b""
 
 
+async def test_another_user_of_this_computer_cannot_take_the_shop_s_connections(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api, "CONNECTIONS_MAX", 3)
+    async with agent_of(parties, tmp_path) as agent:
+        assert (await agent.get("/orders")).status == 200  # stays connected
+        address = agent.running.address
+        for _ in range(2):
+            flood = [await asyncio.open_connection(address.host, address.port) for _ in range(9)]
+            ended = [asyncio.create_task(reader.read(1)) for reader, _ in flood]
+            await asyncio.sleep(0.1)
+            assert [task.done() for task in ended] == [True] * 7 + [False] * 2, "the newest silent ones stay"
+            assert (await agent.get("/orders")).status == 200
+            async with aiohttp.ClientSession() as session:  # a new connection of the shop's
+                new = Agent(agent.running, agent.directory, session, agent.token)
+                assert (await new.get("/orders")).status == 200
+            for task, (_, writer) in zip(ended, flood, strict=True):
+                task.cancel()
+                writer.close()
+            await asyncio.gather(*ended, return_exceptions=True)
+
+
 async def test_one_connection_too_many_is_told_to_come_again(parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "CONNECTIONS_MAX", 2)
     async with agent_of(parties, tmp_path) as agent:
         address = agent.running.address
         held = [await asyncio.open_connection(address.host, address.port) for _ in range(2)]
+        for reader, writer in held:
+            writer.write(f"GET /line HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {agent.token}\r\n\r\n".encode())
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
         answer = await raw(agent, b"")
         assert answer.startswith(b"HTTP/1.1 503")
         assert b"retry-after" in answer.lower()

@@ -90,6 +90,7 @@ async def test_a_no_without_words_has_ours(parties: Parties, agent: Agent, shop:
         (200, {"confirm": False, "message": {"ko": "줄\n바꿈", "en": "x"}}),
         (200, b'{"confirm": true}' + b" " * 20_000),
         (200, b"[" * 10_000),
+        (200, b'{"confirm": false, "confirm": true}'),
         (200, b"\xff"),
     ],
 )
