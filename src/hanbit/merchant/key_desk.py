@@ -116,13 +116,13 @@ class KeyDesk:
         """The background: whenever the line is up, look whether something is to be done; until cancelled."""
         while True:
             await line.connected.wait()
+            self._news.clear()  # first: what comes meanwhile, a renewal's own certificates too, is looked at in the next round
             try:
                 await self.tick()
             except HanbitError as error:
                 _log.warning("work on the shop's keys waits: %s", error)
             except Exception:  # noqa: BLE001 - a full disk, a bug of ours: the shop goes on with the keys that it has
                 _log.exception("work on the shop's keys failed")
-            self._news.clear()
             try:
                 async with asyncio.timeout(CHECK_S):
                     await self._news.wait()
@@ -173,6 +173,7 @@ class KeyDesk:
         self._line_tls.show(files.chain_path(self._directory, "line"), files.key_path(self._directory, "line"))
         if self.line is not None:
             self.line.redial()
+        self._news.set()  # as soon as the line is up again the old private keys go
         _log.info("the shop's keys were renewed: generation %d", number)
 
     # Inside
