@@ -2,7 +2,7 @@
 //   HANBIT_KEYS=./shop-keys PHP_CLI_SERVER_WORKERS=4 php -S 127.0.0.1:3000 index.php; several workers, because one that waits for an outcome
 //   answers no call-back meanwhile. Then open http://shop.localhost:3000; docs/guide/merchant.md sets it up.
 ini_set('display_errors', '0'); // what goes wrong is written to the log, not into a page
-const PRICE = 1200, WAIT_S = 10, CODE = '/^[\w-]{20}$/D', COOKIE = ['path' => '/', 'httponly' => true, 'samesite' => 'Lax'];
+const PRICE = 1200, WAIT_S = 10, BODY_MAX = 262144, CODE = '/^[\w-]{20}$/D', COOKIE = ['path' => '/', 'httponly' => true, 'samesite' => 'Lax'];
 foreach (['HANBIT_KEYS' => 'shop-keys', 'HANBIT_AGENT' => 'http://127.0.0.1:8405', 'SHOP_URL' => 'http://shop.localhost:3000',
     'SHOP_BOOK' => 'shop-book.json', 'SHOP_STAFF' => 'staff.token', 'SHOP_STOCK' => '20'] as $name => $usual) define($name, getenv($name) ?: $usual);
 define('STYLE', file_get_contents(__DIR__ . '/../shop.css'));
@@ -84,7 +84,7 @@ function signed(string $body): bool {
 
 // The stock is what no order holds. The book has each order once, with the last event about it: what comes twice changes nothing.
 function call_back(): void {
-    if (!signed($body = file_get_contents('php://input'))) throw new RuntimeException('unreadable', 401);
+    if (!signed($body = file_get_contents('php://input', length: BODY_MAX))) throw new RuntimeException('unreadable', 401);
     ['type' => $type, 'data' => $data] = $event = json_decode($body, true, 512, JSON_THROW_ON_ERROR);
     flock($lock = fopen(SHOP_BOOK . '.lock', 'c'), LOCK_EX); // until this request ends
     $book = is_file(SHOP_BOOK) ? json_decode(file_get_contents(SHOP_BOOK), true, 512, JSON_THROW_ON_ERROR) : [];

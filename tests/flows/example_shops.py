@@ -152,6 +152,24 @@ async def example_shop(world: World, directory: Path, kind: str, *, stock: int =
         yield ExampleShop(kind, shop_id, url, agent, keys, book, http)
 
 
+@asynccontextmanager
+async def shop_without_agent(directory: Path, kind: str, http: aiohttp.ClientSession) -> AsyncIterator[ExampleShop]:
+    """The shop's own program alone: where its agent should be nobody listens."""
+    ports, log, book = Ports.free(), directory / "shop.log", directory / "book.json"
+    url, agent = f"http://shop.localhost:{ports.pay}", f"http://127.0.0.1:{ports.line}"
+    (directory / "agent.token").write_text("t" * 43, "ascii")
+    environment = {
+        "HANBIT_KEYS": str(directory),
+        "HANBIT_AGENT": agent,
+        "SHOP_URL": url,
+        "SHOP_PORT": str(ports.pay),
+        "SHOP_BOOK": str(book),
+    }
+    async with _group(program(kind, ports.pay), environment, log) as process:
+        await _wait_for(http, url, _is_ok, log, process)
+        yield ExampleShop(kind, "shop", url, agent, directory, book, http)
+
+
 async def until_book(shop: ExampleShop, tid: str, state: str) -> None:
     """The call-back has come and is written down."""
     async with asyncio.timeout(20):

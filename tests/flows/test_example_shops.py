@@ -1,8 +1,10 @@
 """The shops in Node and PHP sell what is paid and nothing else, whatever their visitors and callers make up."""
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,7 +17,7 @@ from hanbit.kernel.clock import SystemClock
 from hanbit.loopback import LoopbackResolver
 from hanbit.wallet.client import GatewayRefused
 from hanbit.wallet.pay import Device
-from tests.flows.example_shops import EXAMPLES, KINDS, ExampleShop, example_shop, until_book
+from tests.flows.example_shops import EXAMPLES, KINDS, ExampleShop, example_shop, shop_without_agent, until_book
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LINES_MAX = 120
@@ -234,6 +236,26 @@ async def test_pages_speak_the_visitors_language_and_carry_a_strict_policy(shop:
             assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
             assert answer.headers["Cache-Control"] == "no-store"
         browser.http.cookie_jar.clear()
+
+
+async def test_a_body_beyond_every_order_is_not_taken(shop: ExampleShop) -> None:
+    for path in ("/hanbit", "/orders"):
+        with contextlib.suppress(aiohttp.ClientConnectionError):  # or it hangs up
+            async with shop.http.post(shop.url + path, data=b"x" * 1_000_000) as answer:
+                assert 400 <= answer.status < 500
+    async with shop.http.get(shop.url) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_while_the_agent_is_away_customers_are_told_and_nothing_is_lost(kind: str, tmp_path: Path) -> None:
+    connector = aiohttp.TCPConnector(resolver=LoopbackResolver())
+    async with aiohttp.ClientSession(connector=connector) as http, shop_without_agent(tmp_path, kind, http) as shop:
+        browser = Browser(shop, http)
+        async with http.post(f"{shop.url}/orders", data=await browser.form(), allow_redirects=False) as answer:
+            assert answer.status == 503
+            assert "Nothing is lost; please try again in a moment." in await answer.text()
+        assert (await browser.get(f"/download?TID={'A' * 22}"))[0] == 503
 
 
 async def test_each_is_short_enough_to_read_at_one_go() -> None:
