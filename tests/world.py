@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ from hanbit.protocols.line import RefusedByMerchant
 from hanbit.protocols.redirect import customer as role
 from hanbit.protocols.redirect.merchant import Merchant
 from hanbit.protocols.redirect.messages import Settled, Voided
-from hanbit.protocols.signed import PinnedTrust, Signer, encode_der, peek_typ
+from hanbit.protocols.signed import PinnedTrust, Signer, peek_typ
 from hanbit.settings import Settings
 
 NOW = 1_800_000_000
@@ -561,7 +561,7 @@ class World:
             "order": "" if offer.order is None else offer.order.compact,
             "order_hash": offer.order_hash,
             "keys": opening.keys.compact,
-            "merchant_chain": [] if offer.order is None else [encode_der(der) for der in self.parties.merchants[offer.merchant].chain],
+            "merchant_chain": [] if offer.order is None else self.gateway.registry.chain_texts(offer.order.kid),
         }
 
     async def session(self, person: Person) -> SignedIn:
@@ -745,7 +745,7 @@ async def opened(data: Path, parties: Enrolled, order_books: dict[str, Path], *,
 
 
 async def _open_shop(world: World, stack: AsyncExitStack, order_book: Path, name: str, *, plain: bool) -> None:
-    signer, gateway = world.parties.merchants[name], world.gateway
+    signer, gateway = replace(world.parties.merchants[name]), world.gateway  # its own: a test may renew its keys
     registration = files.Registration(
         operator=OPERATOR,
         merchant=signer.urn,

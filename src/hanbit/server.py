@@ -29,7 +29,7 @@ from hanbit.metrics import CONTENT_TYPE, Metrics
 from hanbit.parties import merchants
 from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
-from hanbit.payments import checkpoints, operations, recovery, revocation
+from hanbit.payments import checkpoints, operations, own_keys, recovery, revocation
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.halt import why_halted
 from hanbit.protocols.line import HelloFromMerchant
@@ -81,7 +81,7 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
             stack.push_async_callback(close_gateway, gateway)
             certificate = _certificate(folder, settings, clock)
             await operations.open_operator_accounts(gateway)
-            await _make_lists(gateway)
+            await _make_ready(gateway)
             await _start_line(gateway, line)
             stack.push_async_callback(line.stop)
             background = asyncio.create_task(recovery.run(gateway), name="recovery")
@@ -126,12 +126,13 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
             yield Running(gateway, line, metrics, pay_port, line.port(), certificate)
 
 
-async def _make_lists(gateway: Gateway) -> None:
-    """Lists of revoked certificates, before the first merchant comes: without a current one it believes nothing that it is told."""
+async def _make_ready(gateway: Gateway) -> None:
+    """Keys that are good and current lists of the revoked, before the first merchant comes: without them it believes nothing."""
     try:
+        await own_keys.renew_due(gateway)
         await revocation.publish_due(gateway)
-    except HanbitError as error:  # a full disk: the background tries again
-        log.warning("no_lists_yet", extra={"reason": str(error)})
+    except (HanbitError, OSError) as error:  # a full disk: the background tries again
+        log.warning("not_ready_yet", extra={"reason": str(error)})
 
 
 async def _start_line(gateway: Gateway, line: Line) -> None:

@@ -7,6 +7,7 @@ A stop anywhere leaves the old key in use; what was prepared and not adopted is 
 
 import logging
 
+from hanbit.crypto.certificates import validity
 from hanbit.kernel import fail_points
 from hanbit.parties.keyring import RENEWED, SEAL
 from hanbit.payments.apply import signing_still
@@ -35,8 +36,8 @@ async def renew(gateway: Gateway, purpose: str) -> None:
     prepared = keyring.prepare(purpose, at)
     fail_points.reach("keys.prepared")
     try:
-        # A key that was revoked may say nothing any more, not even of its successor.
-        is_mute = purpose == "gateway-sign" and is_revoked(gateway, gateway.signer.kid)
+        # A key that was revoked, or has expired while the server was down, may say nothing any more, not even of its successor.
+        is_mute = purpose == "gateway-sign" and not _may_sign(gateway, at)
         signer = prepared.signer if is_mute else gateway.signer
         made = issue(gateway, (keyring.certificate_row(prepared),), how="own", at=at, signer=signer)
         await gateway.book.commit(made.change(requires=() if is_mute else (signing_still(gateway),)))
@@ -47,6 +48,11 @@ async def renew(gateway: Gateway, purpose: str) -> None:
     keyring.adopt(prepared)
     fail_points.reach("keys.adopted")
     _log.info("a key of the gateway's own was renewed", extra={"purpose": purpose})
+
+
+def _may_sign(gateway: Gateway, at: int) -> bool:
+    not_before, not_after = validity(gateway.signer.chain[0])
+    return not_before <= at <= not_after and not is_revoked(gateway, gateway.signer.kid)
 
 
 def _was_revoked(gateway: Gateway, kid: str) -> bool:
