@@ -3,6 +3,7 @@
 Altered, of another request, cancellation, tid, payment or amount, of another signer, a refusal made into a confirmation, a second answer.
 """
 
+import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Callable
@@ -14,7 +15,7 @@ import pytest
 from hanbit.kernel import ids
 from hanbit.kernel.errors import ProtocolViolation
 from hanbit.kernel.money import Money
-from hanbit.merchant.cancellation import CancellationState
+from hanbit.merchant.cancellation import CANCELLATIONS_MAX, CancellationState
 from hanbit.merchant.order import Order
 from hanbit.merchant.shop import Shop
 from hanbit.merchant.states import State
@@ -197,3 +198,19 @@ def _never_sent(parties: Parties, order: Order) -> SignedMessage[Cancel]:
         prev=order.order_hash,
         at=parties.clock.now(),
     )
+
+
+async def test_a_gateway_that_finds_everything_too_old_stops_no_wish_and_fills_no_book(parties: Parties, shop: Shop) -> None:
+    order = await settled(parties, shop)
+    line(shop).judge = lambda cancel: parties.turned_away(cancel.hash, "expired").compact
+    asked = await shop.cancel(order.tid, amount=PART, reason="does not fit", request_key="basket-1")
+    async with asyncio.timeout(20):
+        while not (newest := await shop.cancellation(asked.id)).final:  # noqa: ASYNC110 - the desk goes on by itself
+            await asyncio.sleep(0.02)
+    assert (newest.state, newest.refusal, newest.request_key) == (CancellationState.REFUSED, "expired", "basket-1")
+    assert await shop.order(order.tid) == order
+    found = await shop.cancellations(order.tid)
+    assert len(found) == len(line(shop).cancels) == CANCELLATIONS_MAX
+    assert [one.replaced_by for one in found] == [*(one.id for one in found[1:]), None]
+    await asyncio.sleep(0.1)
+    assert len(line(shop).cancels) == CANCELLATIONS_MAX, "what is answered is not sent again"

@@ -1,5 +1,6 @@
 """How a batch of changes is decided in memory, in order, before one transaction writes it."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -219,21 +220,8 @@ class Batch:
                 self._mark_returned(change)
 
     def _ask_cancellation(self, change: AskCancellation) -> None:
-        order = self._unmoved(change.cancellation.tid, change.version)
-        if order is None:
-            raise NotFound("no such order")
+        order = self._may_be_asked(change)
         asked = change.cancellation
-        others = list(self._loaded.cancellations.values())
-        if any(other.request_key == asked.request_key and other.id != change.replaces for other in others if other.request_key is not None):
-            raise Stale
-        own = [other for other in others if other.tid == order.tid]
-        # The one rule by which several cancellations can never ask for more than is left: the next is signed when the last is answered.
-        if any(not other.final for other in own):
-            raise WrongState("a cancellation of this order waits for its answer")
-        if len(own) >= CANCELLATIONS_MAX:
-            raise TooLarge(f"an order has at most {CANCELLATIONS_MAX} cancellations")
-        if asked.remaining != order.remaining or asked.amount > asked.remaining:
-            raise Stale
         if order.state is State.PLACED:
             following = step(order.state, Event.WITHDRAWN)
             number = self._move(order, Event.WITHDRAWN, following, change.message, change.at, sent=True, reason="withdrawn")
@@ -245,6 +233,26 @@ class Batch:
         stored = replace(asked, message=number)
         self._loaded.cancellations[stored.id] = stored
         self.rows.new_cancellations.append(stored)
+
+    def _may_be_asked(self, change: AskCancellation) -> Order:
+        """The order, if the book has nothing against this cancellation of it."""
+        order = self._unmoved(change.cancellation.tid, change.version)
+        if order is None:
+            raise NotFound("no such order")
+        asked = change.cancellation
+        others = list(self._loaded.cancellations.values())
+        rivals = [other for other in others if other.replaced_by is None and other.id != change.replaces]
+        if asked.request_key is not None and any(other.request_key == asked.request_key for other in rivals):
+            raise Stale
+        own = [other for other in others if other.tid == order.tid]
+        # The one rule by which several cancellations can never ask for more than is left: the next is signed when the last is answered.
+        if any(not other.final for other in own):
+            raise WrongState("a cancellation of this order waits for its answer")
+        if len(own) >= CANCELLATIONS_MAX:
+            raise TooLarge(f"an order has at most {CANCELLATIONS_MAX} cancellations")
+        if asked.remaining != order.remaining or asked.amount > asked.remaining:
+            raise Stale
+        return order
 
     def _answer_cancellation(self, change: AnswerCancellation) -> None:
         answered = change.cancellation
@@ -267,7 +275,9 @@ class Batch:
         self._put_cancellation(replace(answered, message=asked.message, answer=number))
         self.rows.answers.append((change.request, number))
         if change.anew is not None:
-            self._ask_cancellation(change.anew)
+            # The answer is an answer whatever the book has against asking once more; what raises here has written nothing.
+            with suppress(Stale, HanbitError):
+                self._ask_cancellation(change.anew)
 
     def _mark_returned(self, change: MarkReturned) -> None:
         own = [c for c in self._loaded.cancellations.values() if c.tid == change.tid and c.state is CancellationState.CONFIRMED]
