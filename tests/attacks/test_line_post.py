@@ -13,10 +13,10 @@ import msgspec
 import pytest
 import uvloop
 
-from hanbit.kernel.errors import Unavailable
+from hanbit.kernel.errors import ProtocolViolation, Unavailable
 from hanbit.line.connection import Limits
 from hanbit.protocols.line import read_frame
-from tests.unit.line.parties import CLOCK, DAY_S, Files, Operator, merchant_urn, request, until
+from tests.unit.line.parties import CLOCK, DAY_S, Files, Operator, answer_to, confirm, merchant_urn, request, until
 from tests.unit.line.test_post import LIMITS, PostWorld, gateway_line, post_world
 
 
@@ -353,3 +353,30 @@ async def test_one_merchant_cannot_take_every_place_by_idle_connections_for_post
             task.cancel()
             writer.close()
         await asyncio.gather(*ended, return_exceptions=True)
+
+
+async def test_a_gateway_that_swaps_answers_by_post_is_unavailable_whatever_comes_of_them(posts: PostWorld) -> None:
+    """Each answer is handed on as a frame of its own; that it breaks a rule there says nothing about what was asked here."""
+    both, asked = asyncio.Event(), []
+
+    async def swap(frame: str) -> str | None:
+        asked.append(frame)
+        if len(asked) == 2:
+            both.set()
+        await both.wait()
+        return answer_to(asked[1 - asked.index(frame)])
+
+    async def broken(frame: str) -> str | None:
+        handed_on.append(frame)
+        raise ProtocolViolation("typ", "not for a shop")
+
+    handed_on: list[str] = []
+    posts.world.answer = swap
+    async with gateway_line(posts.parts("shop", on_request=broken)) as shop:
+        await asyncio.wait_for(shop.connected.wait(), 3)
+        results = await asyncio.gather(shop.ask(request()), shop.ask(request()), return_exceptions=True)
+        assert [type(result) for result in results] == [Unavailable, Unavailable]
+        assert len(handed_on) == 2
+        posts.world.answer = confirm
+        await shop.tell(request())
+        assert len(handed_on) == 3

@@ -73,7 +73,7 @@ class PostWay:
         if answer is None:
             raise Unavailable("no answer by POST")
         if frame_hash(message) not in read_frame(answer).answers:
-            await self._on_stray(answer)
+            await self._hand_on(answer)
             raise Unavailable("an answer to something else came by POST")
         return answer
 
@@ -81,7 +81,7 @@ class PostWay:
         """Send one frame; what comes back (an acknowledgement) goes the way of every frame that the peer sends by itself."""
         answer = await self._carry(message, self._limits.answer_s)
         if answer is not None:
-            await self._on_stray(answer)
+            await self._hand_on(answer)
 
     async def greet(self) -> Greeting[Any] | None:
         """Exchange hellos: is the peer there, is it the right one, how is its clock? Its greeting if the way came up by it."""
@@ -111,6 +111,13 @@ class PostWay:
         """Let go of the connections."""
         if self._session is not None:
             await self._session.close()
+
+    async def _hand_on(self, frame: str) -> None:
+        """What is wrong with it was noted where it went; whoever sent something else here is not told of it."""
+        try:
+            await self._on_stray(frame)
+        except HanbitError as error:
+            log.info("a frame that came back by POST was not taken: %s", error.code)
 
     async def _carry(self, message: str, timeout_s: float) -> str | None:
         if len(message) > self._limits.frame_bytes:
