@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hanbit.cli import evidence_file
 from hanbit.cli.options import data_option, json_option, operate, show
 
 if TYPE_CHECKING:
@@ -162,3 +163,7 @@ def _counted(stored: "Iterator[Stored]", say: "Say") -> "Iterator[Stored]":
         if not number % SAY_EVERY:
             say(f"{number} messages")
         yield item
+
+
+evidence.add_command(evidence_file.export, "export")
+evidence.add_command(evidence_file.verify, "verify")

@@ -25,6 +25,7 @@ merchant.add_command(shop.cancel, "cancel")
 merchant.add_command(shop.returned, "returned")
 merchant.add_command(shop.reconcile, "reconcile")
 merchant.add_command(shop.checkpoint, "checkpoint")
+merchant.add_command(shop.evidence, "evidence")
 
 
 @merchant.command("create")

@@ -119,6 +119,29 @@ def checkpoint(output: Path, accept: str, directory: Path, as_json: bool) -> Non
     sys.exit(0 if contradiction is None else 1)
 
 
+@click.command(context_settings={"ignore_unknown_options": True})  # a tid may begin with a hyphen
+@click.argument("tid")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where to write it.")
+@directory_option
+@json_option
+def evidence(tid: str, output: Path, directory: Path, as_json: bool) -> None:
+    """At the shop: write its own evidence of an order (messages, what was ordered, how its keys follow one another) as one file.
+
+    What was ordered is in it: give the file to whom it concerns. `hanbit evidence verify` judges it.
+
+    \b
+    Example:
+      hanbit merchant evidence p4Fy0l7cQ8m1zq2hVt9a3w --directory ./shop-keys -o order.evidence
+    """
+    from hanbit.evidence.bundle import write
+    from hanbit.merchant import own_evidence
+
+    made = own_evidence.assemble(directory, _ask(directory, "evidence", dial=False, tid=tid))
+    written = write(made)
+    output.write_bytes(written)
+    show({"file": str(output), "tid": tid, "messages": len(made.messages), "bytes": len(written)}, as_json=as_json)
+
+
 def _ask(directory: Path, command: str, *, dial: bool = True, **arguments: str) -> dict[str, Any]:
     from hanbit.merchant import commands
 

@@ -12,7 +12,7 @@ document's plain form, made again from those figures: so a signed order that is 
 any customer has opened it begins with the cancellation.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -79,7 +79,7 @@ def check(stored: Iterable[Stored], trust: Trust, order_hash: Callable[[str, str
             continue
         report.payments += 1
         try:
-            _check_chain(merchant, tid, chain, order_hash(merchant, tid))
+            check_chain(merchant, tid, chain, order_hash(merchant, tid))
         except ProtocolViolation as error:
             report.broken.append(f"payment {merchant}/{tid}: {error}")
     return report
@@ -90,7 +90,7 @@ def _checked(item: Stored, trust: Trust, report: Report) -> SignedMessage[Messag
     try:
         if ids.digest(item.compact.encode("ascii", "replace")) != item.hash:
             raise ProtocolViolation("hash", "the bytes are not those that were stored")
-        return _verify(item, trust)
+        return verify_stored(item, trust)
     except HanbitError as error:
         report.broken.append(f"message {item.hash}: {error}")
         return None
@@ -111,7 +111,7 @@ class _AsStored:
         return replace(key, revoked_at=None) if key.revoked_at == at else key
 
 
-def _verify(item: Stored, trust: Trust) -> SignedMessage[Message]:
+def verify_stored(item: Stored, trust: Trust) -> SignedMessage[Message]:
     """Verified as of when it was stored: later expiry or revocation does not unsay it."""
     typ = peek_typ(item.compact)
     claims = peek_claims(item.compact)
@@ -122,7 +122,11 @@ def _verify(item: Stored, trust: Trust) -> SignedMessage[Message]:
     raise ProtocolViolation("typ", typ)
 
 
-def _check_chain(merchant: str, tid: str, chain: list[SignedMessage[Message]], booked: str | None) -> None:
+def check_chain(merchant: str, tid: str, chain: Sequence[SignedMessage[Message]], booked: str | None) -> None:
+    """Hold the messages of one tid, oldest first, against one another; `booked` is what the book's own row names as its order, if known.
+
+    ProtocolViolation where one does not continue what it must continue, or is for something else.
+    """
     by_hash = {message.hash: message.claims for message in chain}
     first = _first_link(merchant, tid, chain)
     if booked is not None and first is not None and first.order != booked:
@@ -160,7 +164,7 @@ class _FirstLink:
     currency: str
 
 
-def _first_link(merchant: str, tid: str, chain: list[SignedMessage[Message]]) -> _FirstLink | None:
+def _first_link(merchant: str, tid: str, chain: Sequence[SignedMessage[Message]]) -> _FirstLink | None:
     """The merchant's signed order; without one the plain form's hash, made again from the figures that the gateway first signed.
 
     A tid that its merchant cancelled before any customer had opened it has neither: then what was closed is what was cancelled.
@@ -169,7 +173,7 @@ def _first_link(merchant: str, tid: str, chain: list[SignedMessage[Message]]) ->
         claims = message.claims
         if isinstance(claims, Order):
             return _FirstLink(message.hash, claims.amount, claims.currency)
-        if isinstance(claims, Keys) and not any(isinstance(other.claims, Order) for other in chain):
+        if isinstance(claims, Keys | Notice) and not any(isinstance(other.claims, Order) for other in chain):
             return _FirstLink(redirect.plain_order_hash(merchant, tid, claims.amount, claims.currency), claims.amount, claims.currency)
         if isinstance(claims, Closed):
             for other in chain:

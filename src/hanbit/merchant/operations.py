@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotFound
 from hanbit.kernel.money import Money, parse_amount
+from hanbit.merchant import own_evidence
 from hanbit.merchant.cancellation import Cancellation
 from hanbit.merchant.order import Order
 from hanbit.merchant.reconciliation import Progress
@@ -84,12 +85,18 @@ async def checkpoint(shop: "Shop", _: Progress, *, accept: str = "") -> Answer:
     }
 
 
+async def evidence(shop: "Shop", _: Progress, *, tid: str) -> Answer:
+    """What the shop holds of an order, for its evidence file."""
+    return await own_evidence.collect(shop, tid)
+
+
 COMMANDS: Final[dict[str, Callable[..., Awaitable[Answer]]]] = {
     "orders": orders,
     "cancel": cancel,
     "returned": returned,
     "reconcile": reconcile,
     "checkpoint": checkpoint,
+    "evidence": evidence,
 }
 
 

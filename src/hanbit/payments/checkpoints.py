@@ -16,7 +16,7 @@ from hanbit.evidence import log
 from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel import ids
-from hanbit.kernel.errors import Conflict, HanbitError, NotFound, ProtocolViolation, Unavailable
+from hanbit.kernel.errors import Conflict, HanbitError, NotFound, ProtocolViolation, Unavailable, WrongState
 from hanbit.payments.apply import signing_still
 from hanbit.payments.gateway import Gateway, spend_unasked
 from hanbit.payments.halt import halt, resumed_at, why_halted
@@ -47,26 +47,43 @@ def latest_hash(gateway: Gateway) -> str | None:
 
 
 async def sign_due(gateway: Gateway) -> int:
-    """Once a minute, if the log grew by more than the last checkpoint's own leaf: sign it, store it, tell every merchant that is there.
+    """Once a minute, if the log grew by more than the last checkpoint's own leaf: sign it, store it, tell every merchant that is there."""
+    last = latest(gateway)
+    if last is None or (gateway.clock.now() >= last["at"] + EVERY_S and _size(gateway) > last["size"] + 1):
+        await _sign(gateway, last)
+    return 0
 
-    While payments are halted nothing is signed: we do not vouch for a book that we doubt.
-    """
-    at, last = gateway.clock.now(), latest(gateway)
-    size = int(gateway.reader.all("SELECT next_leaf FROM book")[0][0])
-    if last is not None and (at < last["at"] + EVERY_S or size <= last["size"] + 1):
-        return 0
+
+async def sign_checkpoint(gateway: Gateway) -> dict[str, Any]:
+    """The operator's command: sign the log as it stands now, without waiting for the minute; WrongState while nothing is signed."""
+    size = _size(gateway)
+    await _sign(gateway, latest(gateway))
+    last = latest(gateway)
+    if last is None or last["size"] + 1 < size:
+        raise WrongState("no checkpoint is signed while payments are halted or the signing key is revoked")
+    return {"size": last["size"], "root": last["root"], "hash": last["hash"], "at": last["at"]}
+
+
+async def _sign(gateway: Gateway, last: Row | None) -> None:
+    """While payments are halted nothing is signed: we do not vouch for a book that we doubt."""
+    at, size = gateway.clock.now(), _size(gateway)
+    if last is not None and size <= last["size"] + 1:
+        return
     if why_halted(gateway.reader) is not None or is_revoked(gateway, gateway.signer.kid):
-        return 0
+        return
     message = _make(gateway, size, last, at)
     row = Append("checkpoints", {"size": size, "root": message.claims.root, "hash": message.hash, "at": at})
     change = Change(requires=(signing_still(gateway),), messages=(record(message, merchant="", tid=""),), appends=(row,))
     try:
         await gateway.book.commit(change)
     except Conflict:
-        return 0  # signed beside us at the same moment
+        return  # signed beside us at the same moment
     merchants = [row["id"] for row in gateway.reader.all("SELECT id FROM merchants") if gateway.line.connected(row["id"])]
     await asyncio.gather(*(_tell(gateway, merchant, message.compact) for merchant in merchants))
-    return 0
+
+
+def _size(gateway: Gateway) -> int:
+    return int(gateway.reader.all("SELECT next_leaf FROM book")[0][0])
 
 
 def is_revoked(gateway: Gateway, kid: str) -> bool:
@@ -133,7 +150,7 @@ def _note(gateway: Gateway, merchant_id: str, what: str, found: dict[str, Any]) 
 
 def _difference(gateway: Gateway, held: Checkpoint) -> dict[str, Any]:
     """What is wrong, as far as the two can be compared."""
-    size = int(gateway.reader.all("SELECT next_leaf FROM book")[0][0])
+    size = _size(gateway)
     found: dict[str, Any] = {"signed_leaves": held.size, "our_leaves": size, "signed_at": held.iat}
     if held.size > size:
         return found | {"reason": "older_copy"}

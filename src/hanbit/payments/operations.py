@@ -17,7 +17,7 @@ from hanbit.ledger.balances import available, lent
 from hanbit.ledger.chart import KINDS, OPERATOR_ACCOUNTS, operator_account
 from hanbit.parties import accounts, customers, enrolment, merchants
 from hanbit.parties.customers import ledger_account
-from hanbit.payments import halt, lines, own_keys, revocation
+from hanbit.payments import checkpoints, halt, lines, own_keys, revocation
 from hanbit.payments import payment as payments
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.refund import allow_until, refund_by
@@ -269,6 +269,7 @@ COMMANDS: dict[str, Callable[..., Awaitable[Result]]] = {
         lines.set_line,
         lines.lines,
         halt.resume_payments,
+        checkpoints.sign_checkpoint,
     )
 }
 

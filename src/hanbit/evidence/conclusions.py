@@ -1,0 +1,305 @@
+"""What follows from a checked evidence file, in words: what each party can and cannot deny, and what is missing. Pure.
+
+`proved` rests on the party's own signature, `word` on the word of somebody who gains by it, `missing` is not in the file.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+
+from hanbit.evidence.bundle import Attempt, printable
+from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
+from hanbit.protocols.checkpoint import Checkpoint
+from hanbit.protocols.fields import Message
+from hanbit.protocols.redirect.messages import Closed, Confirmation, Notice, Order, Receipt, Refusal, Settled, Voided, Words
+
+Weight = Literal["proved", "word", "missing"]
+
+
+class Findings(msgspec.Struct):
+    """What the steps have found."""
+
+    source: Literal["gateway", "merchant", "message"] = "message"
+    merchant: str = ""
+    messages: tuple[Message, ...] = ()
+    checkpoint: Checkpoint | None = None
+    held: Checkpoint | None = None
+    card: str | None = None
+    unvouched: tuple[str, ...] = ()
+    """The merchant's keys in use that do not hang on the key card."""
+    unrecorded: tuple[str, ...] = ()
+    """Keys in use of whose certificates the file has no record."""
+    unanswered: tuple[str, ...] = ()
+    unshown: int = 0
+    no_order: bool = False
+    no_approval: bool = False
+    attempt: Attempt | None = None
+    customer_key: str = ""
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """One sentence in both languages."""
+
+    code: str
+    weight: Weight
+    words: Words
+
+    def text(self, language: str) -> str:
+        """In Korean or English."""
+        return self.words.ko if language == "ko" else self.words.en
+
+
+class Sentence(NamedTuple):
+    """How much a conclusion rests on, and its words."""
+
+    weight: Weight
+    ko: str
+    en: str
+
+
+SENTENCES: Final[dict[str, Sentence]] = {
+    "merchant_ordered": Sentence(
+        "proved",
+        "가맹점 {who}은(는) {amount} {currency}의 주문 {tid}을(를) 자신이 서명했음을 부인할 수 없습니다.",
+        "Merchant {who} cannot deny having signed the order {tid} of {amount} {currency}.",
+    ),
+    "merchant_confirmed": Sentence(
+        "proved",
+        "가맹점 {who}은(는) {amount} {currency}의 지불을 확인했음을 부인할 수 없습니다.",
+        "Merchant {who} cannot deny having confirmed the payment of {amount} {currency}.",
+    ),
+    "merchant_refused": Sentence(
+        "proved",
+        "가맹점 {who}은(는) 지불을 거부했음을 부인할 수 없습니다 (사유: {reason}).",
+        "Merchant {who} cannot deny having refused the payment (reason: {reason}).",
+    ),
+    "merchant_asked_back": Sentence(
+        "proved",
+        "가맹점 {who}은(는) 취소 {id}({amount} {currency})를 요청했음을 부인할 수 없습니다.",
+        "Merchant {who} cannot deny having asked for cancellation {id} of {amount} {currency}.",
+    ),
+    "merchant_by_card": Sentence(
+        "proved",
+        "가맹점의 키는 열쇠 카드 {card}에서 이어집니다: 운영기관의 말에 기대지 않습니다.",
+        "The merchant's keys follow from key card {card}: this does not rest on the operator's word.",
+    ),
+    "merchant_by_operators_word": Sentence(
+        "word",
+        "가맹점은 운영기관의 말로만 확인됩니다: 계약서에 붙인 열쇠 카드의 지문을 --key-card로 주십시오.",
+        "Merchant identified by the operator's word only: give the thumbprint of the key card in the contract (--key-card).",
+    ),
+    "merchant_not_by_card": Sentence(
+        "word",
+        "키 {kid}은(는) 열쇠 카드 {card}에서 이어지지 않습니다: 운영기관 혼자 만들 수 있는 키이며, 가맹점은 그 서명을 부인할 수 있습니다.",
+        "Key {kid} does not follow from key card {card}: the operator alone could have made it, and the merchant can deny what it signed.",
+    ),
+    "customer_signed_device": Sentence(
+        "proved",
+        "고객 {who}의 기기 키 {key}이(가) {tid}에 {amount} {currency}의 지불을 승인하여 서명했습니다. "
+        "그 키가 고객의 것이라는 것은 운영기관의 등록에 따릅니다.",
+        "Customer {who}: signed with device key {key}, and cannot deny having approved {amount} {currency} for {tid}. That the key is the "
+        "customer's rests on the operator's registration.",
+    ),
+    "customer_signed_passkey": Sentence(
+        "proved",
+        "고객 {who}의 패스키 {key}이(가) {origin}에서 {amount} {currency}의 지불을 승인하여 서명했습니다. "
+        "그 패스키가 고객의 것이라는 것은 운영기관의 등록에 따릅니다.",
+        "Customer {who}: signed with passkey {key} at {origin}, and cannot deny having approved {amount} {currency} for {tid}. That the "
+        "passkey is the customer's rests on the operator's registration.",
+    ),
+    "customer_not_signed": Sentence(
+        "word",
+        "고객 {who}: 서명 없음. 결제서버가 '{method} 확인됨'이라고 말할 뿐이며, 고객이 부인하면 이 파일은 그를 반박하지 못합니다.",
+        "Customer {who}: not signed. The payment server states '{method} verified'; if the customer denies it, nothing here but the "
+        "operator's word contradicts that.",
+    ),
+    "gateway_settled": Sentence(
+        "proved",
+        "결제서버는 {amount} {currency}이(가) 가맹점에 지불되었음을 부인할 수 없습니다.",
+        "The payment server cannot deny that {amount} {currency} were paid to the merchant.",
+    ),
+    "gateway_receipt": Sentence(
+        "proved",
+        "결제서버는 고객에게 {payee}에 대한 {amount} {currency}의 영수증을 주었음을 부인할 수 없습니다.",
+        "The payment server cannot deny having given the customer a receipt of {amount} {currency} paid to {payee}.",
+    ),
+    "gateway_voided": Sentence(
+        "proved",
+        "결제서버는 지불이 해제되었음을 부인할 수 없습니다 (사유: {reason}): 아무 돈도 움직이지 않았습니다.",
+        "The payment server cannot deny that the payment was voided (reason: {reason}): no money moved.",
+    ),
+    "gateway_closed": Sentence(
+        "proved",
+        "결제서버는 주문이 지불되지 않고 끝났음을 부인할 수 없습니다 ({outcome}).",
+        "The payment server cannot deny that the order ended unpaid ({outcome}).",
+    ),
+    "gateway_asked": Sentence(
+        "proved",
+        "결제서버는 {amount} {currency}의 지불을 가맹점에 물었음을 부인할 수 없습니다.",
+        "The payment server cannot deny having asked the merchant about a payment of {amount} {currency}.",
+    ),
+    "gateway_cancelled": Sentence(
+        "proved",
+        "결제서버는 취소 {id}({amount} {currency})를 받아들였음을 부인할 수 없습니다: 지금까지 환불 {refunded}, 남은 금액 {remaining}.",
+        "The payment server cannot deny having confirmed cancellation {id} of {amount} {currency}: refunded so far {refunded}, "
+        "left {remaining}.",
+    ),
+    "gateway_refused_cancellation": Sentence(
+        "proved",
+        "결제서버는 취소 {id}을(를) 거절했음을 부인할 수 없습니다 (사유: {reason}).",
+        "The payment server cannot deny having refused cancellation {id} (reason: {reason}).",
+    ),
+    "in_the_log": Sentence(
+        "proved",
+        "모든 것이 결제서버가 서명한 기록부({size}개의 잎)에 들어 있습니다: 결제서버는 이 가운데 아무것도 나중에 바꿀 수 없습니다.",
+        "All of this stands in the log of {size} leaves that the payment server has signed: it can change none of it later.",
+    ),
+    "same_log": Sentence(
+        "proved",
+        "당신이 가진 확인점({size}개의 잎)과 같은 기록부입니다.",
+        "It is the same log as that of the checkpoint that you hold ({size} leaves).",
+    ),
+    "only_one_side": Sentence(
+        "word",
+        "가맹점 자신의 장부에서 나온 파일입니다: 시각과 순서, 그 밖에 무엇이 있었는지는 가맹점의 말입니다.",
+        "This comes from the merchant's own book: times, order and that there was nothing else are the merchant's word.",
+    ),
+    "no_outcome": Sentence(
+        "missing",
+        "빠진 것: 결제서버의 서명된 결과. 이 파일만으로는 지불이 어떻게 끝났는지 정해지지 않습니다.",
+        "Missing: a signed outcome of the payment server. This file does not decide how the payment ended.",
+    ),
+    "no_confirmation": Sentence(
+        "missing",
+        "빠진 것: 가맹점의 서명된 답. 이 파일은 가맹점이 확인했다는 것을 보이지 않습니다.",
+        "Missing: the merchant's signed answer. Nothing in this file shows that the merchant confirmed.",
+    ),
+    "no_signed_order": Sentence(
+        "missing",
+        "빠진 것: 서명된 주문. 이 가맹점의 주문은 서명 없이 가거나 그 전에 끝났으며, 주문의 해시만 남아 있습니다.",
+        "Missing: a signed order. This merchant's orders go unsigned, or it ended before one came; only the order's hash stands here.",
+    ),
+    "no_approval": Sentence(
+        "missing",
+        "빠진 것: 고객이 무엇을 승인했는지.",
+        "Missing: what the customer approved.",
+    ),
+    "no_answer_to_cancellation": Sentence(
+        "missing",
+        "빠진 것: 취소 {id}에 대한 결제서버의 서명된 답.",
+        "Missing: the payment server's signed answer to cancellation {id}.",
+    ),
+    "no_issue_record": Sentence(
+        "missing",
+        "빠진 것: 키 {kid}의 인증서가 발급된 기록. 운영기관이 언제 발급했는지 이 파일은 보이지 않습니다.",
+        "Missing: the record of issue of key {kid}'s certificate. This file does not show when and for whom the operator made it.",
+    ),
+    "not_shown": Sentence(
+        "missing",
+        "빠진 것: 기록부의 같은 잎이 이 파일에 없는 메시지 {count}개를 가리킵니다. 그 전체를 요구하십시오.",
+        "Missing: {count} messages that the same leaves of the log name and this file does not show. Ask for them.",
+    ),
+    "later_unknown": Sentence(
+        "missing",
+        "이 파일은 확인점 이후나 이 파일 밖에 다른 메시지가 없다는 것을 보이지 않습니다: 상대방의 파일과 견주십시오.",
+        "This file does not show that there is nothing after it or beside it: compare it with the other party's.",
+    ),
+}
+"""Every conclusion by its code."""
+
+
+def draw(found: Findings) -> tuple[Conclusion, ...]:
+    """Everything that follows, parties first, then what rests on a word, then what is missing."""
+    drawn = [*_signed(found), *_customer(found), *_identity(found), *_log(found), *_missing(found)]
+    rank = {"proved": 0, "word": 1, "missing": 2}
+    return tuple(sorted(drawn, key=lambda item: rank[item.weight]))
+
+
+def _say(code: str, **values: object) -> Conclusion:
+    weight, korean, english = SENTENCES[code]
+    fit = {name: printable(str(value)) for name, value in values.items()}
+    return Conclusion(code, weight, Words(ko=korean.format(**fit), en=english.format(**fit)))
+
+
+def _signed(found: Findings) -> list[Conclusion]:
+    drawn = []
+    for claims in found.messages:
+        code = _CODES.get(type(claims))
+        if code is None or (isinstance(claims, Notice) and len(found.messages) > 1 and _has(found, Settled | Voided)):
+            continue
+        values = {name: getattr(claims, name) for name in claims.__struct_fields__}
+        values["id"] = values.get("cancellation", "")
+        drawn.append(_say(code, **values, who=claims.iss))
+    return drawn
+
+
+def _customer(found: Findings) -> list[Conclusion]:
+    attempt = found.attempt
+    notice = next((claims for claims in found.messages if isinstance(claims, Notice)), None)
+    if attempt is None or notice is None:
+        return []
+    code = _APPROVED.get(attempt.method, "customer_not_signed")
+    facts = {"amount": notice.amount, "currency": notice.currency, "tid": notice.tid, "method": attempt.method}
+    return [_say(code, who=attempt.customer, key=found.customer_key, origin=found.origin, **facts)]
+
+
+def _identity(found: Findings) -> list[Conclusion]:
+    if not any(claims.iss == found.merchant for claims in found.messages):
+        return []
+    if found.card is None:
+        return [_say("merchant_by_operators_word")]
+    if not found.unvouched:
+        return [_say("merchant_by_card", card=found.card)]
+    return [_say("merchant_not_by_card", kid=kid, card=found.card) for kid in found.unvouched]
+
+
+def _log(found: Findings) -> list[Conclusion]:
+    drawn = [_say("only_one_side")] if found.source == "merchant" else []
+    if found.checkpoint is not None and found.source == "gateway":
+        drawn.append(_say("in_the_log", size=found.checkpoint.size))
+    if found.held is not None:
+        drawn.append(_say("same_log", size=found.held.size))
+    return drawn
+
+
+def _missing(found: Findings) -> list[Conclusion]:
+    if found.source == "message":
+        return [_say("later_unknown")]
+    drawn = []
+    if not _has(found, Settled | Voided | Closed):
+        drawn.append(_say("no_outcome"))
+    if _has(found, Notice) and not _has(found, Confirmation | Refusal):
+        drawn.append(_say("no_confirmation"))
+    if found.no_order or not _has(found, Order):
+        drawn.append(_say("no_signed_order"))
+    if found.no_approval or (found.source == "merchant" and _has(found, Notice)):
+        drawn.append(_say("no_approval"))
+    drawn += [_say("no_answer_to_cancellation", id=name) for name in found.unanswered]
+    if found.source == "gateway":
+        drawn += [_say("no_issue_record", kid=kid) for kid in found.unrecorded]
+    if found.unshown:
+        drawn.append(_say("not_shown", count=found.unshown))
+    return [*drawn, _say("later_unknown")]
+
+
+def _has(found: Findings, kinds: object) -> bool:
+    return any(isinstance(claims, kinds) for claims in found.messages)  # type: ignore[arg-type]  # a union of kinds
+
+
+_CODES: Final[dict[type[Message], str]] = {
+    Order: "merchant_ordered",
+    Notice: "gateway_asked",
+    Confirmation: "merchant_confirmed",
+    Refusal: "merchant_refused",
+    Settled: "gateway_settled",
+    Voided: "gateway_voided",
+    Closed: "gateway_closed",
+    Receipt: "gateway_receipt",
+    Cancel: "merchant_asked_back",
+    CancelConfirmation: "gateway_cancelled",
+    CancelRefusal: "gateway_refused_cancellation",
+}
+_APPROVED: Final = {"device": "customer_signed_device", "passkey": "customer_signed_passkey"}
