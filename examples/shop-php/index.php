@@ -4,7 +4,7 @@
 ini_set('display_errors', '0'); // what goes wrong is written to the log, not into a page
 const PRICE = 1200, WAIT_S = 10, BODY_MAX = 262144, CODE = '/^[\w-]{20}$/D', COOKIE = ['path' => '/', 'httponly' => true, 'samesite' => 'Lax'];
 foreach (['HANBIT_KEYS' => 'shop-keys', 'HANBIT_AGENT' => 'http://127.0.0.1:8405', 'SHOP_URL' => 'http://shop.localhost:3000',
-    'SHOP_BOOK' => 'shop-book.json', 'SHOP_STAFF' => 'staff.token', 'SHOP_STOCK' => '20'] as $name => $usual) define($name, getenv($name) ?: $usual);
+    'SHOP_BOOK' => 'shop-book.json', 'SHOP_STAFF' => 'staff.token', 'SHOP_STOCK' => '20'] as $name => $usual) define($name, getenv()[$name] ?? $usual);
 define('STYLE', file_get_contents(__DIR__ . '/../shop.css'));
 define('WORDS', json_decode(file_get_contents(__DIR__ . '/../words.json'), true));
 

@@ -153,11 +153,13 @@ async def example_shop(world: World, directory: Path, kind: str, *, stock: int =
 
 
 @asynccontextmanager
-async def shop_without_agent(directory: Path, kind: str, http: aiohttp.ClientSession) -> AsyncIterator[ExampleShop]:
+async def shop_without_agent(directory: Path, kind: str, http: aiohttp.ClientSession, *, stock: int = 20) -> AsyncIterator[ExampleShop]:
     """The shop's own program alone: where its agent should be nobody listens."""
     ports, log, book = Ports.free(), directory / "shop.log", directory / "book.json"
     url, agent = f"http://shop.localhost:{ports.pay}", f"http://127.0.0.1:{ports.line}"
     (directory / "agent.token").write_text("t" * 43, "ascii")
+    (directory / "callbacks").mkdir()
+    (directory / "callbacks/shop.secret").write_text("whsec_bmV3IHNlY3JldCBvZiB0aGUgc2hvcCBmb3IgYSB0ZXN0", "ascii")
     environment = {
         "HANBIT_KEYS": str(directory),
         "HANBIT_AGENT": agent,
@@ -165,6 +167,7 @@ async def shop_without_agent(directory: Path, kind: str, http: aiohttp.ClientSes
         "SHOP_PORT": str(ports.pay),
         "SHOP_BOOK": str(book),
     }
+    environment["SHOP_STOCK"] = str(stock)
     async with _group(program(kind, ports.pay), environment, log) as process:
         await _wait_for(http, url, _is_ok, log, process)
         yield ExampleShop(kind, "shop", url, agent, directory, book, http)

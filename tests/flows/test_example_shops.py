@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -256,6 +257,17 @@ async def test_while_the_agent_is_away_customers_are_told_and_nothing_is_lost(ki
             assert answer.status == 503
             assert "Nothing is lost; please try again in a moment." in await answer.text()
         assert (await browser.get(f"/download?TID={'A' * 22}"))[0] == 503
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_stock_of_none_is_sold_to_nobody(kind: str, tmp_path: Path) -> None:
+    connector = aiohttp.TCPConnector(resolver=LoopbackResolver())
+    async with aiohttp.ClientSession(connector=connector) as http, shop_without_agent(tmp_path, kind, http, stock=0) as shop:
+        status, answer = await shop.call_back(event("confirm", "A" * 22, None))
+        assert status == 200
+        words = {"ko": "악보가 방금 다 팔렸습니다.", "en": "The score has just sold out."}
+        assert json.loads(answer) == {"confirm": False, "message": words}
+        assert shop.book == {}
 
 
 async def test_each_is_short_enough_to_read_at_one_go() -> None:
