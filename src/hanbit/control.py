@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import socket
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ LINE_MAX = 1 << 20
 ANSWER_TIMEOUT_S = 30.0
 
 log = logging.getLogger("hanbit.control")
-COMMANDS = OPERATIONS | UPKEEP
+Commands = Mapping[str, Callable[..., Awaitable[dict[str, Any]]]]
+COMMANDS: Commands = OPERATIONS | UPKEEP
 
 
 class CommandRefused(Refused):
@@ -38,11 +40,16 @@ KINDS: dict[str, type[HanbitError]] = {kind.code: kind for kind in (BadInput, Co
 
 async def run(folder: Path, command: str, **arguments: str) -> dict[str, Any]:
     """Run one command of `COMMANDS` on this data folder, here or in the server that holds it."""
+    return await run_of(COMMANDS, folder, command, arguments)
+
+
+async def run_of(commands: Commands, folder: Path, command: str, arguments: dict[str, str]) -> dict[str, Any]:
+    """Run one command of these; a server that holds the folder knows its own."""
     try:
         with hold(folder):
             gateway = open_gateway(folder, SystemClock())
             try:
-                return await _call(gateway, command, arguments)
+                return await _call(gateway, command, arguments, commands)
             finally:
                 await close_gateway(gateway)
     except Conflict as error:
@@ -51,8 +58,8 @@ async def run(folder: Path, command: str, **arguments: str) -> dict[str, Any]:
     return await send(folder, command, arguments)
 
 
-async def _call(gateway: Gateway, command: object, arguments: object) -> dict[str, Any]:
-    function = COMMANDS.get(command) if isinstance(command, str) else None
+async def _call(gateway: Gateway, command: object, arguments: object, commands: Commands) -> dict[str, Any]:
+    function = commands.get(command) if isinstance(command, str) else None
     if function is None or not isinstance(arguments, dict) or not all(isinstance(value, str) for value in arguments.values()):
         raise BadInput("command")
     if any("\ud800" <= letter <= "\udfff" for value in arguments.values() for letter in value):
@@ -83,7 +90,7 @@ async def send(folder: Path, command: str, arguments: dict[str, str]) -> dict[st
     return dict(answer["result"])
 
 
-async def listen(folder: Path, gateway: Gateway) -> asyncio.Server:
+async def listen(folder: Path, gateway: Gateway, commands: Commands = COMMANDS) -> asyncio.Server:
     """Serve commands on `DIR/control` until the server is closed."""
     path = folder / CONTROL_FILE
     path.unlink(missing_ok=True)  # the folder is held by us: whoever left it is gone
@@ -98,7 +105,7 @@ async def listen(folder: Path, gateway: Gateway) -> asyncio.Server:
         try:
             line = await asyncio.wait_for(reader.readline(), ANSWER_TIMEOUT_S)
             if line:
-                writer.write(json.dumps(await _answer(gateway, line)).encode("utf-8") + b"\n")
+                writer.write(json.dumps(await _answer(gateway, line, commands)).encode("utf-8") + b"\n")
                 await writer.drain()
         except (ValueError, OSError) as error:  # a line without end, or whoever asked is silent or gone
             log.warning("control_request_refused", extra={"reason": str(error)})
@@ -108,10 +115,10 @@ async def listen(folder: Path, gateway: Gateway) -> asyncio.Server:
     return await asyncio.start_unix_server(serve, sock=listener, limit=LINE_MAX)
 
 
-async def _answer(gateway: Gateway, unverified_line: bytes) -> dict[str, Any]:
+async def _answer(gateway: Gateway, unverified_line: bytes, commands: Commands) -> dict[str, Any]:
     try:
         request = _read(unverified_line)
-        return {"result": await _call(gateway, request.get("command"), request.get("arguments"))}
+        return {"result": await _call(gateway, request.get("command"), request.get("arguments"), commands)}
     except HanbitError as error:
         return {"error": error.detail or error.code, "code": error.code}
     except Exception:

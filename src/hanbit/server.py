@@ -30,7 +30,7 @@ from hanbit.parties import merchants
 from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
 from hanbit.payments import checkpoints, operations, own_keys, recovery, revocation
-from hanbit.payments.gateway import Gateway
+from hanbit.payments.gateway import AskingLine, Gateway
 from hanbit.payments.halt import why_halted
 from hanbit.protocols.line import HelloFromMerchant
 from hanbit.settings import Settings
@@ -70,10 +70,10 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
     with hold(folder):
         lines: list[Line] = []
 
-        def make_line(settings: Settings, keys: Keyring, registry: Registry, clock: Clock) -> Line:
+        def make_line(settings: Settings, keys: Keyring, registry: Registry, clock: Clock) -> AskingLine:
             limits = Limits(answer_s=settings.notice_wait_s)
             lines.append(Line(signer=keys.signer, trust=registry, clock=clock, root=keys.root, operator=settings.operator, limits=limits))
-            return lines[0]
+            return _before(lines[0], settings, clock)
 
         gateway = open_gateway(folder, clock, line=make_line, observe=metrics.outcome, observe_batch=metrics.committed)
         line, settings = lines[0], gateway.settings
@@ -86,16 +86,10 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
             stack.push_async_callback(line.stop)
             background = asyncio.create_task(recovery.run(gateway), name="recovery")
             stack.push_async_callback(_cancel, background)
-            commands = await control.listen(folder, gateway)
+            commands = await control.listen(folder, gateway, _commands(settings))
             stack.callback(commands.close)
             pages = bind(settings.listen_host, settings.listen_port)
-            extension = None
-            if settings.sandbox:
-                from hanbit.sandbox import site as sandbox_site  # noqa: PLC0415 - a live server never loads it
-                from hanbit.sandbox import waiting  # noqa: PLC0415 - as above
-
-                extension = sandbox_site.extension(gateway)
-                stack.push_async_callback(_cancel, asyncio.create_task(waiting.run(gateway), name="sandbox"))
+            extension = _sandbox(gateway, stack)
             site = application.create(gateway, metrics, is_ready=lambda: not background.done(), extension=extension)
             places = Places(settings.connections_max, settings.connections_per_address, Proxies(settings.trusted_proxies))
             customers = await stack.enter_async_context(
@@ -133,6 +127,34 @@ async def _make_ready(gateway: Gateway) -> None:
         await revocation.publish_due(gateway)
     except (HanbitError, OSError) as error:  # a full disk: the background tries again
         log.warning("not_ready_yet", extra={"reason": str(error)})
+
+
+def _before(line: Line, settings: Settings, clock: Clock) -> AskingLine:
+    """What the flows see of the line: itself, and in a sandbox what plays with deliveries before it."""
+    if not settings.sandbox:
+        return line
+    from hanbit.sandbox.line import SandboxLine  # noqa: PLC0415 - a live server never loads it
+
+    return SandboxLine(line, clock, page_waits_s=settings.notice_wait_s)
+
+
+def _commands(settings: Settings) -> control.Commands:
+    """What comes by the control socket; a sandbox has some of its own."""
+    if not settings.sandbox:
+        return control.COMMANDS
+    from hanbit.sandbox.commands import COMMANDS  # noqa: PLC0415 - a live server never loads it
+
+    return {**control.COMMANDS, **COMMANDS}
+
+
+def _sandbox(gateway: Gateway, stack: contextlib.AsyncExitStack) -> application.Extension | None:
+    """A sandbox's own page, and what keeps its magic rows as they are said to be."""
+    if not gateway.settings.sandbox:
+        return None
+    from hanbit.sandbox import site, waiting  # noqa: PLC0415 - a live server never loads it
+
+    stack.push_async_callback(_cancel, asyncio.create_task(waiting.run(gateway), name="sandbox"))
+    return site.extension(gateway)
 
 
 async def _start_line(gateway: Gateway, line: Line) -> None:

@@ -38,7 +38,7 @@ COMMANDS = {
     "merchant": Place("hanbit.cli.merchant", "Merchants: register them, enrol their keys.", server=False),
     "wallet": Place("hanbit.cli.wallet", "The installed payment program.", server=False),
     "payment": Place("hanbit.cli.payment", "Payments: decide an exception."),
-    "sandbox": Place("hanbit.cli.sandbox", "A test operator: magic accounts and amounts."),
+    "sandbox": Place("hanbit.cli.sandbox", "A test operator: magic amounts, a clock that moves, triggers."),
     "ledger": Place("hanbit.cli.ledger", "Prove the book, read statements, fund the reserve."),
     "evidence": Place("hanbit.cli.evidence", "Prove that nothing was altered, let payments go on.", server=False),
     "bench": Place("hanbit.cli.bench", "Measure complete payments."),

@@ -207,11 +207,14 @@ def enrol(directory: Path, gateway: str, pin: str, code_fd: int | None) -> None:
     Example:
       hanbit merchant enrol ./shop-keys --gateway https://pay.example --pin 47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU
     """
+    from hanbit.kernel import ids
     from hanbit.kernel.clock import SystemClock
     from hanbit.merchant import enrolment
 
     code = ask_secret("One-time code", code_fd, option="--code-fd")
     card = run(enrolment.enrol(directory, gateway, code, pin=pin, clock=SystemClock()))
+    if ids.is_test(card.operator):
+        click.echo(f"TEST: {card.operator} is a sandbox. Nothing that is paid there is money: deliver nothing real.", err=True)
     click.echo(card.text(), nl=False)
     click.echo(f"Keep {directory} safe; open it with hanbit.merchant.Shop.open({str(directory)!r}).")
 

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hanbit.kernel import ids
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import BadInput, HanbitError, ProtocolViolation, TooManyTries, Unavailable
 from hanbit.kernel.money import CURRENCY_EXPONENTS, Money
@@ -49,6 +50,7 @@ _REASONS: Final = {
 P = ParamSpec("P")
 R = TypeVar("R")
 
+TEST: Final = " TEST · 시험 · the operator is a sandbox: nothing here is money "
 _console = Console(markup=False, highlight=False, soft_wrap=True)
 
 
@@ -182,6 +184,7 @@ async def trust(root: Path, folder: Path, *, yes: bool) -> None:
     der = read_root_file(root)
     operator = read_root(der, SystemClock().now())
     _line(_console, "Operator", operator)
+    _show_test(operator)
     _line(_console, "Thumbprint", thumbprint(der))
     if not yes:
         click.confirm("Is this the thumbprint that the operator gave you?", abort=True)
@@ -296,6 +299,7 @@ def show(folder: Path) -> None:
 def _show_operator(store: Store, operator: str) -> None:
     enrolment = store.enrolment(operator)
     _line(_console, "Operator", operator)
+    _show_test(operator)
     _line(_console, "Root", thumbprint(store.pin(operator).root))
     if enrolment is None:
         _line(_console, "Device", "not enrolled")
@@ -307,6 +311,11 @@ def _show_operator(store: Store, operator: str) -> None:
         _line(_console, "", str(store.folder / operator / "receipts" / f"{payment}.jose"))
 
 
+def _show_test(operator: str) -> None:
+    if ids.is_test(operator):
+        _console.print(Text(TEST, style="bold black on yellow"))
+
+
 def _line(output: Console, label: str, value: str, style: str = "") -> None:
     """No table: a path or a thumbprint must come whole, however narrow the terminal is."""
     output.print(Text(f"{label:<12}").append(value, style=style))
@@ -314,6 +323,8 @@ def _line(output: Console, label: str, value: str, style: str = "") -> None:
 
 def _show_order(output: Console, program: Wallet, opened: Opened) -> None:
     opening = opened.opening
+    if program.is_test:
+        output.print(Text(TEST, style="bold black on yellow"))
     _line(output, "Amount", format_money(opening.money), "bold")
     _line(output, "To", printable(opening.payee), "bold")
     if opening.text:
@@ -364,6 +375,8 @@ def _report(output: Console, outcome: Outcome, opened: Opened, program: Wallet, 
         facts = {"payment": outcome.payment, "state": outcome.state, "reason": outcome.reason, "receipt": str(kept) if kept else None}
         click.echo(msgspec.json.encode(facts).decode("utf-8"))
     if kept is not None:
+        if program.is_test:
+            output.print(Text(TEST, style="bold black on yellow"))
         output.print(f"Paid: {format_money(opened.opening.money)} to {printable(opened.opening.payee)}.")
         output.print(f"Payment {outcome.payment}. The signed receipt is in {kept}")
         return

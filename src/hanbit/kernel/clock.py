@@ -32,17 +32,17 @@ class SandboxClock:
     """Another clock and what a sandbox is ahead of it; waits are as long as they are."""
 
     def __init__(self, base: Clock, offset_s: int = 0) -> None:
-        self._base = base
+        self.base = base
         self.offset_s = offset_s
         """How far ahead; whoever moves it has made that durable first."""
 
     def now(self) -> int:
         """The sandbox's time."""
-        return self._base.now() + self.offset_s
+        return self.base.now() + self.offset_s
 
     def monotonic(self) -> float:
         """The other clock's: moving the time of day makes no wait shorter."""
-        return self._base.monotonic()
+        return self.base.monotonic()
 
 
 class ManualClock:

@@ -49,7 +49,8 @@ class KeyCard:
         """The card as it is printed."""
         grouped = " ".join(self.thumbprint[start : start + 8] for start in range(0, len(self.thumbprint), 8))
         rows = (("Operator", self.operator), ("Merchant", self.merchant), ("Key (SHA-256)", grouped), ("Date", self.date))
-        return "HANBIT KEY CARD / 한빛 열쇠 카드\n" + "".join(f"  {name:<14} {value}\n" for name, value in rows)
+        test = "  TEST, no real money / 시험용, 실제 돈 아님\n" if ids.is_test(self.operator) else ""
+        return "HANBIT KEY CARD / 한빛 열쇠 카드\n" + test + "".join(f"  {name:<14} {value}\n" for name, value in rows)
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -61,6 +62,7 @@ class _Answer(msgspec.Struct, frozen=True):
     root: str
     chains: dict[str, _Chain]
     orders: Literal["signed", "plain"] = "signed"
+    test: bool = False
 
 
 async def enrol(directory: Path, address: str, code: str, *, pin: str, clock: Clock) -> KeyCard:

@@ -10,6 +10,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from hanbit.crypto import keys
+from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput
 from hanbit.protocols.fields import Urn
 from hanbit.protocols.signed import Signer
@@ -54,6 +55,14 @@ class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     line: LineAddress
     pay_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s?#]{1,400}$")]
     orders: Literal["signed", "plain"] = "signed"
+    test: bool = False
+    """The operator is a sandbox: no real money, and a clock that may be moved. Its id says so too."""
+
+    def __post_init__(self) -> None:
+        if self.test != ids.is_test(self.operator):
+            raise ValueError(f"test: an operator whose id ends in {ids.TEST_ENDING} is a test, and no other is")
+        if self.gateway != ids.urn(self.operator, "gateway"):
+            raise ValueError("gateway: of another operator")
 
     @property
     def merchant_id(self) -> str:

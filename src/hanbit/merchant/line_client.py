@@ -43,9 +43,12 @@ class LineClient:
         on_request: OnRequest,
         on_connected: OnConnected | None = None,
         checkpoint: Callable[[], str | None] | None = None,
+        on_offset: Callable[[int], None] = lambda _: None,
         limits: Limits | None = None,
     ) -> None:
         """`random` gives numbers from 0 to 1, for the jitter; `checkpoint` the last one that this merchant holds.
+
+        `on_offset` is told how far the gateway's clock is from ours, before anything is done about it.
 
         `ssl_context` is None on a leased line without TLS: then `host` is the gateway's registered address, and its signed hello its name.
         """
@@ -67,6 +70,7 @@ class LineClient:
         self._on_request = on_request
         self._on_connected = on_connected
         self._checkpoint = checkpoint
+        self._on_offset = on_offset
         self._limits = limits or Limits()
         self._connection: Connection | None = None
         self._gone = asyncio.Event()
@@ -140,6 +144,7 @@ class LineClient:
             return
         self.offset_s = connection.offset_s = greeting.offset_s
         warn_of_offset(_log, self._gateway_urn, greeting.offset_s)
+        self._on_offset(greeting.offset_s)
         if greeting.fault:
             connection.close(WSCloseCode.POLICY_VIOLATION, greeting.fault)
             return

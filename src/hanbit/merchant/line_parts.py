@@ -13,6 +13,7 @@ from hanbit.line.connection import PATH, Limits, warn_of_offset
 from hanbit.line.doors import Door
 from hanbit.line.post import PostListener, PostWay, log
 from hanbit.merchant import files
+from hanbit.merchant.following import FollowingClock
 from hanbit.merchant.gateway_line import GatewayLine
 from hanbit.merchant.line_client import LineClient
 from hanbit.protocols.line import Greeting, HelloFromGateway, HelloFromMerchant, RefusedByMerchant, make_hello, read_frame, read_hello
@@ -65,6 +66,7 @@ class LineParts:
             on_request=self.on_request,
             on_connected=self.on_connected,
             checkpoint=self.checkpoint,
+            on_offset=self._follow,
             limits=self.limits,
         )
 
@@ -114,6 +116,10 @@ class LineParts:
     def _refuse(self, gateway: str, request: str, code: str) -> str:
         return sign(RefusedByMerchant(**head(self.signer, gateway, self.clock.now()), req=request, code=code), self.signer).compact
 
+    def _follow(self, offset_s: int) -> None:
+        if isinstance(self.clock, FollowingClock):
+            self.clock.follow(offset_s)
+
     def _hello(self) -> str:
         return make_hello(HelloFromMerchant, self.signer, self.registration.gateway, self.clock.now(), self.checkpoint())
 
@@ -127,4 +133,5 @@ class LineParts:
             at=self.clock.now(),
         )
         warn_of_offset(log, self.registration.gateway, greeting.offset_s)
+        self._follow(greeting.offset_s)
         return greeting

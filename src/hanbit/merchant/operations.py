@@ -55,6 +55,11 @@ async def returned(shop: "Shop", _: Progress, *, tid: str) -> Answer:
     return {"cancellations": [cancellation_view(one) for one in await shop.mark_goods_returned(tid)]}
 
 
+async def redirect(shop: "Shop", _: Progress, *, tid: str) -> Answer:
+    """The payment address of an order that is still open, once more."""
+    return {"tid": tid, "address": (await shop.redirect(tid)).location}
+
+
 async def reconcile(shop: "Shop", progress: Progress) -> Answer:
     """Ask the gateway about every open order and cancellation."""
     report = await shop.reconcile(progress)
@@ -94,6 +99,7 @@ COMMANDS: Final[dict[str, Callable[..., Awaitable[Answer]]]] = {
     "orders": orders,
     "cancel": cancel,
     "returned": returned,
+    "redirect": redirect,
     "reconcile": reconcile,
     "checkpoint": checkpoint,
     "evidence": evidence,

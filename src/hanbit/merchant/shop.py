@@ -31,6 +31,7 @@ from hanbit.merchant import control, files
 from hanbit.merchant.cancel_desk import CancellationDesk
 from hanbit.merchant.cancellation import Cancellation
 from hanbit.merchant.changes import Keep, MarkReturned, Place, Stale, Withdraw
+from hanbit.merchant.following import clock_of, take_up
 from hanbit.merchant.handlers import OnConfirm, OnOutcome, OutcomeDesk
 from hanbit.merchant.identity import Identity
 from hanbit.merchant.inbox import TRIES_MAX, Inbox
@@ -156,7 +157,6 @@ class Shop:
         the shop's handler. With `post_listen` (host, port) the gateway's frames are taken by HTTPS POST too, at the address that the
         operator has registered. `dial` is False for a shop that has only that, and for a tool that asks nothing of the gateway.
         """
-        clock = clock or SystemClock()
         identity = Identity.load(directory)
         role = identity.merchant()
         async with cls(
@@ -166,8 +166,9 @@ class Shop:
             on_confirm=on_confirm,
             on_outcome=on_outcome,
             attended=attended,
-            clock=clock,
+            clock=clock_of(identity.registration, clock or SystemClock()),
         ) as shop:
+            clock = await take_up(shop._clock, shop.book)
             if not dial and post_listen is None:
                 yield shop
                 return
@@ -348,9 +349,8 @@ class Shop:
         except TimeoutError:
             pass
         finally:
-            waiters = self._waiters[tid]
-            waiters.discard(waiter)
-            if not waiters:
+            self._waiters[tid].discard(waiter)
+            if not self._waiters[tid]:
                 del self._waiters[tid]
         return await self.order(tid)
 

@@ -15,7 +15,8 @@ from typing import Annotated, Final, Literal, Self, TypeVar
 
 import msgspec
 
-from hanbit.kernel.clock import Clock
+from hanbit.kernel import ids
+from hanbit.kernel.clock import Clock, SandboxClock
 from hanbit.kernel.errors import BadInput, NotSignedIn, ProtocolViolation, Unavailable
 from hanbit.protocols.fields import Code, Token
 from hanbit.protocols.redirect import customer
@@ -149,8 +150,14 @@ class Wallet:
     def __init__(self, pin: Pin, client: GatewayClient, *, clock: Clock, poll_s: float = POLL_S) -> None:
         self.pin = pin
         self.client = client
-        self._clock = clock
+        # A sandbox's clock may be ahead of everybody's: at its pages we go by theirs.
+        self._clock = SandboxClock(clock) if ids.is_test(pin.operator) else clock
         self._poll_s = poll_s
+
+    @property
+    def is_test(self) -> bool:
+        """Whether the operator is a sandbox, where nothing that is paid is money."""
+        return ids.is_test(self.pin.operator)
 
     @classmethod
     def at(cls, origin: str, *, pin: Pin, http: Http, clock: Clock, poll_s: float = POLL_S) -> Self:
@@ -179,6 +186,8 @@ class Wallet:
 
     def read(self, url: str, unverified: bytes) -> Opened:
         """R4: the customer's checks on what came from the address."""
+        if isinstance(self._clock, SandboxClock):
+            self._clock.offset_s = max(0, customer.peek_time(unverified) - self._clock.base.now())
         redirect = customer.read_redirect(read_address(url)[1].query)
         return Opened(customer.verify_opening(unverified, redirect=redirect, pin=self.pin, at=self._clock.now()))
 

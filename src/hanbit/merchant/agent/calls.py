@@ -45,6 +45,7 @@ class Calls:
         self._outbox = outbox
         self._couriers = couriers
         self._clock = clock
+        self._test = shop.registration.test
         self._waits = 0
         self._stopping = asyncio.Event()
 
@@ -74,7 +75,9 @@ class Calls:
             cancellations.OF_ORDERS, msgspec.json.encode([order.tid for order in orders]).decode()
         ):
             found.setdefault(one.tid, []).append(one)
-        return shapes.OrderList(orders=[shapes.order_row(order, found.get(order.tid, ()), at) for order in orders], next=following)
+        return shapes.OrderList(
+            orders=[shapes.order_row(order, found.get(order.tid, ()), at, test=self._test) for order in orders], next=following
+        )
 
     async def order(self, call: Call) -> shapes.OrderView:
         """As the book has it, or as soon as its outcome is there."""
@@ -128,7 +131,7 @@ class Calls:
         outcome = None
         if order.outcome is not None:
             outcome = next((kept.compact for kept in await self._shop.book.messages(order.tid) if kept.hash == order.outcome), None)
-        return shapes.order_view(order, await self._shop.cancellations(order.tid), outcome, self._clock.now())
+        return shapes.order_view(order, await self._shop.cancellations(order.tid), outcome, self._clock.now(), test=self._test)
 
     # --- cancellations ------------------------------------------------------------------------------------------------------------------
 
@@ -175,7 +178,7 @@ class Calls:
     async def health(self, _call: Call) -> shapes.Health:
         """The agent answers."""
         line = self._shop.line
-        return shapes.Health(agent="up", line="up" if line is not None and line.connected.is_set() else "down")
+        return shapes.Health(agent="up", test=self._test, line="up" if line is not None and line.connected.is_set() else "down")
 
     # --- call-backs -----------------------------------------------------------------------------------------------------------------------
 

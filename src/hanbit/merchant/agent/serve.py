@@ -26,6 +26,8 @@ from hanbit.merchant.agent.idempotency import Once
 from hanbit.merchant.agent.outbox import Outbox
 from hanbit.merchant.agent.shapes import OrderView
 from hanbit.merchant.agent.webhooks import Caller
+from hanbit.merchant.files import read_registration
+from hanbit.merchant.following import FollowingClock, clock_of
 from hanbit.merchant.handlers import OnConfirm, OnOutcome
 from hanbit.merchant.order import Order
 from hanbit.merchant.shop import Shop
@@ -94,7 +96,8 @@ def running(
     directory: Path, address: Address, clock: Clock, *, dial: bool = True, post_listen: tuple[str, int] | None = None
 ) -> AbstractAsyncContextManager[Running]:
     """Open an enrolled folder and serve its API while the `async with` lasts; its line is as `Shop.open` says."""
-    return around(partial(Shop.open, directory, clock=clock, dial=dial, post_listen=post_listen), directory, address, clock)
+    own = clock_of(read_registration(directory), clock)
+    return around(partial(Shop.open, directory, clock=own, dial=dial, post_listen=post_listen), directory, address, own)
 
 
 @asynccontextmanager
@@ -109,7 +112,8 @@ async def around(open_shop: OpenShop, directory: Path, address: Address, clock: 
         return await (await opened).view(order)
 
     async with contextlib.AsyncExitStack() as stack:
-        caller = await stack.enter_async_context(Caller(clock))
+        # Whoever is called compares a call's time with his own clock, which follows nobody's.
+        caller = await stack.enter_async_context(Caller(clock.base if isinstance(clock, FollowingClock) else clock))
         confirmer = found.confirmer
         on_confirm = None if confirmer is None else confirm.asks(confirmer, secrets[confirmer.name], caller, clock, view)
 
@@ -128,6 +132,8 @@ async def around(open_shop: OpenShop, directory: Path, address: Address, clock: 
         couriers = [Courier(endpoint, secrets[endpoint.name], outbox, caller, clock) for endpoint in found.endpoints]
         calls = Calls(shop, outbox, couriers, clock)
         opened.set_result(calls)
+        if isinstance(clock, FollowingClock):
+            clock.on_moved = calls.ring
         for courier in couriers:
             courier.start()
             stack.push_async_callback(courier.stop)

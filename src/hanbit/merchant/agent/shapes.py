@@ -122,6 +122,8 @@ class OrderRow(Told, frozen=True, kw_only=True):
     """The payment's number at the payment server, once it has asked."""
     reason: str | None
     replaced_by: str | None
+    test: bool
+    """The operator is a sandbox: nothing that is paid is money, deliver nothing real."""
 
 
 class OrderView(OrderRow, frozen=True, kw_only=True):
@@ -242,6 +244,8 @@ class Health(Told, frozen=True, kw_only=True):
 
     agent: str
     line: str
+    test: bool
+    """The operator is a sandbox: nothing that is paid is money."""
 
 
 # --- call-backs -----------------------------------------------------------------------------------------------------------------------
@@ -312,15 +316,16 @@ class TrialAsked(Asked, frozen=True, kw_only=True):
 # --- from the book ----------------------------------------------------------------------------------------------------------------------
 
 
-def order_row(order: Order, cancellations: Iterable[Cancellation], at: int) -> OrderRow:
+def order_row(order: Order, cancellations: Iterable[Cancellation], at: int, *, test: bool) -> OrderRow:
     """The order for a list."""
-    return OrderRow(**_common(order, cancellations, at))
+    return OrderRow(test=test, **_common(order, cancellations, at))
 
 
-def order_view(order: Order, cancellations: Iterable[Cancellation], outcome: str | None, at: int) -> OrderView:
+def order_view(order: Order, cancellations: Iterable[Cancellation], outcome: str | None, at: int, *, test: bool) -> OrderView:
     """The whole order; `outcome` is the stored message that its hash names."""
     return OrderView(
         **_common(order, cancellations, at),
+        test=test,
         lines=[OrderLine(item=line.item, quantity=line.quantity, price_minor=line.price_minor) for line in order.lines],
         return_url=order.return_url,
         outcome=outcome,

@@ -42,7 +42,7 @@ from hanbit.kernel import ids, money
 from hanbit.kernel.errors import BadInput, ProtocolViolation
 from hanbit.kernel.money import Money
 from hanbit.protocols import sealed, signed
-from hanbit.protocols.fields import VERSION
+from hanbit.protocols.fields import INSTANT_MAX, VERSION
 from hanbit.protocols.redirect.messages import Consent, Keys, Order, Receipt, plain_order_hash
 from hanbit.protocols.sealed import Auth, Core, SessionKey
 from hanbit.protocols.signed import RegisteredKey, SignedMessage, Signer
@@ -203,6 +203,14 @@ def peek_operator(unverified: bytes) -> str:
     if len(parts) != 4 or parts[:2] != ["urn", "hanbit"] or parts[3] != "gateway":  # noqa: PLR2004 - urn:hanbit:<operator>:gateway
         _violation("gateway", "not a gateway's name")
     return parts[2]
+
+
+def peek_time(unverified: bytes) -> int:
+    """When an opening says that it was made; only a test operator's, whose clock may be moved, is believed that."""
+    at = signed.peek_claims(_decode_opening(unverified).keys).get("iat")
+    if not isinstance(at, int) or not 0 <= at <= INSTANT_MAX:
+        _violation("opening", "iat")
+    return at
 
 
 def verify_opening(unverified: bytes, *, redirect: Redirect, pin: Pin, at: int) -> Opening:

@@ -91,6 +91,7 @@ class EnrolmentFace:
                 "gateway": self.gateway.urn,
                 "line": lines.dialled(settings, merchant),
                 "orders": merchant.orders,
+                "test": settings.sandbox,
                 "pay_url": f"{settings.public_url}/pay",
                 "root": encode_der(keyring.root),
                 "chains": {purpose: [encode_der(der) for der in chain] for purpose, chain in chains.items()},

@@ -153,10 +153,10 @@ async def test_lists_go_on_by_their_cursor_and_each_order_comes_once(agent: Agen
 
 async def test_the_line_and_health_say_whether_customers_can_pay(agent: Agent) -> None:
     assert (await agent.get("/line")).json["up"] is True
-    assert (await agent.get("/health", token=None)).json == {"agent": "up", "line": "up"}
+    assert (await agent.get("/health", token=None)).json == {"agent": "up", "line": "up", "test": False}
     agent.shop.line = None
     assert (await agent.get("/line")).json["up"] is False
-    assert (await agent.get("/health", token=None)).json == {"agent": "up", "line": "down"}
+    assert (await agent.get("/health", token=None)).json == {"agent": "up", "line": "down", "test": False}
 
 
 # The token
