@@ -18,14 +18,13 @@ from hanbit.crypto.leaves import digest, write_leaf
 from hanbit.crypto.merkle import Frontier, Tile, leaf_hash
 from hanbit.db import schema
 from hanbit.db.change import Acknowledge, Append, Change, Delete, Put, Stale, StoredMessage, Value
-from hanbit.db.covered import COLUMNS, COVERED, KEYS
+from hanbit.db.covered import COVERED, KEY, VALUES, Row
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, Conflict, Declined, HanbitError
 from hanbit.ledger.chart import KINDS, normal_balance
 from hanbit.ledger.entry import HOLD, Entry
 
 Key = tuple[Value, ...]
-Row = tuple[Value, ...]
 Items = list[tuple[str, Key, bytes]]
 """What one Change has written so far: table, key and hash of each row."""
 _HEADERS_KEPT = 4096
@@ -132,7 +131,7 @@ class Batch:
         key, table = key_of(put), put.table
         row = {**put.row, "version": put.version + 1}
         self.loaded.rows[table, key] = row
-        values = tuple(row[column] for column in COLUMNS[table])
+        values = VALUES[table](row)
         self.writes.puts.setdefault(table, {})[key] = values
         if table in COVERED:
             items.append((table, key, digest(table, values)))
@@ -145,11 +144,11 @@ class Batch:
 
     def _append(self, append: Append, items: Items) -> None:
         table = append.table
-        values = tuple(append.row[column] for column in COLUMNS[table])
+        values = VALUES[table](append.row)
         self.writes.appends.setdefault(table, []).append(values)
         width = COVERED.get(table)
         if width:
-            items.append((table, tuple(append.row[column] for column in KEYS[table]), digest(table, values[:width])))
+            items.append((table, KEY[table](append.row), digest(table, values[:width])))
 
     def _keep(self, message: StoredMessage, place: int, items: Items) -> None:
         header = read_header(message.header)
@@ -284,7 +283,7 @@ def key_of(put: Put | Delete) -> Key:
     """The primary key of the row that is put or goes."""
     if isinstance(put, Delete):
         return put.key
-    return tuple(put.row[column] for column in KEYS[put.table])
+    return KEY[put.table](put.row)
 
 
 def new_counters(row: Mapping[str, Value]) -> Counters:

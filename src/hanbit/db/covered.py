@@ -1,16 +1,33 @@
 """Which rows of the book the log covers, each by table, key and hash; and the first leaves of a book whose rows are older than its log."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 
 from hanbit.crypto.leaves import Item, digest, write_leaf
 from hanbit.crypto.merkle import Frontier, leaf_hash
 from hanbit.db import schema
+from hanbit.db.change import Value
 from hanbit.db.sqlite_file import Connection
 from hanbit.kernel import ids
 
+Row = tuple[Value, ...]
 KEYS: dict[str, tuple[str, ...]] = {name: tuple(c.name for c in table.primary_key) for name, table in schema.metadata.tables.items()}
 COLUMNS: dict[str, tuple[str, ...]] = {name: tuple(c.name for c in table.columns) for name, table in schema.metadata.tables.items()}
+
+
+def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Value]], Row]:
+    """These columns of a row by name, as a tuple; twice as fast as asking for each."""
+    if len(names) == 1:
+        (name,) = names
+        return lambda row: (row[name],)
+    return itemgetter(*names)
+
+
+VALUES: dict[str, Callable[[Mapping[str, Value]], Row]] = {name: _getter(columns) for name, columns in COLUMNS.items()}
+"""Table → a row's values in the order of its columns."""
+KEY: dict[str, Callable[[Mapping[str, Value]], Row]] = {name: _getter(columns) for name, columns in KEYS.items()}
+"""Table → a row's primary key."""
 COVERED: dict[str, int] = {
     name: schema.DERIVED.get(name, len(columns))
     for name, columns in COLUMNS.items()

@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from hanbit.db import ddl, schema, sqlite_file
-from hanbit.db.batch import Batch, Key, KnownEntry, Loaded, Row, Writes, key_of, new_counters, read_header
+from hanbit.db.batch import Batch, Key, KnownEntry, Loaded, Writes, key_of, new_counters, read_header
 from hanbit.db.change import Change, Delete, Put, Stale, Value
-from hanbit.db.covered import COLUMNS, KEYS, dump_frontier, fill_log, load_frontier
+from hanbit.db.covered import COLUMNS, KEYS, Row, dump_frontier, fill_log, load_frontier
 from hanbit.kernel import fail_points, ids
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, ProtocolViolation, Unavailable
 
@@ -138,6 +138,7 @@ class SqliteStore:
         columns: dict[str, set[str]] = {}
         accounts: set[str] = set()
         entry_ids: set[str] = set()
+        signers: set[str] = set()
         for change in changes:
             changed: tuple[Put | Delete, ...] = (*change.puts, *change.deletes)
             for put in changed:
@@ -146,9 +147,7 @@ class SqliteStore:
             for require in change.requires:
                 wanted.setdefault(require.table, set()).add((require.key,))
                 columns.setdefault(require.table, set()).add(require.column)
-            for message in change.messages:
-                wanted.setdefault("certificates", set()).add((read_header(message.header).kid,))
-                columns.setdefault("certificates", set()).add("revoked_at")
+            signers.update(read_header(message.header).kid for message in change.messages)
             for acknowledge in change.acknowledges:
                 wanted.setdefault("outbox", set()).update((outcome,) for outcome in acknowledge.hashes)
                 columns.setdefault("outbox", set()).update(COLUMNS["outbox"])
@@ -157,6 +156,9 @@ class SqliteStore:
                 entry_ids.add(entry.id)
                 if entry.ends is not None:
                     entry_ids.add(entry.ends)
+        if signers:
+            wanted.setdefault("certificates", set()).update((kid,) for kid in signers)
+            columns.setdefault("certificates", set()).add("revoked_at")
         rows: dict[tuple[str, Key], dict[str, Value]] = {}
         for table, keys in wanted.items():
             compared, width = tuple(sorted(columns[table])), len(KEYS[table])
