@@ -385,10 +385,7 @@ class Shop:
     async def receive(self, unverified: str) -> str | None:
         """The one entrance of bytes from the gateway, and what to send back; see `Inbox.receive`, of checkpoints `Witness.receive`."""
         if is_checkpoint(unverified):
-            try:
-                await self.witness.receive(unverified, self._ask)
-            except Unavailable as error:
-                _log.info("a checkpoint was not taken, the next one will be: %s", error)
+            await self.witness.receive(unverified, self._ask)
             return None
         return await self._inbox.receive(unverified)
 

@@ -14,6 +14,7 @@ from typing import Final
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import NotFound, ProtocolViolation, Unavailable
+from hanbit.merchant.changes import Reject
 from hanbit.merchant.order_book import OrderBook
 from hanbit.protocols.checkpoint import NOT_OURS, Checkpoint, check_extends, make_proof_request, read_held, verify_checkpoint, verify_proof
 from hanbit.protocols.line import RefusedByGateway
@@ -62,7 +63,17 @@ class Witness:
             self.contradiction = None
 
     async def receive(self, unverified: str, ask: Ask) -> None:
-        """Take a checkpoint from the line; ProtocolViolation if the gateway did not sign it, Unavailable if nothing is known yet."""
+        """Take a checkpoint from the line. Nothing is answered: nobody waits, and a refusal would make the gateway's log grow by itself."""
+        try:
+            await self._take(unverified, ask)
+        except Unavailable as error:
+            _log.info("a checkpoint was not taken, the next one will be: %s", error)
+        except ProtocolViolation as violation:
+            _log.warning("a checkpoint was rejected: %s", violation)
+            await self._book.commit(Reject(unverified.encode("utf-8", "replace"), violation.rule, violation.detail, self._clock.now()))
+
+    async def _take(self, unverified: str, ask: Ask) -> None:
+        """ProtocolViolation if the gateway did not sign it, Unavailable if nothing is known yet."""
         newer = verify_checkpoint(unverified, trust=self._trust, operator=self._operator, at=self._clock.now())
         async with self._turn:
             await self.load()  # another process of this shop may have moved it on
