@@ -13,14 +13,16 @@ from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel import ids
 from hanbit.kernel.errors import HanbitError, ProtocolViolation
-from hanbit.payments import key_requests, outbox, views
+from hanbit.payments import checkpoints, key_requests, outbox, views
 from hanbit.payments.allowance import TOO_MANY
 from hanbit.payments.apply import signing_still
 from hanbit.payments.cancellation_flow import InProgress, cancel
 from hanbit.payments.gateway import Gateway, spend_unasked
+from hanbit.payments.halt import PaymentsHalted
 from hanbit.payments.redirect_flow import take_answer
 from hanbit.payments.sign_in import act
 from hanbit.protocols.cancellation.messages import Cancel
+from hanbit.protocols.checkpoint import ProofRequest
 from hanbit.protocols.keys import KeyRecord, Renewal
 from hanbit.protocols.line import Acknowledgement, RefusedByGateway
 from hanbit.protocols.redirect import gateway as role
@@ -48,8 +50,8 @@ async def answer(gateway: Gateway, merchant_id: str, unverified_frame: str) -> s
         rule = error.rule if isinstance(error, ProtocolViolation) else error.code
         at = gateway.clock.now()
         urn = gateway.settings.merchant_urn(merchant_id)
-        if isinstance(error, InProgress):
-            pass  # no fault of the merchant's: it asks again until the payment is decided, and each time would be a row
+        if isinstance(error, InProgress | PaymentsHalted):
+            pass  # no fault of the merchant's: it asks again until it is decided, and each time would be a row
         elif rule != TOO_MANY and gateway.allowances.spend(merchant_id, "refused", gateway.settings.refusals_per_minute):
             row = act(at, urn, f"sent {typ[:40]}", rule, merchant_id)
             await gateway.book.commit(Change(appends=(row,)))
@@ -89,5 +91,6 @@ ANSWERED_BY: Final[dict[str, Callable[[Gateway, str, str], Awaitable[str]]]] = {
     Inquiry.TYP: _inquiry,
     Renewal.TYP: key_requests.renew,
     KeyRecord.TYP: key_requests.record_first_key,
+    ProofRequest.TYP: checkpoints.answer_proof_request,
 }
 """What a merchant asks, by typ, and who answers it."""
