@@ -532,7 +532,10 @@ class World:
 
     def open(self, location: str, person: Person | None = None) -> Visit:
         """R4: what the customer's program believes of the opening."""
-        redirect = role.read_redirect(urlsplit(location).query)
+        return self.open_redirect(role.read_redirect(urlsplit(location).query), person)
+
+    def open_redirect(self, redirect: role.Redirect, person: Person | None = None) -> Visit:
+        """R4 once more, or by somebody else."""
         opening = self.offered(redirect)
         shown = msgspec.json.encode(self.shown(opening))
         believed = role.verify_opening(shown, redirect=redirect, pin=self.pin, at=self.clock.now())
