@@ -96,6 +96,7 @@ def running(
     directory: Path, address: Address, clock: Clock, *, dial: bool = True, post_listen: tuple[str, int] | None = None
 ) -> AbstractAsyncContextManager[Running]:
     """Open an enrolled folder and serve its API while the `async with` lasts; its line is as `Shop.open` says."""
+    # The registration comes first: nothing is written into a folder that is no shop's.
     own = clock_of(read_registration(directory), clock)
     return around(partial(Shop.open, directory, clock=own, dial=dial, post_listen=post_listen), directory, address, own)
 
@@ -160,19 +161,30 @@ async def _listening(api: Api, address: Address) -> AsyncIterator[Address]:
 
 
 def _bind(address: Address) -> socket.socket:
-    if address.socket_path is None:
-        listener = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address.host, address.port))
+    """A bound socket; BadInput that names the address where it cannot be had."""
+    path = address.socket_path
+    with contextlib.ExitStack() as on_failure:
+        try:
+            if path is None:
+                listener = on_failure.enter_context(socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET))
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((address.host, address.port))
+            else:
+                _clear_away(path)
+                listener = on_failure.enter_context(socket.socket(socket.AF_UNIX))
+                _bind_private(listener, path)
+        except OSError as error:
+            raise BadInput(f"{address}: {error.strerror or error}") from error
+        on_failure.pop_all()
         return listener
-    _clear_away(address.socket_path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
+def _bind_private(listener: socket.socket, path: Path) -> None:
     before = os.umask(0o177)  # from its first moment on only the owner can connect
     try:
-        listener.bind(str(address.socket_path))
+        listener.bind(str(path))
     finally:
         os.umask(before)
-    return listener
 
 
 def _clear_away(path: Path) -> None:

@@ -472,3 +472,24 @@ async def test_a_unix_socket_is_its_owners_only_and_a_killed_agents_is_replaced(
         async with serve.around(partial(parties.open_shop, tmp_path), tmp_path, address, parties.clock):
             pass
     assert path.read_text() == "mine"
+
+
+@pytest.mark.parametrize("why", ["Address already in use", "No such file or directory", "too long"])
+async def test_an_address_that_cannot_be_had_is_named(parties: Parties, tmp_path: Path, why: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = {
+            "Address already in use": serve.Address("127.0.0.1", taken.getsockname()[1]),
+            "No such file or directory": serve.Address(socket_path=tmp_path / "no" / "agent.sock"),
+            "too long": serve.Address(socket_path=tmp_path / ("x" * 120)),
+        }[why]
+        with pytest.raises(BadInput, match=why) as refused:
+            async with serve.around(partial(parties.open_shop, tmp_path), tmp_path, address, parties.clock):
+                raise AssertionError("it listens nowhere")
+    assert str(address) in refused.value.detail
+
+
+def test_a_folder_that_is_no_shop_s_stays_as_it_is(parties: Parties, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(BadInput, match="enrol the shop first"):
+            serve.running(folder, serve.Address("127.0.0.1", 0), parties.clock)
+    assert list(tmp_path.iterdir()) == []
