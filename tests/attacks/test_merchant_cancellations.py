@@ -214,3 +214,24 @@ async def test_a_gateway_that_finds_everything_too_old_stops_no_wish_and_fills_n
     assert [one.replaced_by for one in found] == [*(one.id for one in found[1:]), None]
     await asyncio.sleep(0.1)
     assert len(line(shop).cancels) == CANCELLATIONS_MAX, "what is answered is not sent again"
+
+
+@pytest.mark.parametrize("refunded", ["nothing", "part", "all"])
+async def test_an_outcome_that_contradicts_what_the_gateway_signed_of_the_refund(parties: Parties, shop: Shop, refunded: str) -> None:
+    """Settled where nothing was captured, or voided where money went back: one of the two words is a lie, and the shop keeps both."""
+    order, _, confirmation = await confirmed(parties, shop)
+    amount = {"nothing": 0, "part": PART.amount_minor, "all": PHONE.amount_minor}[refunded]
+    line(shop).judge = lambda cancel: parties.cancelled(cancel, amount, PHONE.amount_minor - amount if amount else 0).compact
+    await shop.cancel(order.tid, amount=PART if refunded == "part" else None, reason="does not fit")
+    before = await shop.order(order.tid)
+    assert before.refunded_minor == amount
+    honest, lie = parties.settled, parties.voided
+    if not amount:
+        honest, lie = lie, honest
+    with pytest.raises(ProtocolViolation, match="refund"):
+        await shop.receive(lie(confirmation.claims, confirmation.hash).compact)
+    assert await shop.order(order.tid) == before
+    assert shop.book._connection.execute("SELECT rule FROM rejected").fetchall() == [("state",)]
+    assert await shop.receive(honest(confirmation.claims, confirmation.hash).compact)
+    after = await shop.order(order.tid)
+    assert (after.state, after.refunded_minor) == (State.SETTLED if refunded == "part" else State.CANCELLED, amount)

@@ -172,6 +172,7 @@ class Batch:
         else:
             if order.outcome is not None:
                 raise ProtocolViolation("state", "the order has its outcome")
+            _check_refunded(order, change.event)
             try:
                 following = step(order.state, change.event)
             except WrongState as error:
@@ -342,6 +343,14 @@ class Batch:
     def _put(self, order: Order) -> None:
         self._loaded.orders[order.tid] = order
         self.rows.moved_orders[order.tid] = order
+
+
+def _check_refunded(order: Order, event: Event) -> None:
+    """The gateway's word on the payment fits its word on the refund, whichever of the two came first."""
+    if event is Event.SETTLED and order.state is State.CANCELLED and order.refunded_minor == 0:
+        raise ProtocolViolation("state", "settled, of an order of which no money was there to refund")
+    if event is not Event.SETTLED and order.refunded_minor > 0:
+        raise ProtocolViolation("state", "nothing was paid, of an order of which money was refunded")
 
 
 def _reason(outcome: Outcome) -> str | None:
