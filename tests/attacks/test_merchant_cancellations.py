@@ -225,13 +225,12 @@ async def test_an_outcome_that_contradicts_what_the_gateway_signed_of_the_refund
     await shop.cancel(order.tid, amount=PART if refunded == "part" else None, reason="does not fit")
     before = await shop.order(order.tid)
     assert before.refunded_minor == amount
-    honest, lie = parties.settled, parties.voided
-    if not amount:
-        honest, lie = lie, honest
+    paid, unpaid = (make(confirmation.claims, confirmation.hash).compact for make in (parties.settled, parties.voided))
+    honest, lie = (paid, unpaid) if amount else (unpaid, paid)
     with pytest.raises(ProtocolViolation, match="refund"):
-        await shop.receive(lie(confirmation.claims, confirmation.hash).compact)
+        await shop.receive(lie)
     assert await shop.order(order.tid) == before
     assert shop.book._connection.execute("SELECT rule FROM rejected").fetchall() == [("state",)]
-    assert await shop.receive(honest(confirmation.claims, confirmation.hash).compact)
+    assert await shop.receive(honest)
     after = await shop.order(order.tid)
     assert (after.state, after.refunded_minor) == (State.SETTLED if refunded == "part" else State.CANCELLED, amount)
