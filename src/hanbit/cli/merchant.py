@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from hanbit.cli import agent, shop
+from hanbit.cli import agent, probe, shop
 from hanbit.cli.options import ask_secret, data_option, json_option, operate, run, show
 
 
@@ -20,6 +20,7 @@ def merchant() -> None:
 
 
 merchant.add_command(agent.serve, "serve")
+merchant.add_command(probe.probe, "probe")
 merchant.add_command(shop.orders, "orders")
 merchant.add_command(shop.cancel, "cancel")
 merchant.add_command(shop.returned, "returned")
