@@ -27,6 +27,7 @@ from hanbit.kernel.money import Money
 from hanbit.merchant.agent import faults
 from hanbit.merchant.agent.acts import ACTS
 from hanbit.merchant.agent.table import ADDRESSES
+from hanbit.merchant.probe.table import CASES
 from hanbit.payments.close import OUTCOMES
 from hanbit.payments.states import DECLINE_REASONS, FINAL, TABLE, State
 from hanbit.protocols import line
@@ -252,6 +253,16 @@ def cancellation_refusals() -> str:
     return "\n".join(rows)
 
 
+def probe_cases() -> str:
+    """What `hanbit merchant probe` does, in the order in which it does it."""
+    rows = [
+        "| case | | what the probe does | rule | what a merchant shows by passing it, or loses by taking it |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    rows.extend(f"| `{case.name}` | {case.group} | {case.does} | {case.rule} | {case.why} |" for case in CASES)
+    return "\n".join(rows)
+
+
 def generated() -> dict[Path, dict[str, str]]:
     """Page → name of each generated part → its text."""
     return {
@@ -276,6 +287,7 @@ def generated() -> dict[Path, dict[str, str]]:
             "cancellation-refusals": cancellation_refusals(),
         },
         ROOT / "docs/agent.md": {"addresses": agent_addresses(), "acts": agent_acts()},
+        ROOT / "docs/conformance.md": {"cases": probe_cases()},
     }
 
 

@@ -1,16 +1,19 @@
 """A shop of ours, or one with a check taken out, and the conformance kit at the other end of a real line."""
 
 import contextlib
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
-from hanbit.crypto import certificates
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import HanbitError
 from hanbit.kernel.money import Money
 from hanbit.line.connection import Limits
 from hanbit.merchant import enrolment, files
+from hanbit.merchant import shop as shop_module
 from hanbit.merchant.line_parts import LineParts
 from hanbit.merchant.order import Line
 from hanbit.merchant.probe import parties
@@ -24,8 +27,6 @@ from hanbit.merchant.probe.stage import Waits
 from hanbit.merchant.probe.ways import Listening
 from hanbit.merchant.shop import Shop
 from hanbit.merchant.states import State
-from hanbit.protocols.redirect.merchant import Merchant
-from hanbit.protocols.signed import PinnedTrust
 
 CLOCK = SystemClock()
 QUICK = Limits(backoff_first_s=0.01, backoff_max_s=0.03, answer_s=0.5, close_s=0.5)
@@ -43,19 +44,11 @@ async def enrol(folder: Path, line: files.LineAddress) -> None:
 @asynccontextmanager
 async def dialling_shop(folder: Path, port: int) -> AsyncIterator[Shop]:
     """A Shop on this folder that dials the probe, with short pauses."""
-    registration = files.read_registration(folder)
-    registration = files.Registration(
-        **{name: getattr(registration, name) for name in registration.__struct_fields__ if name != "line"},
-        line=files.LineAddress(host="127.0.0.1", port=port),
-    )
-    root = certificates.load_chain_pem(folder / files.ROOT)[0]
-    trust = PinnedTrust(root, registration.operator, urn=registration.gateway)
-    signer = files.load_signer(folder, registration)
-    role = Merchant(signer=signer, gateway=registration.gateway, trust=trust)
-    async with Shop(registration=registration, role=role, book_path=folder / files.ORDER_BOOK, clock=CLOCK) as shop:
-        parts = LineParts(folder, registration, root, signer, trust, CLOCK, on_request=shop.receive, limits=QUICK)
-        async with parts.opened(dial=True, post_listen=None) as line:
-            shop.line = line
+    path = folder / files.REGISTRATION
+    registration = json.loads(path.read_text("utf-8")) | {"line": {"host": "127.0.0.1", "port": port}}
+    path.write_text(json.dumps(registration), "utf-8")
+    with patch.object(shop_module, "LineParts", partial(LineParts, limits=QUICK)):
+        async with Shop.open(folder) as shop:
             yield shop
 
 
@@ -67,7 +60,7 @@ async def play(folder: Path, cases: Sequence[Case], *, believes_status: bool = F
     believed: set[str] = set()
     operator: Operator = parties.load(folder / "probe")
     chores = Chores(operator, CLOCK)
-    listening = Listening(operator, CLOCK, chores.answer, limits=QUICK).listening("127.0.0.1", 0)
+    listening = Listening(operator, CLOCK, chores, limits=QUICK).listening("127.0.0.1", 0)
     async with listening as way, dialling_shop(folder / "shop", way.port) as shop:
 
         async def place() -> str:

@@ -19,6 +19,7 @@ from hanbit.kernel import ids
 from hanbit.kernel.errors import ProtocolViolation
 from hanbit.merchant import files, line_client
 from hanbit.merchant.probe.table import CASES
+from hanbit.merchant.records import Lists
 from hanbit.protocols import signed
 from hanbit.protocols.line import Greeting, HelloFromGateway
 from hanbit.protocols.redirect import merchant as role
@@ -115,6 +116,18 @@ def _any_chain(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(certificates, "verify_chain", believe)
 
 
+def _no_lists(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Lists, "revoked", lambda _: frozenset())
+
+
+def _any_list(patch: pytest.MonkeyPatch) -> None:
+    def careless(self: Lists, unverified: str, at: int) -> None:
+        new = self._read(unverified, at)
+        self._held[new.message.claims.authority] = new
+
+    patch.setattr(Lists, "take", careless)
+
+
 def _no_exp(patch: pytest.MonkeyPatch) -> None:
     def careless(self: role.Merchant, unverified: str, *, at: int) -> Any:
         return signed.verify(unverified, Notice, trust=self.trust, audience=self.signer.urn, at=at, sender=self.gateway)
@@ -148,6 +161,8 @@ MUTANTS: dict[str, tuple[Patch, set[str]]] = {
     "a notice is good for ever": (_no_exp, {"expired_notice", "prev"}),
     "any certificate chain": (_any_chain, {"by_false_gateway", "issued_by_a_leaf", "self_issued", "settled_false_root"}),
     "any date of certificates": (_not_verified("certificate_dates"), {"by_expired", "by_early", "settled_expired_key"}),
+    "no list of the revoked": (_no_lists, {"by_revoked", "list_rolled_back", "list_of_false_root", "settled_revoked_key"}),
+    "any number of a list": (_any_list, {"list_rolled_back"}),
     "any purpose": (_not_verified("purpose"), {"by_gateway_line", "by_gateway_seal"}),
     "any audience": (_not_verified("aud"), {"aud_other_merchant", "aud_gateway", "settled_aud"}),
     "any time of signing": (_not_verified("iat"), {"future"}),

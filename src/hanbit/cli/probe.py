@@ -120,7 +120,9 @@ def cases(as_json: bool) -> None:
 @click.option(
     "--state-url", default="", help="Where the shop says what became of an order: JSON with `state` and `may_deliver`; write {tid}."
 )
-@click.option("--token-file", type=click.Path(path_type=Path, dir_okay=False), default=None, help="A bearer token for these addresses.")
+@click.option(
+    "--token-file", "bearer", type=click.Path(path_type=Path, dir_okay=False), default=None, help="A bearer token for these addresses."
+)
 @click.option("--only", multiple=True, help="Play only this case; may be repeated.")
 @click.option("--wait", "answer_s", type=click.FloatRange(0.1, 60), default=4.0, show_default=True, help="Seconds to wait for one answer.")
 @json_option
@@ -131,7 +133,7 @@ def play(
     order_url: str,
     order_body: Path | None,
     state_url: str,
-    token_file: Path | None,
+    bearer: Path | None,
     only: tuple[str, ...],
     answer_s: float,
     as_json: bool,
@@ -140,8 +142,8 @@ def play(
 
     \b
     Example:
-      hanbit merchant probe 127.0.0.1:8410 --order-url http://127.0.0.1:3000/order
-      hanbit merchant probe https://127.0.0.1:8443/line --order-command ./place-order --json
+      hanbit merchant probe run 127.0.0.1:8410 --order-url http://127.0.0.1:3000/order
+      hanbit merchant probe run https://127.0.0.1:8443/line --order-command ./place-order --json
     """
     from rich.console import Console
 
@@ -156,7 +158,7 @@ def play(
         raise click.UsageError(f"--only: no case {', '.join(sorted(unknown))}; see: hanbit merchant probe cases")
     chosen = [case for case in CASES if not only or case.name in only]
     body = None if order_body is None else order_body.read_bytes()
-    shop = _ShopOptions(order_command, order_url, body, state_url, token_file)
+    shop = _ShopOptions(order_command, order_url, body, state_url, bearer)
     outcome = run(_play(address, directory, shop, chosen, Waits(answer_s=answer_s), quiet=as_json))
     if as_json:
         click.echo(json.dumps(report.as_json(outcome), ensure_ascii=False))
@@ -239,6 +241,6 @@ async def _way(stack: AsyncExitStack, address: str, operator: "Operator", chores
     from hanbit.merchant.probe.ways import Listening, Posting
 
     if address.startswith("https://"):
-        return await stack.enter_async_context(Posting(address, operator, SystemClock()).opened()), False
+        return await stack.enter_async_context(Posting(address, operator, SystemClock(), chores).opened()), False
     host, port = read_address(address, "ADDRESS")
-    return await stack.enter_async_context(Listening(operator, SystemClock(), chores.answer).listening(host, port)), True
+    return await stack.enter_async_context(Listening(operator, SystemClock(), chores).listening(host, port)), True

@@ -1,5 +1,6 @@
 """The forged notices (R8): each is right in all but one respect, so that only the check for that one can find it."""
 
+from collections.abc import Callable
 from typing import Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -8,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hanbit.crypto import certificate_profile as profile
 from hanbit.crypto import certificates, keys
 from hanbit.kernel import ids
-from hanbit.merchant.probe.case import CHOSEN, FORGER, Case, changed_notice, forged_notice
+from hanbit.merchant.probe.case import CHOSEN, FORGER, Case, Play, changed_notice, forged_notice
 from hanbit.merchant.probe.forge import Draft, mirrored
 from hanbit.merchant.probe.shop_side import PlacedOrder
 from hanbit.merchant.probe.stage import Stage
@@ -256,6 +257,7 @@ def _signed_by(name: str) -> Case:
         "gateway-seal": ("the gateway's sealing key signed it", "purpose: gateway-sign"),
         "expired": ("the gateway's certificate has expired", "dates of every certificate"),
         "early": ("the gateway's certificate is not valid yet", "dates of every certificate"),
+        "revoked": ("the gateway's certificate has been revoked", "the list of revoked certificates"),
         "false-gateway": ("a second root with the very same names issued the certificate", "path to the pinned root"),
     }[name]
     return Case(
@@ -295,8 +297,29 @@ def _self_issued(stage: Stage, draft: Draft) -> Draft:
     return draft.headed(kid=certificates.kid(leaf), x5c=[encode_der(leaf)]).by(key)
 
 
+def _after_a_list(make: Callable[[Stage], str]) -> Play:
+    """A list that does not name the revoked certificate, and then a notice under that one; in the end the right list again."""
+
+    async def play(stage: Stage) -> None:
+        order = await stage.order()
+        await stage.way.tell(make(stage))
+        await stage.offer(stage.notice(order, "revoked").compact(), order=order)
+        for told in stage.chores.new_lists():
+            await stage.way.tell(told)
+
+    return play
+
+
+def _old_list(stage: Stage) -> str:
+    return stage.chores.gateway_list(stage.chores.number - 1, empty=True)
+
+
+def _false_list(stage: Stage) -> str:
+    return stage.chores.gateway_list(stage.chores.number + 1, empty=True, authority=stage.operator.false_authority)
+
+
 SIGNERS: Final = (
-    *map(_signed_by, ("customer", "other-merchant", "gateway-line", "gateway-seal", "expired", "early", "false-gateway")),
+    *map(_signed_by, ("customer", "other-merchant", "gateway-line", "gateway-seal", "expired", "early", "revoked", "false-gateway")),
     Case(
         "by_stranger",
         "notice",
@@ -352,5 +375,21 @@ SIGNERS: Final = (
         "header exactly alg, typ, kid, x5c",
         CHOSEN,
         changed_notice(lambda _, draft: draft.headed(x5c=None)),
+    ),
+    Case(
+        "list_rolled_back",
+        "notice",
+        "an older list that revokes nothing, then a notice under the revoked certificate",
+        "lists of the revoked: the number grows",
+        "whoever stole a key puts the list of before the theft back",
+        _after_a_list(_old_list),
+    ),
+    Case(
+        "list_of_false_root",
+        "notice",
+        "a newer list that revokes nothing, by a second root's authority, then a notice under the revoked certificate",
+        "lists of the revoked: signed by their authority",
+        "whoever stole a key makes a list of his own",
+        _after_a_list(_false_list),
     ),
 )

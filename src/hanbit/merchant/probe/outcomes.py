@@ -295,6 +295,14 @@ OUTCOMES: Final = (
         forged_outcome(lambda stage, exchange: stage.settled(exchange, "expired").compact()),
     ),
     Case(
+        "settled_revoked_key",
+        "outcome",
+        "settled under a certificate that has been revoked",
+        "the list of revoked certificates",
+        FORGER,
+        forged_outcome(lambda stage, exchange: stage.settled(exchange, "revoked").compact()),
+    ),
+    Case(
         "settled_other_key",
         "outcome",
         "settled with the gateway's certificates, signed with another key",

@@ -3,7 +3,8 @@
 root.pem, probe.json              what the merchant under test pins, and who is who
 NAME.pem, NAME.key                certificate chain and key of each party in `CAST`, honest and false
 merchant-authority.{pem,key}      issues the merchant's own certificates
-issued/KID.pem                    each chain that the merchant was given
+gateway-authority.{pem,key}       signs the list of the gateway's revoked ones; false-authority is its double under the second root
+issued/KID.{pem,jws}              each chain that the merchant was given; the signed record of its signing certificate
 
 Nothing here is worth anything: no operator whose root anybody else pins has these keys.
 """
@@ -12,7 +13,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
@@ -23,6 +24,7 @@ from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, ProtocolViolation
 from hanbit.merchant import files
 from hanbit.merchant.files import LineAddress, Registration
+from hanbit.protocols.keys import make_certificates
 from hanbit.protocols.signed import PinnedTrust, RegisteredKey, Signer
 
 DAY_S: Final = 86_400
@@ -85,6 +87,9 @@ class Operator:
     """The URN of the merchant under test."""
     registration: Registration
     code_hash: str
+    gateway_authority: Authority
+    false_authority: Authority
+    """The gateway authority of the second root."""
     merchant_authority: Authority
 
     @property
@@ -106,8 +111,11 @@ class Operator:
         """The root as PEM."""
         return self.folder / _ROOT
 
-    def issue(self, requests: Mapping[str, bytes], at: int) -> dict[str, tuple[bytes, ...]]:
-        """Certificates for the merchant's requests by purpose (DER), kept; ProtocolViolation for what is no request of a merchant."""
+    def issue(self, requests: Mapping[str, bytes], at: int, *, renewal: str | None = None) -> dict[str, tuple[bytes, ...]]:
+        """Certificates for the merchant's requests by purpose (DER), kept with their signed record; `renewal` is the message that asked.
+
+        ProtocolViolation for what is no request of this merchant.
+        """
         chains = {}
         for purpose, request in requests.items():
             asked = certificates.read_request(request)
@@ -117,16 +125,34 @@ class Operator:
                 self.merchant_authority, urn=self.merchant, purpose=purpose, public=asked.public, at=at, lifetime_s=LIFE_S
             )
             chains[purpose] = (leaf, *self.merchant_authority.chain)
+        if set(chains) != set(files.PURPOSES):
+            raise ProtocolViolation("request", "one request for each purpose")
         for chain in chains.values():
-            path = self.folder / "issued" / f"{certificates.kid(chain[0])}.pem"
-            files.write_private(path, certificates.dump_chain_pem(chain).encode())
+            self._keep(chain, "pem", certificates.dump_chain_pem(chain))
+        both = tuple(chains[purpose] for purpose in files.PURPOSES)
+        how: Literal["code", "renewal"] = "code" if renewal is None else "renewal"
+        req = None if renewal is None else ids.digest(renewal.encode("ascii"))
+        record = make_certificates(self.gateway, self.merchant, both, how=how, at=at, req=req)
+        self._keep(both[0], "jws", record.compact)
         return chains
+
+    def record(self, kid: str) -> str | None:
+        """The signed record of the signing certificate with this kid."""
+        path = self.folder / "issued" / f"{kid}.jws"
+        return path.read_text("ascii") if ids.DIGEST.fullmatch(kid) and path.exists() else None
+
+    def _keep(self, chain: tuple[bytes, ...], kind: str, text: str) -> None:
+        files.write_private(self.folder / "issued" / f"{certificates.kid(chain[0])}.{kind}", text.encode("ascii"))
 
     def trust(self) -> "MerchantTrust":
         """Whom the probe believes: the merchant under test, under the certificates that it was given."""
         chains = [certificates.load_chain_pem(path) for path in sorted((self.folder / "issued").glob("*.pem"))[:_ISSUED_MAX]]
         pinned = PinnedTrust(self.root, self.registration.operator, urn=self.merchant)
         return MerchantTrust(pinned, {certificates.kid(chain[0]): chain for chain in chains})
+
+    def gateway_trust(self) -> PinnedTrust:
+        """As the merchant trusts its gateway."""
+        return PinnedTrust(self.root, self.registration.operator, urn=self.gateway.urn)
 
     def has_enrolled(self) -> bool:
         """Whether a merchant was given certificates."""
@@ -166,7 +192,8 @@ def create(folder: Path, *, merchant: str, line: LineAddress, at: int) -> str:
             issuer, urn=urn, purpose=part.purpose, public=key.public_key(), at=at + part.issued_s, lifetime_s=part.life_s
         )
         _save(folder, name, key, (leaf, *issuer.chain))
-    _save(folder, "merchant-authority", roots["true"].merchants.key, roots["true"].merchants.chain)
+    for name, authority in (("gateway", roots["true"].gateways), ("merchant", roots["true"].merchants), ("false", roots["false"].gateways)):
+        _save(folder, f"{name}-authority", authority.key, authority.chain)
     files.write_private(folder / _ROOT, certificates.dump_chain_pem([roots["true"].certificate]).encode())
     code = secrets.token_urlsafe(16)
     config = _Config(merchant, ids.digest(code.encode()), "https://pay.probe.localhost/pay", line)
@@ -187,7 +214,6 @@ def load(folder: Path) -> Operator:
         urn = ids.urn(STRANGER if part.root == "stranger" else OPERATOR, *part.role)
         cast[name] = Signer.load(folder / f"{name}.pem", folder / f"{name}.key", urn=urn, purpose=part.purpose)
     merchant = ids.urn(OPERATOR, "merchant", config.merchant)
-    authority = folder / "merchant-authority.pem"
     return Operator(
         folder=folder,
         root=certificates.load_chain_pem(folder / _ROOT)[0],
@@ -197,7 +223,9 @@ def load(folder: Path) -> Operator:
             operator=OPERATOR, merchant=merchant, gateway=cast["gateway"].urn, line=config.line, pay_url=config.pay_url, orders="signed"
         ),
         code_hash=config.code,
-        merchant_authority=Authority.below_root(keys.load_key(authority.with_suffix(".key")), certificates.load_chain_pem(authority)),
+        gateway_authority=_authority(folder, "gateway"),
+        merchant_authority=_authority(folder, "merchant"),
+        false_authority=_authority(folder, "false"),
     )
 
 
@@ -222,6 +250,11 @@ class _Root:
             return Authority.below_root(private, [made])
 
         return cls(operator, certificate, below("gateway", 0), below("merchant", 1))
+
+
+def _authority(folder: Path, name: str) -> Authority:
+    path = folder / f"{name}-authority.pem"
+    return Authority.below_root(keys.load_key(path.with_suffix(".key")), certificates.load_chain_pem(path))
 
 
 def _save(folder: Path, name: str, key: EllipticCurvePrivateKey, chain: tuple[bytes, ...]) -> None:

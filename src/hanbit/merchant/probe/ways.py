@@ -5,7 +5,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -29,9 +29,6 @@ HEARD_MAX: Final = 10_000
 """Frames that one run keeps; a merchant that sends more is flooding."""
 BODY_MAX: Final = 64 * 1024
 _POST_AGAIN_S: Final = 0.5
-
-OnFrame = Callable[[Frame, str], Awaitable[str | None]]
-"""A frame that the merchant sends by itself → an honest gateway's answer to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +68,18 @@ class Heard:
         return tuple(text for frame, text in self.frames[since:] if not hashes.isdisjoint(frame.answers))
 
 
+class Honest(Protocol):
+    """What the probe does as an honest gateway while it is itself; `chores.Chores` is it."""
+
+    def welcome(self, hello: str) -> tuple[str, ...]:
+        """What a merchant that said this hello is told before anything else."""
+        ...
+
+    async def answer(self, frame: Frame, unverified: str) -> str | None:
+        """The answer to a frame that the merchant sent by itself."""
+        ...
+
+
 class Way(Protocol):
     """How frames reach the merchant."""
 
@@ -96,12 +105,12 @@ class Way(Protocol):
 class Listening:
     """The gateway's end of the line: the merchant dials it."""
 
-    def __init__(self, operator: Operator, clock: Clock, on_frame: OnFrame, *, limits: Limits | None = None) -> None:
+    def __init__(self, operator: Operator, clock: Clock, honest: Honest, *, limits: Limits | None = None) -> None:
         self.heard = Heard()
         self.port = 0
         self._operator = operator
         self._clock = clock
-        self._on_frame = on_frame
+        self._honest = honest
         self._limits = limits or Limits()
         self._context = tls.server_context(*operator.line_files("gateway-line"), operator.root_file)
         self._self = Guise("gateway-line", lambda: _hello(operator.gateway, operator, clock))
@@ -109,15 +118,13 @@ class Listening:
         self._all: set[Connection] = set()
         self._open: list[Connection] = []
         self._changed = asyncio.Event()
-        self.on_up: Callable[[], Awaitable[None]] = _nothing
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def listening(self, host: str, port: int) -> AsyncIterator["Listening"]:
         """Listen while the block lasts."""
         server = await ws_create_server(
             self._accept,
-            sock=Door("vpn", host, port, self._context).listener(lambda _: True),
+            sock=Door("vpn", host, port, self._context).listener(lambda _: True, knocking_max=self._limits.knocking),
             backlog=BACKLOG,
             ssl=self._context,
             ssl_handshake_timeout=self._limits.handshake_s,
@@ -137,9 +144,7 @@ class Listening:
             connections = tuple(self._all)
             self._hang_up()
             await asyncio.gather(*(connection.finish() for connection in connections))
-            for task in tuple(self._tasks):
-                task.cancel()
-            await asyncio.gather(ticker, *self._tasks, return_exceptions=True)
+            await asyncio.gather(ticker, return_exceptions=True)
             await server.wait_closed()
 
     async def ready(self, wait_s: float) -> None:
@@ -212,17 +217,16 @@ class Listening:
             return
         connection.say_hello(self._guise.hello())
         connection.open()
+        if self._guise is self._self:
+            for frame in self._honest.welcome(unverified_hello):
+                connection.send(frame)
         self._open.insert(0, connection)
         self._changed.set()
-        if self._guise is self._self:
-            task = asyncio.get_running_loop().create_task(self._up())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
 
     async def serve(self, connection: Connection, unverified_frame: str) -> str | None:
         """Everything that the merchant sends."""
         del connection
-        return await self._on_frame(self.heard.add(unverified_frame), unverified_frame)
+        return await self._honest.answer(self.heard.add(unverified_frame), unverified_frame)
 
     def refuse(self, connection: Connection, request: str, code: str) -> str:
         """Our signed `refused`."""
@@ -245,12 +249,6 @@ class Listening:
             return None
         return Connection(self, place="probe", limits=self._limits, clock=self._clock)
 
-    async def _up(self) -> None:
-        try:
-            await self.on_up()
-        except Unavailable:
-            return  # gone again; the next connection begins anew
-
     def _wear(self, guise: Guise) -> None:
         self._guise = guise
         # The next handshakes of this very context show it.
@@ -270,8 +268,10 @@ class Listening:
 class Posting:
     """POST to the merchant's own address."""
 
-    def __init__(self, url: str, operator: Operator, clock: Clock) -> None:
+    def __init__(self, url: str, operator: Operator, clock: Clock, honest: Honest) -> None:
         self.heard = Heard()
+        self._honest = honest
+        self._greeted = False
         self._url = url
         self._operator = operator
         self._clock = clock
@@ -284,7 +284,9 @@ class Posting:
             yield self
 
     async def ready(self, wait_s: float) -> None:
-        """As `Way`: hellos are exchanged."""
+        """As `Way`: hellos are exchanged, once."""
+        if self._greeted:
+            return
         end = ""
         try:
             async with asyncio.timeout(wait_s):
@@ -292,6 +294,9 @@ class Posting:
                     reply = await self._post(self._session, _hello(self._operator.gateway, self._operator, self._clock), wait_s)
                     if reply.frames:
                         _check_hello(reply.frames[0], self._operator.trust(), self._operator, self._clock)
+                        for frame in self._honest.welcome(reply.frames[0]):
+                            await self._post(self._session, frame, wait_s)
+                        self._greeted = True
                         return
                     end = reply.end
                     await asyncio.sleep(_POST_AGAIN_S)
@@ -360,7 +365,3 @@ def _check_hello(unverified: str, trust: MerchantTrust, operator: Operator, cloc
     greeting = read_hello(unverified, HelloFromMerchant, trust=trust, audience=gateway, sender=operator.merchant, at=clock.now())
     if greeting.fault:
         raise ProtocolViolation(greeting.fault, f"the merchant's clock is {greeting.offset_s:+d} s away")
-
-
-async def _nothing() -> None:
-    return
