@@ -45,8 +45,11 @@ async def _once(directory: Path, console: Console, *, as_json: bool) -> bool:
         click.echo(json.dumps(report, ensure_ascii=False))
     else:
         for payment in report["payments"]:
-            click.echo(f"{payment['case']:<16} {payment['state']:<12} {payment['reason'] or ''}")
-        click.echo(f"ledger balanced: {report['ledger']['balanced']}   evidence verified: {report['evidence']['verified']}")
+            went_back = f"{payment['refunded']} went back" if payment["refunded"] else ""
+            click.echo(f"{payment['case']:<16} {payment['state']:<12} {payment['reason'] or went_back}")
+        found = report["evidence"]
+        click.echo(f"ledger balanced: {report['ledger']['balanced']}   evidence verified: {found['verified']}")
+        click.echo(f"evidence file: {found['file']['steps']} steps verified   altered copies refused: {found['tampered_copy_refused']}")
     if not good:
         click.echo("A case did not come out as it must; see above.", err=True)
     return good

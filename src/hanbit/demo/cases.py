@@ -1,11 +1,12 @@
-"""The demo's payments by the installed payment program: one that is paid and those that must not be."""
+"""The demo's payments by the installed payment program: one that is paid, those that must not be, and those that go back."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hanbit.db.reading import Reader
 from hanbit.db.sqlite import BOOK_FILE
+from hanbit.demo.stranger import export_and_verify
 from hanbit.demo.world import World
 from hanbit.evidence import store as evidence
 from hanbit.evidence.check import check as check_evidence
@@ -21,6 +22,8 @@ from hanbit.wallet.client import GatewayRefused
 from hanbit.wallet.pay import Device
 
 PHONE = "phone"
+PRICE = 220_000
+PART = 70_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,8 @@ class Result:
     tid: str
     state: str
     reason: str | None
+    refunded: int = 0
+    """How much of it has gone back."""
 
 
 async def paid(world: World) -> Result:
@@ -86,16 +91,28 @@ async def suspended(world: World) -> Result:
         await world.command("set_state", what="account", id=account, state="active", reason="demo")
 
 
+async def cancelled(world: World) -> Result:
+    """Paid, then cancelled by the shop (40, 42): all the money is back where it came from, and nothing is delivered."""
+    return await _refunded(world, "cancelled", None)
+
+
+async def partly_refunded(world: World) -> Result:
+    """Paid, then a part of the money given back; the order stands and is delivered."""
+    return await _refunded(world, "partly_refunded", PART)
+
+
 Case = Callable[[World], Awaitable[Result]]
-CASES: dict[str, tuple[Case, str, str | None]] = {
-    "paid": (paid, "captured", None),
-    "amount_altered": (amount_altered, "refused", "amount_mismatch"),
-    "order_altered": (order_altered, "not_opened", "amount_mismatch"),
-    "order_changed": (order_changed, "refused", "withdrawn"),
-    "no_funds": (no_funds, "open", "no_funds"),
-    "suspended": (suspended, "open", "account_suspended"),
+CASES: dict[str, tuple[Case, str, str | None, int]] = {
+    "paid": (paid, "captured", None, 0),
+    "amount_altered": (amount_altered, "refused", "amount_mismatch", 0),
+    "order_altered": (order_altered, "not_opened", "amount_mismatch", 0),
+    "order_changed": (order_changed, "refused", "withdrawn", 0),
+    "no_funds": (no_funds, "open", "no_funds", 0),
+    "suspended": (suspended, "open", "account_suspended", 0),
+    "cancelled": (cancelled, "captured", None, PRICE),
+    "partly_refunded": (partly_refunded, "captured", None, PART),
 }
-"""Case → how it is played, and the state and reason in which it must end."""
+"""Case → how it is played, the state and reason in which it must end, and how much of it must have gone back."""
 
 
 async def play(world: World, names: list[str], say: Callable[[str], None]) -> tuple[dict[str, Any], bool]:
@@ -104,9 +121,17 @@ async def play(world: World, names: list[str], say: Callable[[str], None]) -> tu
     for name in names:
         say(f"case {name}")
         results.append(await CASES[name][0](world))
-    as_expected = all((result.state, result.reason) == CASES[result.case][1:] for result in results)
+    as_expected = all((result.state, result.reason, result.refunded) == CASES[result.case][1:] for result in results)
+    say("proving book and evidence")
+    # The file of the last payment that was captured: of all that were played it has the most to show.
+    paid_last = next(result for result in reversed(results) if result.state == "captured")
+    file = await export_and_verify(world, "shop", paid_last.tid)
     report = {"payments": [asdict(result) for result in results], **await prove(world)}
-    good = as_expected and report["ledger"]["balanced"] and report["evidence"]["verified"]
+    evidence_report = report["evidence"]
+    evidence_report["verified"] = evidence_report["verified"] and file["verified"]
+    evidence_report["tampered_copy_refused"] = file.pop("tampered_copy_refused")
+    evidence_report["file"] = file
+    good = as_expected and report["ledger"]["balanced"] and evidence_report["verified"] and evidence_report["tampered_copy_refused"]
     return report, bool(good)
 
 
@@ -140,6 +165,24 @@ async def prove(world: World) -> dict[str, Any]:
             "log": {"whole": log.whole, "leaves": log.leaves, "rows": log.rows, "broken": [str(found) for found in log.findings[:10]]},
         },
     }
+
+
+async def _refunded(world: World, case: str, amount_minor: int | None) -> Result:
+    """Pay, then let the shop give back so much, or all; the gateway's book says what has gone back."""
+    shop = world.shops["shop"]
+    tid, location = await shop.order(PHONE)
+    result = await _pay(world, case, tid, location, customer="hong", kind="bank")
+    await shop.state(tid, wait=True)
+    await shop.cancel(tid, amount_minor)
+    order = await shop.state(tid)
+    reader = Reader(world.data / BOOK_FILE)
+    try:
+        payment = payments.find(reader, "shop", tid)
+    finally:
+        reader.close()
+    if payment is None or order["may_deliver"] is (amount_minor is None):
+        raise ProtocolViolation("delivery", f"the shop does not know what it has given back: {order}")
+    return replace(result, state=payment.state, refunded=payment.refunded)
 
 
 async def _pay(world: World, case: str, tid: str, location: str, *, customer: str, kind: str) -> Result:

@@ -1,0 +1,31 @@
+"""`hanbit demo --once --json`, as whoever looks at the project for the first time runs it: real processes, one JSON object, every proof."""
+
+import json
+import subprocess
+import sys
+
+EXPECTED = {
+    "paid": ("captured", None, 0),
+    "amount_altered": ("refused", "amount_mismatch", 0),
+    "order_altered": ("not_opened", "amount_mismatch", 0),
+    "order_changed": ("refused", "withdrawn", 0),
+    "no_funds": ("open", "no_funds", 0),
+    "suspended": ("open", "account_suspended", 0),
+    "cancelled": ("captured", None, 220_000),
+    "partly_refunded": ("captured", None, 70_000),
+}
+
+
+def test_every_case_of_the_demo_ends_as_it_must_and_its_evidence_is_judged_by_a_stranger() -> None:
+    done = subprocess.run([sys.executable, "-m", "hanbit", "demo", "--once", "--json"], capture_output=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    report = json.loads(done.stdout)
+    assert {row["case"]: (row["state"], row["reason"], row["refunded"]) for row in report["payments"]} == EXPECTED
+    assert report["ledger"]["balanced"]
+    found = report["evidence"]
+    assert (found["verified"], found["tampered_copy_refused"], found["log"]["whole"]) == (True, True, True)
+    assert found["file"]["verified"]
+    assert [copy["failed"] for copy in found["file"]["tampered_copies"]].count(None) == 0
+    assert any("cannot deny having confirmed cancellation" in line for line in found["file"]["conclusions"])
+    # What is left to the shop: three telephones were paid, one and a part of another given back.
+    assert report["balances"]["merchant:shop:KRW"] == 3 * 220_000 - 220_000 - 70_000
