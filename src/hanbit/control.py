@@ -7,8 +7,6 @@ import asyncio
 import inspect
 import json
 import logging
-import os
-import socket
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, Refused, TooLarge, Unavailable
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.operations import COMMANDS as OPERATIONS
+from hanbit.private_socket import bind_private
 from hanbit.upkeep.commands import COMMANDS as UPKEEP
 
 LINE_MAX = 1 << 20
@@ -94,12 +93,7 @@ async def listen(folder: Path, gateway: Gateway, commands: Commands = COMMANDS) 
     """Serve commands on `DIR/control` until the server is closed."""
     path = folder / CONTROL_FILE
     path.unlink(missing_ok=True)  # the folder is held by us: whoever left it is gone
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(before)
+    listener = bind_private(path)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

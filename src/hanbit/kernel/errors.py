@@ -146,6 +146,11 @@ class ProtocolViolation(HanbitError):
         return f"{self.rule}: {self.detail}" if self.detail else self.rule
 
 
+def code_on_the_line(error: HanbitError) -> str:
+    """What a peer is told in `refused`: the rule that it broke, else the error's code."""
+    return error.rule if isinstance(error, ProtocolViolation) else error.code
+
+
 class Unavailable(HanbitError):
     """The outcome is not known yet or there is no room; the same request may be sent again."""
 

@@ -20,7 +20,7 @@ from picows.picows import WSCloseHandshake
 
 from hanbit.kernel import fail_points
 from hanbit.kernel.clock import Clock
-from hanbit.kernel.errors import HanbitError, ProtocolViolation, TooLarge, Unavailable
+from hanbit.kernel.errors import HanbitError, ProtocolViolation, TooLarge, Unavailable, code_on_the_line
 from hanbit.line.doors import Mode
 from hanbit.line.quiet import hush
 from hanbit.line.reception import plain_address
@@ -356,10 +356,8 @@ class Connection(WSListener):
             # An answer that finds the connection gone is dropped: the peer asks again with the same bytes.
             if answer is not None and self.is_open:
                 self.send(answer)
-        except ProtocolViolation as violation:
-            self._refuse(message, typ, violation.rule)
         except HanbitError as error:
-            self._refuse(message, typ, error.code)
+            self._refuse(message, typ, code_on_the_line(error))
         except Exception:  # noqa: BLE001 - a bug of ours in one frame must not take the line down
             _log.exception("a frame of the line could not be served")
             self._refuse(message, typ, Unavailable.code)

@@ -14,7 +14,7 @@ from picows import WSCloseCode, WSUpgradeRequest, WSUpgradeResponse, WSUpgradeRe
 from hanbit.crypto import tls
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock
-from hanbit.kernel.errors import HanbitError, NotAllowed, ProtocolViolation, Unavailable
+from hanbit.kernel.errors import HanbitError, NotAllowed, ProtocolViolation, Unavailable, code_on_the_line
 from hanbit.line.connection import PATH, Connection, Limits, warn_of_offset
 from hanbit.line.doors import BACKLOG, Door, Mode, Peer
 from hanbit.line.figures import LineFigures, LineStats, MerchantStats
@@ -211,7 +211,7 @@ class Line:
             if sum(_is_same_caller(other, connection) and not other.is_open for other in self._all) > self._limits.per_merchant:
                 raise Unavailable("too many connections say hello at once")
         except HanbitError as error:
-            connection.close(WSCloseCode.POLICY_VIOLATION, _code(error))
+            connection.close(WSCloseCode.POLICY_VIOLATION, code_on_the_line(error))
             return
         self._run(self._greet(connection, self._hellos[connection]))
 
@@ -304,7 +304,7 @@ class Line:
             connection.urn = self._urn(connection.merchant_id)
             greeting = self._read_hello(connection.merchant_id, await hello)
         except HanbitError as error:
-            connection.close(WSCloseCode.POLICY_VIOLATION, _code(error))
+            connection.close(WSCloseCode.POLICY_VIOLATION, code_on_the_line(error))
             return
         connection.offset_s = greeting.offset_s
         if connection.reason:
@@ -345,7 +345,7 @@ class Line:
         except Unavailable:
             _log.warning("a connected merchant could not be looked up; asked again at the next review")
         except HanbitError as error:
-            connection.close(WSCloseCode.POLICY_VIOLATION, _code(error))
+            connection.close(WSCloseCode.POLICY_VIOLATION, code_on_the_line(error))
 
     def _connection(self, merchant_id: str) -> Connection | None:
         """The newest healthy one."""
@@ -445,10 +445,6 @@ class Line:
         if now - self._logged_at.get(reason, -_LOG_EVERY_S) >= _LOG_EVERY_S:
             self._logged_at[reason] = now
             _log.info("a connection of the line ended: %s (%s, %d so far)", reason, urn or "not known", self._closed[reason])
-
-
-def _code(error: HanbitError) -> str:
-    return error.rule if isinstance(error, ProtocolViolation) else error.code
 
 
 def _is_same_caller(one: Connection, other: Connection) -> bool:

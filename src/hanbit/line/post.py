@@ -21,7 +21,7 @@ import msgspec
 from aiohttp import web
 
 from hanbit.kernel.clock import Clock
-from hanbit.kernel.errors import HanbitError, ProtocolViolation, TooLarge, Unavailable
+from hanbit.kernel.errors import HanbitError, ProtocolViolation, TooLarge, Unavailable, code_on_the_line
 from hanbit.line.connection import BUSY, PATH, Limits
 from hanbit.line.doors import BACKLOG
 from hanbit.line.reception import Reception, plain_address
@@ -309,7 +309,7 @@ class PostListener(Generic[Caller]):
         try:
             response = await self._answer(request, transport)
         except HanbitError as error:
-            response = _short(_STATUS.get(type(error), HTTPStatus.BAD_REQUEST), _code(error))
+            response = _short(_STATUS.get(type(error), HTTPStatus.BAD_REQUEST), code_on_the_line(error))
         finally:
             self._at_work.discard(transport)
             self._idle_since.pop(transport, None)
@@ -321,7 +321,9 @@ class PostListener(Generic[Caller]):
         try:
             caller = await self._identify(_certificate(transport), plain_address(transport.get_extra_info("peername")[0]))
         except HanbitError as error:
-            return _short(HTTPStatus.SERVICE_UNAVAILABLE if isinstance(error, Unavailable) else HTTPStatus.FORBIDDEN, _code(error))
+            return _short(
+                HTTPStatus.SERVICE_UNAVAILABLE if isinstance(error, Unavailable) else HTTPStatus.FORBIDDEN, code_on_the_line(error)
+            )
         if request.path != PATH:
             return _short(HTTPStatus.NOT_FOUND, "not_found")
         if request.method != "POST":
@@ -350,7 +352,7 @@ class PostListener(Generic[Caller]):
         try:
             answer = await self._serve(caller, frame)
         except HanbitError as error:
-            answer = self._refused(caller, frame, typ, _code(error))
+            answer = self._refused(caller, frame, typ, code_on_the_line(error))
         except Exception:  # a bug of ours in one frame is answered like every other
             log.exception("a frame that came by POST could not be served")
             answer = self._refused(caller, frame, typ, Unavailable.code)
@@ -386,7 +388,3 @@ async def _read(content: aiohttp.StreamReader, most: int) -> bytes:
         if len(body) > most:
             raise TooLarge("a frame of the line")
     return bytes(body)
-
-
-def _code(error: HanbitError) -> str:
-    return error.rule if isinstance(error, ProtocolViolation) else error.code

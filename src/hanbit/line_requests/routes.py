@@ -12,7 +12,7 @@ from hanbit.db.change import Change, Stale
 from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel import ids
-from hanbit.kernel.errors import HanbitError, ProtocolViolation
+from hanbit.kernel.errors import HanbitError, ProtocolViolation, code_on_the_line
 from hanbit.payments import checkpoints, key_requests, outbox, views
 from hanbit.payments.allowance import TOO_MANY
 from hanbit.payments.apply import signing_still
@@ -47,7 +47,7 @@ async def answer(gateway: Gateway, merchant_id: str, unverified_frame: str) -> s
             raise ProtocolViolation("typ", "not taken over the line")
         return await asked(gateway, merchant_id, unverified_frame)
     except HanbitError as error:
-        rule = error.rule if isinstance(error, ProtocolViolation) else error.code
+        rule = code_on_the_line(error)
         at = gateway.clock.now()
         urn = gateway.settings.merchant_urn(merchant_id)
         if isinstance(error, InProgress | PaymentsHalted):

@@ -6,8 +6,6 @@ One line of JSON there: {"command", "arguments"}; back come lines {"progress": [
 import asyncio
 import json
 import logging
-import os
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, Refused, TooLarge, Unavailable, WrongState
 from hanbit.merchant import operations
 from hanbit.merchant.reconciliation import Progress
+from hanbit.private_socket import bind_private
 
 if TYPE_CHECKING:
     from hanbit.merchant.shop import Shop
@@ -67,7 +66,8 @@ async def send(directory: Path, command: str, arguments: dict[str, str], progres
 async def listening(directory: Path, shop: "Shop") -> AsyncIterator[None]:
     """Take commands on `DIR/control` meanwhile; where the system allows no socket there, the shop runs without."""
     try:
-        listener = _bind(directory / CONTROL)
+        (directory / CONTROL).unlink(missing_ok=True)  # the book is held by us: whoever left it is gone
+        listener = bind_private(directory / CONTROL)
     except OSError as error:
         _log.warning("commands cannot be sent to this shop: %s", error)
         yield
@@ -93,20 +93,6 @@ async def listening(directory: Path, shop: "Shop") -> AsyncIterator[None]:
             caller.cancel()
         await asyncio.gather(*callers, return_exceptions=True)
         (directory / CONTROL).unlink(missing_ok=True)
-
-
-def _bind(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)  # the book is held by us: whoever left it is gone
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    except OSError:
-        listener.close()
-        raise
-    finally:
-        os.umask(before)
-    return listener
 
 
 async def _serve(shop: "Shop", reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, busy: bool) -> None:

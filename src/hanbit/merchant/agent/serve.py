@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import stat
 from collections.abc import AsyncIterator
@@ -32,6 +31,7 @@ from hanbit.merchant.handlers import OnConfirm, OnOutcome
 from hanbit.merchant.order import Order
 from hanbit.merchant.shop import Shop
 from hanbit.merchant.states import State
+from hanbit.private_socket import bind_private
 
 STOP_WITHIN_S: Final = 10.0
 """Requests at work have so long to end when the agent stops."""
@@ -162,29 +162,13 @@ async def _listening(api: Api, address: Address) -> AsyncIterator[Address]:
 
 def _bind(address: Address) -> socket.socket:
     """A bound socket; BadInput that names the address where it cannot be had."""
-    path = address.socket_path
-    with contextlib.ExitStack() as on_failure:
-        try:
-            if path is None:
-                listener = on_failure.enter_context(socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET))
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind((address.host, address.port))
-            else:
-                _clear_away(path)
-                listener = on_failure.enter_context(socket.socket(socket.AF_UNIX))
-                _bind_private(listener, path)
-        except OSError as error:
-            raise BadInput(f"{address}: {error.strerror or error}") from error
-        on_failure.pop_all()
-        return listener
-
-
-def _bind_private(listener: socket.socket, path: Path) -> None:
-    before = os.umask(0o177)  # from its first moment on only the owner can connect
     try:
-        listener.bind(str(path))
-    finally:
-        os.umask(before)
+        if address.socket_path is not None:
+            _clear_away(address.socket_path)
+            return bind_private(address.socket_path)
+        return socket.create_server((address.host, address.port), family=socket.AF_INET6 if ":" in address.host else socket.AF_INET)
+    except OSError as error:
+        raise BadInput(f"{address}: {error.strerror or error}") from error
 
 
 def _clear_away(path: Path) -> None:
