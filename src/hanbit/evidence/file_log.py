@@ -29,6 +29,8 @@ class FileLog:
             path = [_decode(node) for node in one.path]
             merkle.verify_inclusion(merkle.leaf_hash(data), one.leaf, checkpoint.size, path, root)
             self._leaves[one.leaf] = leaf = leaves.read_leaf(data)
+            if leaf.number != one.leaf:
+                raise ProtocolViolation("logged_leaf", f"leaf {one.leaf} calls itself {leaf.number}")
             self._items[one.leaf] = frozenset(leaf.items)
         return len(self._leaves)
 
