@@ -73,9 +73,29 @@ def unacknowledged(reader: Reader) -> int:
 
 
 def settled_orders(order_book: Path) -> int:
-    """Orders that the shop may deliver, by its own book (after the shop has closed it)."""
+    """Orders that were paid by the shop's own book (after the shop has closed it), whatever went back of them since."""
+    sql = "SELECT count(*) FROM orders WHERE state = 'settled' OR (state = 'cancelled' AND refunded_minor > 0)"
+    return _count(order_book, sql)
+
+
+def refunds_agree(data: Path, order_book: Path) -> list[str]:
+    """What is wrong with what went back: both books must have the same sum of the same number of confirmed refunds."""
+    reader = Reader(data / BOOK_FILE)
+    try:
+        (there,) = reader.all("SELECT count(*), coalesce(sum(refunded), 0) FROM cancellations WHERE refunded > 0")
+        (total,) = reader.all("SELECT coalesce(sum(refunded), 0) FROM payments")
+    finally:
+        reader.close()
+    here = _count(order_book, "SELECT count(*) FROM cancellations WHERE state = 'confirmed'")
+    given_back = _count(order_book, "SELECT coalesce(sum(refunded_minor), 0) FROM orders")
+    if (there[0], there[1], total[0]) == (here, given_back, given_back):
+        return []
+    return [f"the gateway gave back {total[0]} in {there[0]} refunds, the shop knows of {given_back} in {here}"]
+
+
+def _count(order_book: Path, sql: str) -> int:
     with closing(sqlite3.connect(order_book)) as connection:
-        return int(connection.execute("SELECT count(*) FROM orders WHERE state = 'settled'").fetchone()[0])
+        return int(connection.execute(sql).fetchone()[0])
 
 
 def main(arguments: list[str]) -> None:

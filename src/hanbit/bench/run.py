@@ -3,6 +3,7 @@
 set up     operator's folder, gateway, shop and customers as processes; each customer logs in and pays once
 openings   R3 to R6 of each payment, counted by themselves
 payments   R7 (key and pay) to R12, until the shop has acknowledged the last outcome: what the clock measures
+refunds    C1 to C3 of each n-th payment, half and then the rest, while the others are paid (only where asked for)
 checkouts  R3 to R12 for a short while, with the receipts verified
 audit      ledger and evidence from the store, both sides' counts, every receipt
 """
@@ -45,6 +46,12 @@ DRAIN_TIMEOUT_S: Final = 10.0
 LOOK_EVERY_S: Final = 0.01
 OPERATOR_AT_ONCE: Final = 4
 MERCHANT: Final = "bench-shop"
+UNASKED_A_MINUTE: Final = 60_000
+"""One shop of the bench gives back as much as a hundred in life: each cancellation is a frame that nobody asked for."""
+FIGURES: Final = frozenset(
+    {"payments_per_s", "openings_per_s", "checkouts_per_s", "p50_ms", "p99_ms", "refunds_per_s", "refund_p50_ms", "refund_p99_ms"}
+)
+"""What a run that failed does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,8 @@ class Plan:
     seconds: int
     concurrency: int
     factor: str
+    refund_every: int = 0
+    """Each n-th payment is given back, half and then the rest; 0 is none."""
 
     @property
     def whole_s(self) -> int:
@@ -97,11 +106,13 @@ async def run(directory: Path, plan: Plan, clock: Clock, say: Callable[[str], No
     settled = audit.settled_orders(directory / "shop" / ORDER_BOOK)
     if settled != captured:
         broken.append(f"the gateway captured {captured}, the shop may deliver {settled}")
+    if plan.refund_every:
+        broken += audit.refunds_agree(directory / "gateway", directory / "shop" / ORDER_BOOK)
     broken += receipts["shown"] + [f"not finished: {count} {what}" for what, count in unfinished.items() if count]
     errors = receipts["errors"] + sum(unfinished.values())
     report = {**result, "factor": plan.factor, "errors": errors, "floors": found, "concurrency": plan.concurrency, "seconds": plan.seconds}
     if broken or errors:
-        report |= dict.fromkeys(("payments_per_s", "openings_per_s", "checkouts_per_s", "p50_ms", "p99_ms"))
+        report |= dict.fromkeys(FIGURES & report.keys())
     return report, broken
 
 
@@ -115,23 +126,45 @@ async def _measure(world: World, plan: Plan, clock: Clock, latest: float, say: C
     # One at a time still opens with several in flight: what is prepared is not what is measured.
     opening = {"concurrency": max(plan.concurrency, 16), "most": plan.seconds * RATE_MAX[plan.factor]}
     opened = await world.customer.ask("open", seconds=time_for(plan.seconds * OPENINGS_SHARE, OPENINGS_LEFT), **opening)
-    say(f"paying {opened['openings']} payments (R7 to R12)")
+    also = f", each {plan.refund_every}th given back (C1 to C3)" if plan.refund_every else ""
+    say(f"paying {opened['openings']} payments (R7 to R12){also}")
+    if plan.refund_every:
+        await world.merchant.ask("begin", every=plan.refund_every)
     before, cpu_before = await world.metrics(), world.cpu_s()
     paid = await world.customer.ask("pay", seconds=time_for(plan.seconds, PAYMENTS_LEFT), **load)
     drained_s = await _drained(world, clock)
+    refunds, refunded_s = await _refunds(world, plan, clock)
+    whole_s = paid["seconds"] + drained_s + refunded_s
     cpu_after, after = world.cpu_s(), await world.metrics()
     say("whole checkouts (R3 to R12)")
     checked = await world.customer.ask("checkout", seconds=time_for(max(plan.seconds * CHECKOUTS_SHARE, 1.0), CHECKOUTS_LEFT), **load)
     await _drained(world, clock)
     return {
-        "payments_per_s": figures.rate(paid["payments"], paid["seconds"] + drained_s),
+        "payments_per_s": figures.rate(paid["payments"], whole_s),
         "openings_per_s": figures.rate(opened["openings"], opened["seconds"]),
         "checkouts_per_s": figures.rate(checked["checkouts"], checked["seconds"]),
         **paid["latencies"],
         "cpu_ms_per_payment": figures.cpu_ms(cpu_before, cpu_after, paid["payments"]),
         "commit_batch": figures.commit_batch(before, after),
         "payments": paid["payments"],
+        **({} if refunds is None else _refund_figures(refunds, whole_s)),
     }
+
+
+async def _refunds(world: World, plan: Plan, clock: Clock) -> tuple[dict[str, Any] | None, float]:
+    """What the shop says of them once the last is answered; the seconds that this took after the last payment."""
+    if not plan.refund_every:
+        return None, 0.0
+    started = clock.monotonic()
+    refunds = await world.merchant.ask("end")
+    if refunds["errors"]:
+        raise Unavailable(f"refunds did not come out as they must: {refunds['errors']}")
+    return refunds, clock.monotonic() - started
+
+
+def _refund_figures(refunds: dict[str, Any], whole_s: float) -> dict[str, Any]:
+    latencies = {f"refund_{name}": value for name, value in refunds["latencies"].items()}
+    return {"refunds_per_s": figures.rate(refunds["refunds"], whole_s), **latencies, "refunds": refunds["refunds"]}
 
 
 async def _drained(world: World, clock: Clock) -> float:
@@ -157,6 +190,7 @@ async def _world(stack: contextlib.AsyncExitStack, directory: Path, plan: Plan, 
         metrics_port=metrics_port,
         password_waiting_max=max(CUSTOMERS_MAX, plan.concurrency),
         connections_per_address=2_000,  # all customers of the bench come from this machine
+        inquiries_per_minute=UNASKED_A_MINUTE,
     )
     say("making keys, certificates and an empty book")
     await folder.create(data, settings, clock, root_key=None, root_passphrase=None)
@@ -174,7 +208,9 @@ async def _world(stack: contextlib.AsyncExitStack, directory: Path, plan: Plan, 
     await enrolment.enrol(directory / "shop", settings.public_url, registered["code"], pin=pin, clock=clock)
     orders = directory / "orders.socket"
     merchant = await stack.enter_async_context(
-        processes.started(logs / "merchant.log", "hanbit.bench.shop", str(directory / "shop"), str(orders))
+        processes.started(
+            logs / "merchant.log", "hanbit.bench.shop", str(directory / "shop"), str(orders), *(["refunds"] * bool(plan.refund_every))
+        )
     )
     await merchant.ask("ready")
     arguments = ("hanbit.bench.customers", str(directory / "wallets"), settings.public_url, str(orders))

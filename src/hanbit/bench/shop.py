@@ -1,6 +1,7 @@
-"""`python -m hanbit.bench.shop DIR SOCKET`: a shop on the real merchant SDK that makes orders in bulk for whoever asks on a Unix socket.
+"""`python -m hanbit.bench.shop DIR SOCKET [refunds]`: a shop on the real merchant SDK that makes orders in bulk for whoever asks there.
 
 A line with a number asks for so many orders; so many lines come back, each the Location of one redirect (R3), durable in the order book.
+With `refunds` it hears of each outcome, and gives back each n-th payment beside the payments that go on: half of it, then the rest.
 """
 
 import asyncio
@@ -10,20 +11,75 @@ from typing import Any, Final
 
 import uvloop
 
-from hanbit.bench.processes import obey
+from hanbit.bench.figures import Latencies
+from hanbit.bench.processes import Commands, obey
+from hanbit.kernel.clock import SystemClock
+from hanbit.kernel.errors import HanbitError
 from hanbit.kernel.money import Money
-from hanbit.merchant.order import Line
+from hanbit.merchant.cancellation import CancellationState
+from hanbit.merchant.order import Line, Order
 from hanbit.merchant.shop import Shop
 
 AMOUNT: Final = Money(1_000, "KRW")
 RETURN_URL: Final = "http://shop.localhost:8402/hanbit/return"
 ORDERS_MAX: Final = 1_000
 CONNECT_TIMEOUT_S: Final = 20.0
+REFUNDS_AT_ONCE: Final = 8
+ERRORS_SHOWN: Final = 3
 
 
-async def serve(folder: Path, socket: Path) -> None:
-    """Keep the line up and make orders until standard input ends."""
-    async with Shop.open(folder) as shop:
+class Refunds:
+    """Each n-th payment goes back, half and then the rest, while others are paid; each C1 to C3 is timed."""
+
+    def __init__(self) -> None:
+        self._every = 0
+        self._paid = 0
+        self._waiting: asyncio.Queue[str] = asyncio.Queue()
+        self._latencies = Latencies()
+        self._errors: list[str] = []
+        self._clock = SystemClock()
+
+    async def on_outcome(self, order: Order) -> None:
+        """A payment is settled, or one that went back is struck."""
+        if order.may_deliver and self._every:
+            self._paid += 1
+            if self._paid % self._every == 0:
+                self._waiting.put_nowait(order.tid)
+
+    async def begin(self, request: dict[str, Any]) -> dict[str, Any]:
+        """From now on each n-th payment goes back."""
+        self._every = request["every"]
+        return {}
+
+    async def end(self, _: dict[str, Any]) -> dict[str, Any]:
+        """No more of them; what was begun is finished."""
+        self._every = 0
+        await self._waiting.join()
+        return {"refunds": len(self._latencies.seconds), "latencies": self._latencies.summary(), "errors": self._errors[:ERRORS_SHOWN]}
+
+    async def work(self, shop: Shop) -> None:
+        """One after the other, until cancelled."""
+        while True:
+            tid = await self._waiting.get()
+            try:
+                await self._give_back(shop, tid, Money(AMOUNT.amount_minor // 2, AMOUNT.currency))
+                await self._give_back(shop, tid, None)
+            except HanbitError as error:
+                self._errors.append(f"{tid}: {error}")
+            finally:
+                self._waiting.task_done()
+
+    async def _give_back(self, shop: Shop, tid: str, amount: Money | None) -> None:
+        started = self._clock.monotonic()
+        done = await shop.cancel(tid, amount=amount, reason="bench")
+        self._latencies.add(self._clock.monotonic() - started)
+        if done.state is not CancellationState.CONFIRMED:
+            self._errors.append(f"{tid}: {done.state} {done.refusal or ''}")
+
+
+async def serve(folder: Path, socket: Path, refunds: Refunds | None) -> None:
+    """Keep the line up, make orders and give back until standard input ends."""
+    async with Shop.open(folder, on_outcome=refunds.on_outcome if refunds is not None else None) as shop:
 
         async def order() -> str:
             made = await shop.create_order(lines=[Line("BENCH", 1, AMOUNT.amount_minor)], total=AMOUNT, text="bench", return_url=RETURN_URL)
@@ -41,9 +97,17 @@ async def serve(folder: Path, socket: Path) -> None:
             await asyncio.wait_for(shop.line.connected.wait(), CONNECT_TIMEOUT_S)
             return {}
 
+        commands: Commands = {"ready": ready}
+        workers: list[asyncio.Task[None]] = []
+        if refunds is not None:
+            commands |= {"begin": refunds.begin, "end": refunds.end}
+            workers = [asyncio.create_task(refunds.work(shop)) for _ in range(REFUNDS_AT_ONCE)]
         async with await asyncio.start_unix_server(orders, str(socket)):
-            await obey({"ready": ready})
+            await obey(commands)
+        for worker in workers:
+            worker.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(Path(sys.argv[1]), Path(sys.argv[2])))
+    uvloop.run(serve(Path(sys.argv[1]), Path(sys.argv[2]), Refunds() if sys.argv[3:] == ["refunds"] else None))

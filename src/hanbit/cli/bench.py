@@ -29,6 +29,10 @@ def bench() -> None:
 )
 @click.option("--concurrency", type=click.IntRange(1, 512), default=64, show_default=True, help="Payments in flight.")
 @click.option("--factor", type=click.Choice(["device", "password"]), default="device", show_default=True, help="How the customers approve.")
+@click.option("--with-cancellations", is_flag=True, help="The shop gives payments back while others are paid: half, then the rest.")
+@click.option(
+    "--every", type=click.IntRange(1, 1000), default=10, show_default=True, help="With --with-cancellations: each how-manyth payment."
+)
 @click.option(
     "--directory",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -36,7 +40,9 @@ def bench() -> None:
     help="Where the fresh folder is made: on the disk that is to be measured, never in memory.",
 )
 @json_option
-def payments(seconds: int, concurrency: int, factor: str, directory: Path | None, as_json: bool) -> None:
+def payments(  # one argument an option
+    seconds: int, concurrency: int, factor: str, with_cancellations: bool, every: int, directory: Path | None, as_json: bool
+) -> None:
     """R7 to R12 of the redirect checkout: gateway, shop and customers as processes, every message signed, stored and acknowledged.
 
     \b
@@ -44,6 +50,7 @@ def payments(seconds: int, concurrency: int, factor: str, directory: Path | None
       hanbit bench payments --seconds 20 --concurrency 64
       hanbit bench payments --seconds 20 --concurrency 1 --json
       hanbit bench payments --seconds 10 --factor password
+      hanbit bench payments --seconds 10 --with-cancellations --every 5
     """
     import uvloop
     from rich.console import Console
@@ -60,7 +67,7 @@ def payments(seconds: int, concurrency: int, factor: str, directory: Path | None
         directory = usual if floors.file_system(usual) != "tmpfs" else ON_DISK
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hanbit-bench-", dir=directory) as folder:
-        plan = Plan(seconds, concurrency, factor)
+        plan = Plan(seconds, concurrency, factor, every if with_cancellations else 0)
         report, broken = uvloop.run(run(Path(folder), plan, SystemClock(), lambda text: console.print(text, style="dim")))
     click.echo(json.dumps(report) if as_json else table(report))
     for line in broken:

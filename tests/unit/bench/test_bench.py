@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hanbit.bench import audit, figures, floors
 from hanbit.bench.transport import LeanHttp
 from hanbit.cli import main
+from hanbit.db.sqlite import BOOK_FILE, create_book
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import BadInput, Unavailable
 from hanbit.wallet.client import Origin
@@ -107,10 +108,35 @@ async def test_the_lean_client_reads_answers_in_pieces_and_keeps_servers_apart()
 
 def test_orders_that_the_shop_may_deliver_are_counted_from_its_own_book(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "orders.sqlite")) as book:
-        book.execute("CREATE TABLE orders (state TEXT)")
-        book.executemany("INSERT INTO orders VALUES (?)", [("settled",), ("settled",), ("placed",)])
+        book.execute("CREATE TABLE orders (state TEXT, refunded_minor INTEGER)")
+        rows = [("settled", 0), ("settled", 500), ("placed", 0), ("cancelled", 1_000), ("cancelled", 0)]
+        book.executemany("INSERT INTO orders VALUES (?, ?)", rows)
         book.commit()
-    assert audit.settled_orders(tmp_path / "orders.sqlite") == 2
+    assert audit.settled_orders(tmp_path / "orders.sqlite") == 3
+
+
+def test_a_run_with_cancellations_times_the_refunds_and_audits_them_in_both_books() -> None:
+    asked = ["bench", "payments", "--seconds", "1", "--concurrency", "2", "--with-cancellations", "--every", "2", "--json"]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["errors"] == 0
+    assert report["refunds"] == report["payments"] // 2 * 2  # half, then the rest, of every second one
+    assert report["refund_p50_ms"] <= report["refund_p99_ms"]
+
+
+def test_refunds_that_only_one_book_knows_are_found(tmp_path: Path) -> None:
+    create_book(tmp_path / BOOK_FILE, "bank", 1)
+    with closing(sqlite3.connect(tmp_path / "orders.sqlite")) as book:
+        book.execute("CREATE TABLE orders (refunded_minor INTEGER)")
+        book.execute("CREATE TABLE cancellations (state TEXT)")
+        book.commit()
+        assert audit.refunds_agree(tmp_path, tmp_path / "orders.sqlite") == []
+        book.execute("INSERT INTO orders VALUES (500)")
+        book.execute("INSERT INTO cancellations VALUES ('confirmed')")
+        book.commit()
+    (found,) = audit.refunds_agree(tmp_path, tmp_path / "orders.sqlite")
+    assert found == "the gateway gave back 0 in 0 refunds, the shop knows of 500 in 1"
 
 
 def test_a_short_run_pays_is_audited_and_prints_one_object() -> None:
