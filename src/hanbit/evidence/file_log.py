@@ -65,10 +65,19 @@ class FileLog:
         if stray := set(self._leaves) - {leaf for leaf, _ in self._used}:
             raise ProtocolViolation("logged_leaf", f"leaf {min(stray)} belongs to nothing in the file")
 
-    def unshown(self, of: Iterable[int]) -> int:
-        """How many messages these leaves name that were not shown."""
-        named = {(leaf, item) for leaf in of for item in self._items[leaf] if item.table == "messages"}
-        return len(named - self._used)
+    def check_whole(self, messages: Iterable[Kept]) -> int:
+        """How many messages stand beside these in leaves of many Changes; ProtocolViolation where one of the same Change is left out.
+
+        A leaf is one Change, and a Change is of one payment. Only a book that is older than its log has leaves of many: those are younger
+        than what they name.
+        """
+        beside: set[tuple[int, leaves.Item]] = set()
+        for leaf, at in {(kept.leaf, kept.at) for kept in messages if kept.leaf is not None}:
+            hidden = {(leaf, item) for item in self._items[leaf] if item.table == "messages"} - self._used
+            if hidden and self._leaves[leaf].at == at:
+                raise ProtocolViolation("logged_leaf", f"leaf {leaf} names a message of this payment that the file leaves out")
+            beside |= hidden
+        return len(beside)
 
 
 def _decode(text: str) -> bytes:

@@ -326,10 +326,10 @@ class _Verifier:
         return f"{len(chain)} messages, each for this payment and continuing the one before it", None
 
     def _nothing_beside(self, bundle: Bundle) -> tuple[str, None]:
-        """Every leaf is of use; what those of the payment name beside what is shown is counted."""
+        """Every leaf is of use, and nothing that was stored together with a message of the payment is left out."""
         self._log.check_used()
-        self.findings.unshown = self._log.unshown({kept.leaf for kept in bundle.messages if kept.leaf is not None})
-        return f"every leaf is of use; {self.findings.unshown} messages stand in them that the file does not show", None
+        self.findings.unshown = self._log.check_whole(bundle.messages)
+        return "every leaf is of use, and what was stored together is shown together", None
 
     # --- the machinery ----------------------------------------------------------------------------------------------------------------
 
