@@ -1,11 +1,14 @@
 """`hanbit merchant …`: the operator registers merchants; a merchant enrols its keys."""
 
+import sys
 from pathlib import Path
 
 import click
 
 from hanbit.cli import agent, probe, shop
 from hanbit.cli.options import ask_secret, data_option, json_option, operate, run, show
+
+DAY_S = 24 * 3600
 
 
 @click.group()
@@ -123,16 +126,75 @@ def lines(data: Path, as_json: bool) -> None:
 
 
 @merchant.command("certificates")
-@data_option
+@click.option(
+    "--data", type=click.Path(path_type=Path, file_okay=False), envvar="HANBIT_DATA", default=None, help="The operator's data folder."
+)
+@click.option("--directory", type=click.Path(path_type=Path, file_okay=False), default=None, help="The shop's enrolled folder.")
 @json_option
-def list_certificates(data: Path, as_json: bool) -> None:
-    """List every certificate that the operator issued, newest first.
+def list_certificates(data: Path | None, directory: Path | None, as_json: bool) -> None:
+    """List certificates, newest first: with --data every one that the operator issued, with --directory those in the shop's own name.
+
+    At the shop it says of each whether the shop has asked for it. One that it has not lets somebody else speak in the shop's name: the
+    command then ends with status 1, and the operator is to be asked at once.
 
     \b
     Example:
       hanbit merchant certificates --data /srv/hanbit
+      hanbit merchant certificates --directory ./shop-keys
     """
+    if directory is not None:
+        sys.exit(_own_certificates(directory, as_json=as_json))
+    if data is None:
+        raise click.UsageError("give the operator's --data or the shop's --directory")
     show(operate(data, "list_parties", what="certificates"), as_json=as_json)
+
+
+def _own_certificates(directory: Path, *, as_json: bool) -> int:
+    from hanbit.kernel.clock import SystemClock
+    from hanbit.merchant import records
+    from hanbit.merchant.identity import Identity
+
+    at = SystemClock().now()
+    lists = Identity.load(directory).lists
+    found = records.own_certificates(directory, at=at)
+    rows = [
+        {
+            "kid": own.kid,
+            "purpose": own.purpose,
+            "how": own.how or "-",
+            "days_left": (own.not_after - at) // DAY_S,
+            "in_use": own.in_use,
+            "revoked": own.serial in lists.revoked(),
+            "asked": own.asked,
+        }
+        for own in found
+    ]
+    show({"certificates": rows, "list": lists.fault(at) or "current"}, as_json=as_json)
+    strange = [own for own in found if not own.asked]
+    for own in strange:
+        click.echo(f"{own.kid} ({own.purpose}) was never asked for by this shop: have the operator revoke it, now.", err=True)
+    return 1 if strange else 0
+
+
+@merchant.command("key-card")
+@click.option(
+    "--directory", type=click.Path(path_type=Path, file_okay=False), envvar="HANBIT_SHOP", required=True, help="The shop's folder."
+)
+@json_option
+def key_card(directory: Path, as_json: bool) -> None:
+    """At the shop: print the key card for the paper contract once more: the first signing key, whatever was renewed since.
+
+    \b
+    Example:
+      hanbit merchant key-card --directory ./shop-keys
+    """
+    from hanbit.merchant import enrolment
+
+    card = enrolment.key_card(directory)
+    if as_json:
+        show({"operator": card.operator, "merchant": card.merchant, "thumbprint": card.thumbprint, "date": card.date}, as_json=True)
+    else:
+        click.echo(card.text(), nl=False)
 
 
 @merchant.command("revoke", context_settings={"ignore_unknown_options": True})  # a kid may begin with a hyphen

@@ -22,9 +22,9 @@ async def renew_due(gateway: Gateway) -> int:
     at, keyring = gateway.clock.now(), gateway.keyring
     keyring.destroy_old_seals(at)
     wanted = dict.fromkeys(keyring.due(at))
-    # A revoked one is replaced at once, the signing key first: without it nothing can be recorded.
+    # A revoked one is replaced at once, and one that a restored book does not know; the signing key first: without it nothing is recorded.
     own = {"gateway-sign": keyring.signer, "line": keyring.line}
-    wanted |= dict.fromkeys(purpose for purpose in RENEWED if _was_revoked(gateway, own[purpose].kid))
+    wanted |= dict.fromkeys(purpose for purpose in RENEWED if is_revoked(gateway, own[purpose].kid))
     for purpose in sorted(wanted, key=(*RENEWED, SEAL).index):
         await renew(gateway, purpose)
     return 0
@@ -53,8 +53,3 @@ async def renew(gateway: Gateway, purpose: str) -> None:
 def _may_sign(gateway: Gateway, at: int) -> bool:
     not_before, not_after = validity(gateway.signer.chain[0])
     return not_before <= at <= not_after and not is_revoked(gateway, gateway.signer.kid)
-
-
-def _was_revoked(gateway: Gateway, kid: str) -> bool:
-    row = gateway.reader.one("SELECT revoked_at FROM certificates WHERE kid = ?", kid)
-    return row is not None and row["revoked_at"] is not None
