@@ -30,6 +30,7 @@ from hanbit.merchant.agent.table import ADDRESSES
 from hanbit.merchant.probe.table import CASES
 from hanbit.payments.close import OUTCOMES
 from hanbit.payments.states import DECLINE_REASONS, FINAL, TABLE, State
+from hanbit.protocols import keys as key_messages
 from hanbit.protocols import line
 from hanbit.protocols.cancellation import gateway as cancellation_gateway
 from hanbit.protocols.cancellation import messages as cancellation
@@ -59,6 +60,11 @@ STEPS = {
     "hanbit-receipt": "R12",
     "hanbit-inquiry": "RQ",
     "hanbit-status": "RQ",
+    "hanbit-key-record": "K1",
+    "hanbit-key-record-confirmation": "K1",
+    "hanbit-renewal": "K2",
+    "hanbit-certificates": "K3",
+    "hanbit-crl": "K4",
     "hanbit-cancel": "C1",
     "hanbit-cancel-confirmation": "C3",
     "hanbit-cancel-refusal": "C3",
@@ -277,6 +283,7 @@ def generated() -> dict[Path, dict[str, str]]:
             "cancellation-states": cancellation_table(),
             "examples": examples("cancellation", cancellation.MESSAGES),
         },
+        ROOT / "docs/protocol/keys.md": {"key-messages": message_table(key_messages.MESSAGES)},
         ROOT / "docs/ARCHITECTURE.md": {"states": state_diagram(), "state-table": state_table()},
         ROOT / "docs/guide/error-codes.md": {
             "problems": agent_problems(),

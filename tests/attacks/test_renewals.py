@@ -1,5 +1,6 @@
 """Renewals that nobody should get: replayed, misdirected, under keys that are good no more; and outcomes that outlive their keys."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from hanbit.kernel import ids
 from hanbit.kernel.errors import ProtocolViolation
 from hanbit.merchant.order import Order as ShopOrder
 from hanbit.parties import enrolment
-from hanbit.payments import operations
+from hanbit.payments import operations, own_keys
 from hanbit.payments.certificates import issue, recorded
 from hanbit.protocols import keys as role
 from hanbit.protocols import signed
@@ -312,6 +313,46 @@ async def test_a_revoked_key_speaks_only_through_one_that_is_good(world: World) 
         await shop.receive(bare)
     await shop.inquire(tid)
     assert (await shop.order(tid)).may_deliver
+
+
+async def test_a_key_of_the_gateways_own_that_is_revoked_is_replaced_once(world: World) -> None:
+    """By the command and by the background at the same moment."""
+    revoked = {world.gateway.signer.kid, world.gateway.keyring.line.kid}
+    for kid in revoked:
+        await asyncio.gather(
+            operations.revoke(world.gateway, kid=kid), own_keys.renew_due(world.gateway), own_keys.renew_due(world.gateway)
+        )
+    assert not revoked & {world.gateway.signer.kid, world.gateway.keyring.line.kid}
+    rows = world.gateway.reader.all("SELECT purpose FROM certificates WHERE urn = ? ORDER BY purpose", world.gateway.urn)
+    assert [row["purpose"] for row in rows] == ["gateway-seal", "gateway-sign", "gateway-sign", "line", "line"]
+    world.clock.advance(1)
+    assert (await (await world.visit()).pay()).state == "captured"
+    await world.restart()
+    assert (await (await world.visit()).pay()).state == "captured"
+
+
+async def test_a_revocation_is_in_a_new_list_at_once(world: World) -> None:
+    await world.tick()
+    before = len(world.shop.lists)
+    serial = certificates.serial_of(merchant(world, "other").chain[0])
+    await operations.revoke(world.gateway, kid=merchant(world, "other").kid)
+    (new,) = world.shop.lists[before:]
+    trust = PinnedTrust(world.parties.root, OPERATOR, urn=world.gateway.urn)
+    authorities = {"merchant": merchant(world).chain[1]}
+    listed = role.read_crl(new, trust=trust, gateway=world.gateway.urn, authorities=authorities, at=world.clock.now())
+    assert serial in listed.content.serials
+
+
+async def test_lists_are_made_hourly_with_growing_numbers_and_full_ones_still_fit(world: World) -> None:
+    await world.tick()
+    await world.tick(3599)
+    assert len(world.shop.lists) == 2
+    await world.tick(1)
+    numbers = [peek_claims(compact)["number"] for compact in world.shop.lists if peek_claims(compact)["authority"] == "gateway"]
+    assert numbers == sorted(set(numbers))
+    assert len(numbers) == 2
+    many = certificates.make_crl(world.gateway.keyring.merchant_authority, {(1 << 126) + n: NOW for n in range(400)}, NOW, 1)
+    assert len(role.make_crl(world.gateway.signer, "merchant", 1, many, at=NOW).compact) <= signed.MESSAGE_MAX
 
 
 # --- continuity, checked by a stranger ----------------------------------------------------------------------------------------------------

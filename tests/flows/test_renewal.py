@@ -184,10 +184,14 @@ async def test_under_a_stale_list_the_shop_confirms_nothing_and_under_the_next_o
         assert await p.submit(await p.open()) == "authorized", "not refused: the shop does not know, so it is asked again"
         assert (await p.shop.order(tid)).state == "placed"
         monkeypatch.undo()
+
+        async def told() -> bool:
+            return p.shop.stopped is None
+
+        await p.until(told)
         p.clock.advance(3)
         await p.until_at_rest(tid)
         payment = p.payment(tid)
         assert payment is not None
         assert payment.state == "captured"
-        assert p.shop.stopped is None
         await proven(p)

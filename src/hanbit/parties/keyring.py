@@ -12,6 +12,7 @@ A new key is `prepared` (its files written, the private one under a name that no
 book, then it is `adopted`: a key is never in use before the book knows it, and a stop anywhere leaves at most a certificate without a key.
 """
 
+import asyncio
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -80,6 +81,8 @@ class Keyring:
     server_key: bytes = field(repr=False)
     pepper: bytes = field(repr=False)
     seals: dict[str, tuple[int, SealKey]] = field(default_factory=dict)
+    renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held by whoever makes the next keys: the background, or the command that has just revoked one."""
 
     @property
     def seal(self) -> SealKey:
@@ -127,9 +130,12 @@ class Keyring:
     def prepare(self, purpose: str, at: int) -> Prepared:
         """Make a key and its certificate and write both, the key under a name that `load` does not take."""
         chain, private = _new_own(self.gateway_authority, self.operator, purpose, at)
-        # A clock that was set back must not make a new key look like the older one.
+        name = "seal" if purpose == SEAL else purpose
+        # A clock that was set back must not make a new key look like the older one, and no file is ever written over.
         number = at if purpose == SEAL else max(at, *(number + 1 for number, _ in _stems(self.folder, purpose)))
-        stem = self.folder / f"{'seal' if purpose == SEAL else purpose}-{number}"
+        while any(self.folder.glob(f"{name}-{number}.*")):
+            number += 1
+        stem = self.folder / f"{name}-{number}"
         prepared = Prepared(purpose, at, stem, chain, private)
         keys.save_key(private, _named(stem, f".key{PENDING}"))
         write_secret(_named(stem, ".pem"), certificates.dump_chain_pem(chain).encode("ascii"))

@@ -213,13 +213,13 @@ async def revoke(gateway: Gateway, *, kid: str, reason: str = "") -> Result:
     if row["revoked_at"] is None:
         revoked = _row(row) | {"revoked_at": gateway.clock.now()}
         await _commit(gateway, f"revoke {kid}", Put("certificates", revoked, row["version"]), reason or "-")
+        _, _, operator, role, *name = row["urn"].split(":")
+        if role == "merchant" and operator == gateway.settings.operator:
+            gateway.line.drop(name[0], "revoked")  # it dials again with what it has; a revoked line certificate is not admitted
         await own_keys.renew_due(gateway)  # one of the gateway's own is replaced at once
         authority = revocation.authority_of(row["urn"])
         if authority is not None:
             await revocation.publish(gateway, authority)
-        _, _, operator, role, *name = row["urn"].split(":")
-        if role == "merchant" and operator == gateway.settings.operator:
-            gateway.line.drop(name[0], "revoked")  # it dials again with what it has; a revoked line certificate is not admitted
     return {"kid": kid, "urn": row["urn"], "purpose": row["purpose"]}
 
 

@@ -19,15 +19,20 @@ _log = logging.getLogger("hanbit.keys")
 
 async def renew_due(gateway: Gateway) -> int:
     """Make every key of the gateway's own for which it is time; no payment is looked at."""
-    at, keyring = gateway.clock.now(), gateway.keyring
-    keyring.destroy_old_seals(at)
-    wanted = dict.fromkeys(keyring.due(at))
-    # A revoked one is replaced at once, and one that a restored book does not know; the signing key first: without it nothing is recorded.
-    own = {"gateway-sign": keyring.signer, "line": keyring.line}
-    wanted |= dict.fromkeys(purpose for purpose in RENEWED if is_revoked(gateway, own[purpose].kid))
-    for purpose in sorted(wanted, key=(*RENEWED, SEAL).index):
-        await renew(gateway, purpose)
+    keyring = gateway.keyring
+    keyring.destroy_old_seals(gateway.clock.now())
+    async with keyring.renewing:
+        for purpose in _wanted(gateway):
+            await renew(gateway, purpose)
     return 0
+
+
+def _wanted(gateway: Gateway) -> list[str]:
+    """What is due, and what the book calls revoked or (restored from a copy) does not know; the signing key first: it signs the records."""
+    keyring = gateway.keyring
+    own = {"gateway-sign": keyring.signer, "line": keyring.line}
+    wanted = {*keyring.due(gateway.clock.now()), *(purpose for purpose in RENEWED if is_revoked(gateway, own[purpose].kid))}
+    return sorted(wanted, key=(*RENEWED, SEAL).index)
 
 
 async def renew(gateway: Gateway, purpose: str) -> None:

@@ -39,8 +39,8 @@ from hanbit.protocols.signed import (
 
 RENEWED_PURPOSES: Final = ("merchant-sign", "line")
 """The keys that a merchant renews, together."""
-CRL_TEXT_MAX: Final = 16 * 1024
-"""Characters of a list in a message: some 300 revoked certificates that have not expired."""
+CRL_TEXT_MAX: Final = 20 * 1024
+"""Characters of a list in a message: some 400 revoked certificates that have not expired."""
 _TOKEN_BYTES = 16
 
 _Request = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,2736}$")]

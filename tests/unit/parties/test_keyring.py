@@ -95,6 +95,14 @@ def test_a_clock_that_was_set_back_does_not_bring_an_old_key_back(folder: Path) 
     assert load(folder).signer.kid == keys.signer.kid
 
 
+def test_two_keys_of_one_second_never_share_a_file(folder: Path) -> None:
+    keys = load(folder)
+    first, second = keys.prepare("gateway-sign", NOW + 1000), keys.prepare("gateway-sign", NOW + 1000)
+    keys.adopt(first)
+    keys.adopt(second)
+    assert load(folder).signer.kid == keys.signer.kid == second.signer.kid
+
+
 def test_near_the_authoritys_own_end_no_key_is_renewed_again_and_again(folder: Path) -> None:
     keys = load(folder)
     end = keys.not_after()["gateway authority"]
