@@ -22,7 +22,7 @@ from hanbit.merchant.probe.chores import Chores
 from hanbit.merchant.probe.enrolment_desk import EnrolmentDesk
 from hanbit.merchant.probe.parties import Operator
 from hanbit.merchant.probe.run import Outcome, Run
-from hanbit.merchant.probe.shop_side import ShopState
+from hanbit.merchant.probe.shop_side import ShopSide, ShopState
 from hanbit.merchant.probe.stage import Waits
 from hanbit.merchant.probe.ways import Listening
 from hanbit.merchant.shop import Shop
@@ -81,5 +81,5 @@ async def play(folder: Path, cases: Sequence[Case], *, believes_status: bool = F
             order = await shop.order(tid)
             return ShopState(order.state, order.may_deliver or tid in believed)
 
-        run = Run(operator, way, chores, place, state, CLOCK, WAITS, dials=True)
+        run = Run(operator, way, chores, ShopSide(place, state), CLOCK, WAITS, dials=True)
         return await run.play(cases)

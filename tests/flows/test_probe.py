@@ -18,6 +18,7 @@ from hanbit.crypto.certificates import VerifiedCertificate
 from hanbit.kernel import ids
 from hanbit.kernel.errors import ProtocolViolation
 from hanbit.merchant import files, line_client
+from hanbit.merchant.inbox import Inbox
 from hanbit.merchant.probe.table import CASES
 from hanbit.merchant.records import Lists
 from hanbit.protocols import signed
@@ -241,3 +242,20 @@ async def test_a_shop_that_refuses_everything_takes_nothing_wrongly_and_fails_th
     outcome = await probe_world.play(folder, [case for case in CASES if case.name in NEIGHBOURS | {"confirms", "settles", "still_settles"}])
     assert {result.name for result in outcome.wrong} == {"confirms", "settles", "still_settles"}
     assert {result.verdict for result in outcome.wrong} == {"control_failed"}
+
+
+async def test_a_yes_that_comes_late_is_a_yes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe has given up waiting for this answer and looks back at the end."""
+    MUTANTS["amount not compared"][0](monkeypatch)
+    receive = Inbox.receive
+
+    async def slow(self: Inbox, unverified: str, **options: Any) -> str | None:
+        said = await receive(self, unverified, **options)
+        if signed.peek_claims(unverified).get("amount") == "219999":
+            await asyncio.sleep(probe_world.WAITS.answer_s * 1.5)
+        return said
+
+    monkeypatch.setattr(Inbox, "receive", slow)
+    chosen = [case for case in CASES if case.name in {"amount_lower", "altered", "status_as_settled", "still_settles"}]
+    outcome = await probe_world.play(folder, chosen)
+    assert [(result.name, result.detail) for result in outcome.wrong] == [("amount_lower", "it signed hanbit-confirmation, later")]

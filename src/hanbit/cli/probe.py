@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from hanbit.merchant.probe.chores import Chores
     from hanbit.merchant.probe.parties import Operator
     from hanbit.merchant.probe.run import Outcome, Result
-    from hanbit.merchant.probe.shop_side import PlaceOrder, ReadState
+    from hanbit.merchant.probe.shop_side import ShopSide
     from hanbit.merchant.probe.stage import Waits
     from hanbit.merchant.probe.ways import Way
 
@@ -120,6 +121,7 @@ def cases(as_json: bool) -> None:
 @click.option(
     "--state-url", default="", help="Where the shop says what became of an order: JSON with `state` and `may_deliver`; write {tid}."
 )
+@click.option("--inquire-url", default="", help="Where a POST makes the shop ask the payment server about an order; write {tid}.")
 @click.option(
     "--token-file", "bearer", type=click.Path(path_type=Path, dir_okay=False), default=None, help="A bearer token for these addresses."
 )
@@ -133,6 +135,7 @@ def play(
     order_url: str,
     order_body: Path | None,
     state_url: str,
+    inquire_url: str,
     bearer: Path | None,
     only: tuple[str, ...],
     answer_s: float,
@@ -158,7 +161,7 @@ def play(
         raise click.UsageError(f"--only: no case {', '.join(sorted(unknown))}; see: hanbit merchant probe cases")
     chosen = [case for case in CASES if not only or case.name in only]
     body = None if order_body is None else order_body.read_bytes()
-    shop = _ShopOptions(order_command, order_url, body, state_url, bearer)
+    shop = _ShopOptions(order_command, order_url, body, state_url, inquire_url, bearer)
     outcome = run(_play(address, directory, shop, chosen, Waits(answer_s=answer_s), quiet=as_json))
     if as_json:
         click.echo(json.dumps(report.as_json(outcome), ensure_ascii=False))
@@ -168,25 +171,29 @@ def play(
         sys.exit(1)
 
 
+@dataclass(frozen=True, slots=True)
 class _ShopOptions:
     """How the probe reaches the shop's own pages."""
 
-    def __init__(self, command: str, url: str, body: bytes | None, state_url: str, token_file: Path | None) -> None:
-        self._command = command
-        self._url = url
-        self._body = body
-        self._state_url = state_url
-        self._token_file = token_file
+    command: str
+    url: str
+    body: bytes | None
+    state_url: str
+    inquire_url: str
+    bearer: Path | None
 
     @asynccontextmanager
-    async def opened(self) -> AsyncIterator[tuple["PlaceOrder", "ReadState | None"]]:
+    async def opened(self) -> AsyncIterator["ShopSide"]:
         from hanbit.merchant.probe import shop_side
 
-        token = "" if self._token_file is None else shop_side.read_token(self._token_file)
+        token = "" if self.bearer is None else shop_side.read_token(self.bearer)
         async with shop_side.http() as session:
             pages = shop_side.ShopPages(session, token)
-            place = shop_side.by_command(self._command) if self._command else pages.orders(self._url, self._body)
-            yield place, pages.states(self._state_url) if self._state_url else None
+            yield shop_side.ShopSide(
+                shop_side.by_command(self.command) if self.command else pages.orders(self.url, self.body),
+                pages.states(self.state_url) if self.state_url else None,
+                pages.inquiries(self.inquire_url) if self.inquire_url else None,
+            )
 
 
 async def _enrol(directory: Path, address: tuple[str, int], wait_s: int) -> None:
@@ -229,11 +236,11 @@ async def _play(address: str, directory: Path, shop: _ShopOptions, chosen: "Sequ
             click.echo(f"{done:3}/{len(chosen)}  {result.name:28} {result.verdict.replace('_', ' ')}", err=True)
 
     async with AsyncExitStack() as stack:
-        place, state = await stack.enter_async_context(shop.opened())
+        reached = await stack.enter_async_context(shop.opened())
         way, dials = await _way(stack, address, operator, chores)
         if not quiet:
             click.echo(f"waiting for {operator.merchant} …", err=True)
-        return await Run(operator, way, chores, place, state, clock, waits, dials, told).play(chosen)
+        return await Run(operator, way, chores, reached, clock, waits, dials, told).play(chosen)
 
 
 async def _way(stack: AsyncExitStack, address: str, operator: "Operator", chores: "Chores") -> "tuple[Way, bool]":
@@ -243,4 +250,7 @@ async def _way(stack: AsyncExitStack, address: str, operator: "Operator", chores
     if address.startswith("https://"):
         return await stack.enter_async_context(Posting(address, operator, SystemClock(), chores).opened()), False
     host, port = read_address(address, "ADDRESS")
+    line = operator.registration.line
+    if (host, port) != (line.host, line.port):
+        click.echo(f"note: at its enrolment the implementation was told to dial {line.host}:{line.port}", err=True)
     return await stack.enter_async_context(Listening(operator, SystemClock(), chores).listening(host, port)), True

@@ -17,7 +17,7 @@ from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
 from hanbit.merchant.probe.case import Case, Group
 from hanbit.merchant.probe.chores import Chores
 from hanbit.merchant.probe.parties import Operator
-from hanbit.merchant.probe.shop_side import PlaceOrder, ReadState
+from hanbit.merchant.probe.shop_side import ShopSide
 from hanbit.merchant.probe.stage import Failed, Seen, Stage, Waits
 from hanbit.merchant.probe.ways import Way
 from hanbit.protocols.line import Acknowledgement
@@ -59,8 +59,7 @@ class Run:
     operator: Operator
     way: Way
     chores: Chores
-    place: PlaceOrder
-    state: ReadState | None
+    shop: ShopSide
     clock: Clock
     waits: Waits
     dials: bool
@@ -73,7 +72,7 @@ class Run:
         await self.way.ready(self.waits.first_s)
         played = []
         for case in cases:
-            stage = Stage(self.operator, self.way, self.chores, self.place, self.state, self.clock, self.waits)
+            stage = Stage(self.operator, self.way, self.chores, self.shop.place, self.shop.state, self.shop.inquire, self.clock, self.waits)
             result = await self._play(case, stage)
             self.on_result(result)
             played.append((case, stage, result))

@@ -29,6 +29,8 @@ PlaceOrder = Callable[[], Awaitable[str]]
 """→ the Location to which the shop sends its customer (R3)."""
 ReadState = Callable[[str], Awaitable["ShopState"]]
 """tid → the shop's own view of that order."""
+AskShop = Callable[[str], Awaitable[object]]
+"""tid → the shop asks the payment server about that order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,15 @@ class ShopState:
             raise Unavailable('the state address must answer a JSON object with "state" (and, if it has it, "may_deliver")')
         state, may = str(unverified["state"]), unverified.get("may_deliver")
         return cls(state, may if isinstance(may, bool) else state in {"settled", "paid"})
+
+
+@dataclass(frozen=True, slots=True)
+class ShopSide:
+    """How the probe reaches the shop; without the last two some cases are not tried."""
+
+    place: PlaceOrder
+    state: ReadState | None = None
+    inquire: AskShop | None = None
 
 
 def read_location(location: str, operator: Operator, clock: Clock) -> PlacedOrder:
@@ -119,10 +130,20 @@ class ShopPages:
 
         return _guarded(place, url)
 
+    def inquiries(self, url: str) -> AskShop:
+        """POST with `{tid}` filled in; what it answers is of no interest."""
+        _check_template(url, "--inquire-url")
+
+        async def ask(tid: str) -> None:
+            headers = self._headers | {"Idempotency-Key": ids.new_token()}
+            async with self._session.post(url.replace("{tid}", tid), headers=headers, allow_redirects=False) as response:
+                await response.content.read(ANSWER_MAX)
+
+        return ask
+
     def states(self, url: str) -> ReadState:
         """GET with `{tid}` filled in."""
-        if "{tid}" not in url:
-            raise BadInput("--state-url: write {tid} where the order's number belongs")
+        _check_template(url, "--state-url")
 
         async def read(tid: str) -> ShopState:
             try:
@@ -148,6 +169,11 @@ def read_token(path: Path) -> str:
     except (OSError, UnicodeError) as error:
         raise BadInput(f"{path}: {error}") from error
     return ids.check(_TOKEN, token, f"{path}: no token")
+
+
+def _check_template(url: str, option: str) -> None:
+    if "{tid}" not in url:
+        raise BadInput(f"{option}: write {{tid}} where the order's number belongs")
 
 
 def _guarded(place: PlaceOrder, url: str) -> PlaceOrder:

@@ -10,7 +10,7 @@ from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
 from hanbit.merchant.probe.chores import Chores
 from hanbit.merchant.probe.forge import Draft, draft, hashes_of
 from hanbit.merchant.probe.parties import Operator
-from hanbit.merchant.probe.shop_side import PlacedOrder, PlaceOrder, ReadState, ShopState, read_location
+from hanbit.merchant.probe.shop_side import AskShop, PlacedOrder, PlaceOrder, ReadState, ShopState, read_location
 from hanbit.merchant.probe.ways import Guise, Reply, Way
 from hanbit.protocols.line import Acknowledgement
 from hanbit.protocols.redirect.messages import Closed, Confirmation, Notice, Settled, Voided
@@ -76,6 +76,7 @@ class Stage:
     chores: Chores
     place: PlaceOrder
     state: ReadState | None
+    inquire: AskShop | None
     clock: Clock
     waits: Waits
     seen: list[Seen] = field(default_factory=list)
@@ -181,16 +182,17 @@ class Stage:
         return None if self.state is None else await self.state(order.tid)
 
     async def inquiry(self, order: PlacedOrder) -> str:
-        """Have the merchant ask about an order (RQ), by looking at its state; Failed where it does not."""
-        if self.state is None:
-            raise Failed("needs --state-url, at which the shop asks the payment server")
+        """Have the merchant ask about an order (RQ); Failed where it does not."""
+        ask = self.inquire or self.state
+        if ask is None:
+            raise Failed("needs --inquire-url (or a --state-url at which the shop asks the payment server)")
         asked = self.chores.hold(order.tid)
-        looking = asyncio.ensure_future(self.state(order.tid))
+        looking = asyncio.ensure_future(ask(order.tid))
         try:
             async with asyncio.timeout(self.waits.answer_s):
                 return await asked
         except TimeoutError:
-            raise Failed("the shop asked the payment server nothing when its state was looked at") from None
+            raise Failed("the shop asked the payment server nothing") from None
         finally:
             self.chores.release(order.tid)
             looking.add_done_callback(_forget)
@@ -247,6 +249,6 @@ def _code(answer: str) -> str:
     return str(claims.get("reason") or claims.get("code") or "")
 
 
-def _forget(looking: "asyncio.Future[ShopState]") -> None:
+def _forget(looking: "asyncio.Future[Any]") -> None:
     if not looking.cancelled():
         looking.exception()  # only what it made the shop ask was of interest
