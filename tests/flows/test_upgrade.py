@@ -11,16 +11,19 @@ from pathlib import Path
 import pytest
 
 from hanbit.db import copying, migrations, schema
+from hanbit.evidence.bundle import write
+from hanbit.evidence.export import export
+from hanbit.evidence.verify import verify
 from hanbit.folder import hold
 from hanbit.kernel.clock import ManualClock
 from hanbit.kernel.errors import BadInput
 from hanbit.merchant import files
-from hanbit.payments import operations
+from hanbit.payments import checkpoints, operations
 from hanbit.upkeep.restore import restore
 from hanbit.upkeep.upgrade import Upgraded, upgrade
 from tests.data.release import SHOPS, Release, unpack
 from tests.unit.cli.world import installed, run, run_json, told
-from tests.world import World, opened
+from tests.world import OPERATOR, World, opened
 
 
 @pytest.fixture
@@ -157,3 +160,18 @@ def test_a_shops_own_folder_is_where_it_was(old: Release) -> None:
     for shop in SHOPS:
         registration = files.read_registration(old.folder / shop)
         assert files.load_signer(old.folder / shop, registration).urn == old.parties.merchants[shop].urn
+
+
+async def test_payments_from_before_the_log_can_be_shown_and_judged(old: Release) -> None:
+    """Their messages stand in the log's first leaves, with many others: the file names how many it does not show."""
+    await upgraded(old)
+    async with opened(old.gateway, old.parties, {shop: old.order_book(shop) for shop in SHOPS}, at=old.at) as world:
+        await checkpoints.sign_checkpoint(world.gateway)
+        judged = 0
+        for payment in world.rows("payments"):
+            if payment["state"] == "captured":
+                made = export(world.gateway.reader, operator=OPERATOR, merchant=payment["merchant"], tid=payment["tid"])
+                report = verify(write(made), root=world.parties.root)
+                assert report.verified, report.steps[-1]
+                judged += 1
+        assert judged

@@ -68,16 +68,17 @@ class FileLog:
     def check_whole(self, messages: Iterable[Kept]) -> int:
         """How many messages stand beside these in leaves of many Changes; ProtocolViolation where one of the same Change is left out.
 
-        A leaf is one Change, and a Change is of one payment. Only a book that is older than its log has leaves of many: those are younger
-        than what they name.
+        A leaf is one Change, and a Change is of one payment, whose row it writes too. Only the first leaves of a book that is older than
+        its log are of many: they name messages and nothing else.
         """
-        beside: set[tuple[int, leaves.Item]] = set()
-        for leaf, at in {(kept.leaf, kept.at) for kept in messages if kept.leaf is not None}:
-            hidden = {(leaf, item) for item in self._items[leaf] if item.table == "messages"} - self._used
-            if hidden and self._leaves[leaf].at == at:
+        beside = 0
+        for leaf in {kept.leaf for kept in messages if kept.leaf is not None}:
+            items = self._items[leaf]
+            hidden = {(leaf, item) for item in items if item.table == "messages"} - self._used
+            if hidden and any(item.table != "messages" for item in items):
                 raise ProtocolViolation("logged_leaf", f"leaf {leaf} names a message of this payment that the file leaves out")
-            beside |= hidden
-        return len(beside)
+            beside += len(hidden)
+        return beside
 
 
 def _decode(text: str) -> bytes:
