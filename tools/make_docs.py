@@ -42,6 +42,7 @@ from hanbit.protocols.redirect import messages as redirect
 from hanbit.protocols.redirect.gateway import SealKey
 from hanbit.protocols.redirect.merchant import REFUSAL_REASONS
 from hanbit.protocols.signed import PinnedTrust, SignedMessage, Signer, encode_der, head, peek_claims, peek_typ, sign
+from hanbit.sandbox import magic
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "docs/protocol/examples"
@@ -269,6 +270,26 @@ def probe_cases() -> str:
     return "\n".join(rows)
 
 
+def sandbox_people() -> str:
+    """The customers of a sandbox."""
+    rows = ["| ID | password | what he does |", "| --- | --- | --- |"]
+    rows += [f"| `{one.login}` | `{one.password}` | {one.does.en} |" for one in magic.PEOPLE]
+    return "\n".join(rows)
+
+
+def sandbox_accounts() -> str:
+    """Their accounts."""
+    rows = ["| number | kind | of | account password | what it does |", "| --- | --- | --- | --- | --- |"]
+    rows += [f"| `{one.number}` | {one.kind} | `{one.login}` | `{one.password}` | {one.does.en} |" for one in magic.ACCOUNTS]
+    return "\n".join([*rows, f"| each | | | {magic.WRONG_PASSWORD.en.partition(':')[0]} |{magic.WRONG_PASSWORD.en.partition(':')[2]} |"])
+
+
+def sandbox_amounts() -> str:
+    """The amounts that do something."""
+    rows = ["| amount | what it does |", "| --- | --- |"]
+    return "\n".join([*rows, *(f"| …{one.ending} | {one.does.en} |" for one in magic.AMOUNTS)])
+
+
 def generated() -> dict[Path, dict[str, str]]:
     """Page → name of each generated part → its text."""
     return {
@@ -293,6 +314,7 @@ def generated() -> dict[Path, dict[str, str]]:
             "declined": decline_table(),
             "cancellation-refusals": cancellation_refusals(),
         },
+        ROOT / "docs/sandbox.md": {"people": sandbox_people(), "accounts": sandbox_accounts(), "amounts": sandbox_amounts()},
         ROOT / "docs/agent.md": {"addresses": agent_addresses(), "acts": agent_acts()},
         ROOT / "docs/conformance.md": {"cases": probe_cases()},
     }
