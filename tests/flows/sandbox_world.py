@@ -20,6 +20,7 @@ from hanbit.demo.world import Ports, _line_is_up
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import Unavailable
 from hanbit.loopback import LoopbackResolver
+from hanbit.merchant import files
 from hanbit.sandbox import magic
 from hanbit.sandbox.commands import COMMANDS
 from hanbit.sandbox.trigger import play
@@ -151,6 +152,15 @@ class Sandbox:
     async def trigger(self, event: str, **arguments: Any) -> dict[str, Any]:
         """What `hanbit sandbox trigger` does."""
         return await play(self.data, event, SystemClock(), merchant="shop", **arguments)
+
+    async def until_renewed(self) -> None:
+        """The shop has other keys than it was enrolled with."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                found = (await control.run(self.data, "list_parties", what="certificates"))["certificates"]
+                if len([one for one in found if one["urn"].endswith(":merchant:shop")]) > len(files.PURPOSES):
+                    return
+                await asyncio.sleep(PAUSE_S)
 
     async def proven(self) -> None:
         """The money promises and the evidence log, from the store, while everybody goes on."""

@@ -9,13 +9,19 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
+from yarl import URL
 
 from hanbit.demo.world import Ports, _line_is_up
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import Refused
-from hanbit.merchant import files
+from hanbit.kernel.money import Money
+from hanbit.merchant import enrolment, files
+from hanbit.merchant.order import Line
+from hanbit.merchant.shop import Shop
 from hanbit.sandbox import magic
 from hanbit.wallet.client import GatewayRefused
+from tests.attacks.bad_requests import Bad, judge
+from tests.flows.crash_processes import PATIENCE_S
 from tests.flows.sandbox_world import Sandbox, good, hanbit, prepare, sandbox
 from tests.unit.merchant.agent.test_callbacks import verify_as_the_standard_says
 
@@ -111,6 +117,24 @@ async def test_an_amount_that_is_altered_on_its_way_stops_a_signed_order_before_
     assert (await s.state(tid))["state"] == "placed"
 
 
+async def test_an_amount_that_is_altered_on_its_way_is_refused_by_a_shop_in_plain_form(s: Sandbox, tmp_path: Path) -> None:
+    about = ("--orders", "plain", "--name", "옛날 상점", "--telephone", "02-555-0200", "--return-url", "http://old.localhost:8403/orders")
+    made = json.loads(await good("merchant", "create", "old-shop", *about, "--data", s.data, "--json"))
+    await enrolment.enrol(tmp_path / "old-shop", s.url, made["code"], pin=made["pin"], clock=SystemClock())
+    async with Shop.open(tmp_path / "old-shop") as shop:
+        assert shop.line is not None
+        await asyncio.wait_for(shop.line.connected.wait(), PATIENCE_S)
+        line = Line("song", 1, 20_003)
+        order = await shop.create_order(
+            lines=[line], total=Money(20_003, "KRW"), text="song", return_url="http://old.localhost:8403/orders"
+        )
+        async with s.http.get(order.location, headers={"Accept": "text/html"}, allow_redirects=False) as answer:
+            altered = s.url + answer.headers["Location"]
+        outcome = await s.pay(altered)
+        assert (outcome.state, outcome.reason) == ("refused", "amount_mismatch")
+        assert not (await shop.order(order.tid)).may_deliver
+
+
 async def test_a_line_that_is_down_ends_in_a_void_when_the_clock_has_moved(s: Sandbox) -> None:
     tid, address = await s.order_when_up(20_004)
     assert (await s.pay(address)).state == "authorized"
@@ -160,7 +184,7 @@ async def test_after_three_days_everybody_goes_on_and_callers_sign_in_real_time(
     assert (line["up"], abs(line["offset_s"]) <= 2) == (True, True)
 
 
-@pytest.mark.parametrize("by", ["-15m", "15m", "+15", "+m", "+1y", "+99999999d", "+9999999999s", "yesterday"])
+@pytest.mark.parametrize("by", ["-15m", "15m", "+15", "+m", "+1y", "+26d", "+99999999d", "+9999999999s", "yesterday"])
 async def test_a_clock_goes_forward_and_by_no_other_word(s: Sandbox, by: str) -> None:
     before = await s.clock("now")
     code, _, errors = await hanbit("sandbox", "clock", "--data", s.data, "--", by)
@@ -281,6 +305,32 @@ async def test_the_doctor_finds_a_sandbox_well_whatever_its_clock(s: Sandbox) ->
     assert not [finding for finding in found.values() if finding["severity"] == "wrong"], out
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Bad("POST", "/sandbox", b"{}"),
+        Bad("GET", "/sandbox/", headers={"Accept": "text/html"}),
+        *(
+            Bad("GET", f"/pay?{query}", headers={"Accept": "text/html"})
+            for query in (
+                "AMOUNT=20003",
+                "MID=shop&AMOUNT=20003&AMOUNT=20003",
+                "MID=shop&TID=x&AMOUNT=" + "1" * 5000 + "003&CUR=KRW",
+                "MID=shop%0D%0ASet-Cookie:x&TID=x&AMOUNT=20003&CUR=KRW",
+                "MID=shop&TID=x&AMOUNT=%EF%BC%91003&CUR=KRW",
+                "MID=shop&TID=x&AMOUNT=003&CUR=KRW&ORDER=" + "%FF" * 9,
+                "&".join(f"x{number}=1" for number in range(50)) + "&AMOUNT=20003",
+                "AMOUNT=20003&=&&;",
+            )
+        ),
+    ],
+    ids=str,
+)
+async def test_bad_input_gets_a_clear_answer_here_too(s: Sandbox, bad: Bad) -> None:
+    async with s.http.request(bad.method, URL(s.url + bad.target, encoded=True), data=bad.body, headers=bad.headers) as answer:
+        judge(answer.status, {name.title(): value for name, value in answer.headers.items()}, await answer.read(), bad)
+
+
 # --- restarts -----------------------------------------------------------------------------------------------------------------------
 
 
@@ -301,6 +351,19 @@ async def test_a_moved_clock_outlives_a_restart_of_everybody_and_moves_without_a
         await s.gateway.ready(s.http)
         await s.agent.ready(s.http, _line_is_up)
         assert (await s.clock("now"))["ahead_s"] == 7200 + 900
+        await s.proven()
+
+
+async def test_keys_are_renewed_as_the_clock_goes_on(tmp_path: Path) -> None:
+    ports = await prepare(tmp_path)
+    async with sandbox(tmp_path, ports) as s:
+        for step in range(4):
+            if step == 3:
+                await s.until_renewed()  # 75 days of the 90 are over
+            await s.clock("+25d")
+            tid, address = await s.order_when_up()
+            assert (await s.pay(address)).state == "captured"
+            await s.told(tid, "order.settled")
         await s.proven()
 
 

@@ -51,7 +51,7 @@ def show_magic(as_json: bool) -> None:
 @data_option
 @json_option
 def move_clock(by: str, data: Path, as_json: bool) -> None:
-    """Move the sandbox's clock forward BY +90s, +15m, +2h or +3d, or say what time it is (now). It never goes back.
+    """Move the sandbox's clock forward BY +90s, +15m, +2h or +3d, or say what time it is (now). At most 25 days at once; never back.
 
     Holds and orders expire, call-backs and renewals fall due at once. Shops follow when their line, which is hung up for it, comes back.
 

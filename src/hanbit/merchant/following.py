@@ -21,8 +21,8 @@ class FollowingClock(SandboxClock):
 
     def __init__(self, base: Clock) -> None:
         super().__init__(base)
-        self.on_moved: Callable[[], None] = lambda: None
-        """Told when the time of day has moved: something may be due now."""
+        self.on_moved: list[Callable[[], None]] = []
+        """Called when the time of day has moved: something may be due now."""
         self._book: OrderBook | None = None
         self._keeping: set[asyncio.Task[None]] = set()
 
@@ -43,7 +43,8 @@ class FollowingClock(SandboxClock):
             task = asyncio.get_running_loop().create_task(self._keep(self._book))
             self._keeping.add(task)
             task.add_done_callback(self._keeping.discard)
-        self.on_moved()
+        for bell in self.on_moved:
+            bell()
 
     async def _keep(self, book: OrderBook) -> None:
         try:

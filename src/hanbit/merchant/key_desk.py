@@ -23,6 +23,7 @@ from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, Unavailable
 from hanbit.merchant import files, records
 from hanbit.merchant.changes import AnySigned, Keep, Stale
+from hanbit.merchant.following import FollowingClock
 from hanbit.merchant.identity import Identity
 from hanbit.merchant.order_book import OrderBook
 from hanbit.merchant.records import OwnCertificate
@@ -82,6 +83,8 @@ class KeyDesk:
         self._clock = clock
         self._on_alarm = on_alarm
         self._news = asyncio.Event()
+        if isinstance(clock, FollowingClock):
+            clock.on_moved.append(self._news.set)
         self._taking = asyncio.Lock()
         self._not_before = 0
 

@@ -21,6 +21,8 @@ from hanbit.payments.states import State
 from hanbit.sandbox import line, waiting
 
 Result = dict[str, Any]
+STEP_MAX_S: Final = 25 * 86_400
+"""Keys live 90 days and are renewed in the last 30: whoever is connected between two steps is never left behind."""
 AHEAD_MAX_S: Final = 10 * 365 * 86_400
 """A sandbox's own root and authorities live twenty years."""
 ELSE: Final = ": give its payment address with --address, or the shop's folder with --shop"
@@ -29,8 +31,8 @@ ELSE: Final = ": give its payment address with --address, or the shop's folder w
 async def sandbox_clock(gateway: Gateway, *, by: str = "0") -> Result:
     """Move the clock forward by so many seconds and say what time it is; 0 only says it. Never back: the book's time does not."""
     clock = _clock(gateway)
-    if not by.isascii() or not by.isdigit() or int(by[:12]) > AHEAD_MAX_S:
-        raise BadInput(f"a clock moves forward, by at most {AHEAD_MAX_S // 86_400} days")
+    if not by.isascii() or not by.isdigit() or int(by[:12]) > STEP_MAX_S:
+        raise BadInput(f"a clock moves forward, by at most {STEP_MAX_S // 86_400} days at once: between two steps all renew their keys")
     seconds = int(by)
     if seconds:
         row = gateway.reader.one("SELECT version, value FROM settings WHERE name = ?", schema.SANDBOX)

@@ -134,7 +134,7 @@ async def around(open_shop: OpenShop, directory: Path, address: Address, clock: 
         calls = Calls(shop, outbox, couriers, clock)
         opened.set_result(calls)
         if isinstance(clock, FollowingClock):
-            clock.on_moved = calls.ring
+            clock.on_moved.append(calls.ring)
         for courier in couriers:
             courier.start()
             stack.push_async_callback(courier.stop)
