@@ -99,6 +99,9 @@ class Sandbox:
 
     async def order_when_up(self, amount: int = PRICE) -> tuple[str, str]:
         """The same once the shop's line is up, and so its clock the gateway's."""
+        async with asyncio.timeout(PATIENCE_S):
+            while not (await control.run(self.data, "health"))["lines"]["shop"]["up"]:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(PAUSE_S)
         await self.agent.ready(self.http, _line_is_up)
         return await self.order(amount)
 

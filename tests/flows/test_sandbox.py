@@ -176,7 +176,7 @@ async def test_an_order_expires_when_its_time_has_passed(s: Sandbox) -> None:
 async def test_after_three_days_everybody_goes_on_and_callers_sign_in_real_time(s: Sandbox) -> None:
     await s.clock("+3d")
     tid, address = await s.order_when_up()
-    assert (await s.pay(address)).state == "captured"
+    await s.pay(address)  # it may be “in progress” first, while the shop gets its new list of the revoked
     told = await s.told(tid, "order.settled")
     secret = (s.shop_folder / "callbacks/shop.secret").read_text("ascii")
     assert verify_as_the_standard_says(secret, told, SystemClock().now())["data"]["test"] is True
@@ -362,7 +362,7 @@ async def test_keys_are_renewed_as_the_clock_goes_on(tmp_path: Path) -> None:
                 await s.until_renewed()  # 75 days of the 90 are over
             await s.clock("+25d")
             tid, address = await s.order_when_up()
-            assert (await s.pay(address)).state == "captured"
+            await s.pay(address)  # the shop may still wait for its new list of the revoked: then recovery asks again
             await s.told(tid, "order.settled")
         await s.proven()
 
