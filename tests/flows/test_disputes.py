@@ -14,6 +14,7 @@ from hanbit.kernel import ids
 from hanbit.merchant import own_evidence
 from hanbit.merchant.handlers import No
 from hanbit.parties.registry import certificate_put
+from hanbit.payments import key_requests, operations
 from hanbit.protocols import keys as key_messages
 from hanbit.protocols import signed
 from hanbit.protocols.redirect import messages as redirect
@@ -273,3 +274,54 @@ async def test_second_certificate_cannot_be_called_a_renewal(world: World) -> No
     await recorded(world, forger, "renewal", "A" * 43)
     report = await export_and_verify(world, visit)
     assert "the renewal that they answer is not here" in failure(report)
+
+
+# --- keys that were renewed, revoked, listed ----------------------------------------------------------------------------------------------
+
+
+async def test_renewed_key_still_hangs_on_the_first_card(world: World) -> None:
+    own = world.parties.merchants["shop"]
+    first = Signer(own.urn, own.purpose, own.kid, own.chain, own.key)
+    await recorded(world, own)
+    new = {purpose: new_key() for purpose in key_messages.RENEWED_PURPOSES}
+    renewal = key_messages.make_renewal(own, world.gateway.urn, new, at=world.clock.now())
+    answer = await key_requests.renew(world.gateway, "shop", renewal.compact)
+    chain = signed.decode_chain(peek_claims(answer)["chains"][0])
+    own.renew(chain, new["merchant-sign"])
+    try:
+        visit = await world.visit()
+        await visit.pay()
+        report = await export_and_verify(world, visit, card=card_of(first))
+        assert report.verified, report.steps[-1]
+        assert "merchant_by_card" in codes(report)
+        without = await exported(world, visit)
+        torn = verify(
+            resealed(without, lambda bad: bad.update(keys=[one for one in bad["keys"] if one["typ"] != "hanbit-renewal"])),
+            root=world.parties.root,
+        )
+        assert "the renewal that they answer is not here" in failure(torn)
+    finally:
+        own.renew(first.chain, first.key)
+
+
+async def test_lists_of_that_moment_are_shown_and_a_later_revocation_unsays_nothing(world: World) -> None:
+    await world.tick(1)  # the hour's lists
+    visit = await world.visit()
+    await visit.pay()
+    await world.tick(5)
+    await operations.revoke(world.gateway, kid=world.parties.merchants["shop"].kid, reason="lost")
+    report = await export_and_verify(world, visit)
+    assert report.verified
+    assert [step.what for step in report.steps].count("hanbit-crl") >= 1
+    (confirmed,) = [step.detail for step in report.steps if step.what == "hanbit-confirmation"]
+    assert "not revoked: list" in confirmed
+
+
+async def test_what_the_log_says_of_a_signers_revocation_cannot_be_altered(world: World) -> None:
+    visit = await world.visit()
+    await visit.pay()
+    good = await exported(world, visit)
+    index = next(number for number, kept in enumerate(good.messages) if kept.typ == "hanbit-confirmation")
+    early = good.messages[index].at - 10
+    bad = verify(resealed(good, lambda file: file["messages"][index].update(revoked_at=early)), root=world.parties.root)
+    assert "does not name this messages row" in failure(bad)

@@ -101,6 +101,7 @@ class _Verifier:
         self.findings = Findings()
         self._root, self._card, self._held, self._say = root, card, held, say
         self._lists: list[_List] = []
+        self._authorities: dict[str, bytes | None] = {}
         self._log = FileLog()
         self._chain: list[SignedMessage[Message]] = []
         self._records: dict[str, Certificates] = {}
@@ -217,7 +218,12 @@ class _Verifier:
         return f"the {claims.authority} authority's list {content.number}, {until}: {len(content.serials)} revoked", None
 
     def _authority(self, name: str) -> bytes | None:
-        """The verified certificate of an authority, out of a chain of the file."""
+        """The verified certificate of an authority, out of a chain of the file; looked for once."""
+        if name not in self._authorities:
+            self._authorities[name] = self._find_authority(name)
+        return self._authorities[name]
+
+    def _find_authority(self, name: str) -> bytes | None:
         wanted = ids.urn(self._bundle.operator, "authority", name)
         for kept in (*self._bundle.lists, *self._bundle.keys, *self._bundle.messages):
             chain = peek_chain(kept.compact)
