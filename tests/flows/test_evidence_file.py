@@ -211,6 +211,19 @@ async def test_receipt_by_itself_says_what_it_proves(world: World) -> None:
     assert verify(f"{header}.{ids.encode_base64url(text)}.{signature}".encode(), root=world.parties.root).failed == 2
 
 
+async def test_what_a_forger_writes_never_reaches_the_terminal_as_it_is(world: World) -> None:
+    header = ids.encode_base64url(json.dumps({"alg": "ES256", "typ": "\x1b[2Jhanbit-order", "kid": "A" * 43}).encode())
+    forged = f"{header}.{ids.encode_base64url(b'{}')}.{'A' * 86}"
+    visit = await world.visit()
+    await visit.pay()
+    good = await exported(world, visit)
+    in_a_file = resealed(good, lambda bad: bad["messages"][0].update(compact=forged, typ="\x1b[2J"))
+    for data in (forged.encode(), in_a_file):
+        report = verify(data, root=world.parties.root)
+        assert not report.verified
+        assert all((step.what + step.detail).isprintable() for step in report.steps)
+
+
 async def test_shop_gives_its_own_half_and_the_lines(world: World) -> None:
     visit = await world.visit()
     await visit.pay()

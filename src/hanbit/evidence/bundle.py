@@ -187,9 +187,9 @@ def add_lines(bundle: Bundle, unverified: bytes) -> Bundle:
     return replace(bundle, lines=own.lines)
 
 
-def printable(text: str) -> str:
+def printable(text: str, longest: int = 200) -> str:
     """Words of others, fit for a terminal."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:longest])
 
 
 def chains_of(compacts: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:

@@ -33,6 +33,8 @@ from hanbit.protocols.redirect.messages import Closed, Keys, Notice, Order, Sett
 from hanbit.protocols.signed import SignedMessage, decode_chain, peek_chain, peek_claims, peek_kid, peek_typ
 
 T = TypeVar("T")
+DETAIL_MAX: Final = 4_000
+"""Characters of what a step says: a rule may quote what somebody wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +124,10 @@ class _Verifier:
         if bundle.source == "gateway":
             self._step("the log", lambda: self._leaves(bundle))
         for kept in bundle.lists:
-            self._step(f"{kept.typ}", lambda kept=kept: self._list(kept))  # type: ignore[misc]  # a lambda's default
+            self._step(kept.typ, lambda kept=kept: self._list(kept))  # type: ignore[misc]  # a lambda's default
         self._step("the merchant's keys", lambda: self._keys(bundle), soft=True)
         for kept in bundle.messages:
-            self._step(f"{printable(kept.typ)}", lambda kept=kept: self._message(kept))  # type: ignore[misc]  # a lambda's default
+            self._step(kept.typ, lambda kept=kept: self._message(kept))  # type: ignore[misc]  # a lambda's default
         self._step("how the messages hang together", lambda: self._links(bundle))
         if bundle.source == "gateway":
             self._step("the customer", lambda: (check_customer(bundle.approval, self._chain, self._log, self.findings), None))
@@ -356,7 +358,7 @@ class _Verifier:
         raise _Failed
 
     def _add(self, what: str, text: str, *, passed: bool) -> None:
-        step = Step(len(self.report.steps) + 1, what, text, passed)
+        step = Step(len(self.report.steps) + 1, printable(what), printable(text, DETAIL_MAX), passed)
         self.report.steps.append(step)
         if not passed and self.report.failed is None:
             self.report.failed = step.number
