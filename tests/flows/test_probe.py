@@ -160,7 +160,10 @@ MUTANTS: dict[str, tuple[Patch, set[str]]] = {
     "currency not compared": (_not_compared("currency_mismatch"), {"currency"}),
     "order hash not compared": (_not_compared("order_mismatch"), {"order_hash", "order_hash_random"}),
     "a notice is good for ever": (_no_exp, {"expired_notice", "prev"}),
-    "any certificate chain": (_any_chain, {"by_false_gateway", "issued_by_a_leaf", "self_issued", "settled_false_root"}),
+    "any certificate chain": (
+        _any_chain,
+        {"by_false_gateway", "issued_by_a_leaf", "self_issued", "settled_false_root", "hello_by_false_root"},
+    ),
     "any date of certificates": (_not_verified("certificate_dates"), {"by_expired", "by_early", "settled_expired_key"}),
     "no list of the revoked": (_no_lists, {"by_revoked", "list_rolled_back", "list_of_false_root", "settled_revoked_key"}),
     "any number of a list": (_any_list, {"list_rolled_back"}),
@@ -187,7 +190,7 @@ MUTANTS: dict[str, tuple[Patch, set[str]]] = {
         _any_outcome,
         {
             *("settled_prev_notice", "settled_prev_other", "settled_amount", "settled_currency", "settled_payment", "settled_order"),
-            *("voided_foreign", "closed_foreign", "closed_unknown"),
+            *("settled_too_early", "voided_foreign", "closed_foreign", "closed_unknown"),
         },
     ),
     "delivers on the word of a status": (_nothing, {"answer_without_proof"}),
