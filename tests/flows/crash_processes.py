@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import aiohttp
 import pytest
@@ -21,9 +21,12 @@ from hanbit.db.reading import Reader
 from hanbit.db.sqlite import BOOK_FILE
 from hanbit.demo.cases import prove
 from hanbit.demo.world import DemoShop, Ports, World, _is_ok, _line_is_up, _wait_for
+from hanbit.evidence import store as evidence
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import Unavailable, WrongState
 from hanbit.loopback import LoopbackResolver
+from hanbit.merchant.files import ORDER_BOOK
+from hanbit.merchant.order_book import OrderBook
 from hanbit.payments import payment as payments
 from hanbit.payments.payment import Payment
 from hanbit.settings import load
@@ -40,7 +43,13 @@ PATIENCE_S: Final = 90
 """Far beyond every wait of ours: it only turns a hang into a failure."""
 IN_THE_SHOP: Final = {"captured": "settled", "refused": "voided", "voided": "voided", "closed": "closed"}
 
+CANCELLING: Final = {"hanbit-cancel", "hanbit-cancel-confirmation", "hanbit-cancel-refusal"}
+
 T = TypeVar("T")
+
+
+def _never(_outcomes: object, _at: int) -> NoReturn:
+    raise AssertionError("a book that is only read acknowledges nothing")
 
 
 class Child:
@@ -161,6 +170,36 @@ class Site:
             return payments.find(reader, MERCHANT, tid)
         finally:
             reader.close()
+
+    async def give_back(self, tid: str, amount: int | None, key: str) -> dict[str, Any]:
+        """Staff who do not give up: the same wish under the same key until somebody answers, then wait for the gateway's word."""
+        while True:
+            done = await insist(lambda: self.pages.cancel(tid, amount, request_key=key))
+            if done["cancellation"]["state"] != "asked":
+                return done
+            await asyncio.sleep(PAUSE_S)
+
+    async def refunds_agree(self, tid: str, *parts: int) -> None:
+        """Each part went back once, and gateway and shop hold the same signed words on it; the shop is stopped for that."""
+        await self.shop.stop()
+        order_book = OrderBook(self.folder / "shop" / ORDER_BOOK, _never)
+        reader = Reader(self.folder / "gateway" / BOOK_FILE)
+        try:
+            order, payment = await order_book.order(tid), payments.find(reader, MERCHANT, tid)
+            theirs = {kept.compact for kept in await order_book.messages(tid) if kept.typ in CANCELLING}
+            ours = {compact for typ, compact in evidence.of_payment(reader, MERCHANT, tid) if typ in CANCELLING}
+            entries = reader.all(
+                "SELECT e.amount FROM entries e JOIN payments p ON p.id = e.payment WHERE p.tid = ? AND e.kind = 'refund'", tid
+            )
+        finally:
+            reader.close()
+            await order_book.close()
+        assert order is not None
+        assert payment is not None
+        assert sorted(row["amount"] for row in entries) == sorted(parts)
+        assert (order.refunded_minor, payment.refunded) == (sum(parts), sum(parts))
+        assert ours == theirs
+        assert len(ours) == 2 * len(parts), "one request and one answer each, whatever was repeated"
 
     async def until(self, tid: str, state: str) -> None:
         async def there() -> None:

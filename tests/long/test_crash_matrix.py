@@ -1,4 +1,4 @@
-"""Real processes, killed with SIGKILL at every step of the redirect checkout: each party alone, gateway and shop at once, many at once."""
+"""Real processes, killed with SIGKILL at every step of the redirect checkout and of a cancellation: each party alone, both, many."""
 
 import asyncio
 import random
@@ -13,7 +13,8 @@ import pytest
 from hanbit.demo.world import Ports
 from hanbit.kernel.clock import SystemClock
 from tests.flows.crash_processes import Child, Site, site
-from tests.flows.crash_world import make_folder
+from tests.flows.crash_world import PRICE, make_folder
+from tests.flows.test_crash_cancel import PART, paid
 
 pytestmark = pytest.mark.long
 
@@ -36,6 +37,21 @@ WALLET = tuple(f"wallet.{when}:{count}" for when in ("asks", "answered") for cou
 TOGETHER = (
     ("payment.opened", "payment.authorized", "payment.merchant_confirmed", "line.gateway.received:2", "gateway.commit.before:6"),
     ("merchant.commit.before:2", "merchant.commit.after:2", "line.merchant.sent:2", "merchant.commit.before:3", "merchant.commit.after:3"),
+)
+REFUNDING_GATEWAY = (
+    *(f"gateway.commit.{when}:{count}" for when in ("before", "after") for count in range(1, 5)),
+    *(f"line.gateway.{what}:{count}" for what in ("sent", "received") for count in range(1, 4)),
+    *("payment.refunded:1", "payment.refunded:2"),
+)
+"""Started anew when everything is paid: what it does by itself, then two refunds of one commit each; hello, requests, answers."""
+REFUNDING_SHOP = (
+    *(f"merchant.commit.{when}:{count}" for when in ("before", "after") for count in range(1, 6)),
+    *(f"line.merchant.{what}:{count}" for what in ("sent", "received") for count in range(1, 4)),
+)
+"""C1, C3, twice, and what its handler did; hello, requests, answers."""
+REFUNDING_TOGETHER = (
+    ("gateway.commit.before:2", "payment.refunded:1", "line.gateway.received:2"),
+    ("merchant.commit.after:1", "merchant.commit.before:2", "line.merchant.sent:2"),
 )
 
 
@@ -115,6 +131,39 @@ async def test_a_wallet_killed_at_any_step_pays_once_when_it_is_run_again(point:
         assert await s.final(tid) == "captured"
         await s.new_payment()
         await s.proven()
+
+
+async def gives_back(s: Site, *dying: tuple[Child, str]) -> None:
+    """A payment, then whoever shall die is started anew for that; a part goes back and then the rest, each once."""
+    tid = await paid(s)
+    for child, _ in dying:
+        await child.stop()
+    for child, point in dying:
+        await child.start(point)
+    async with restarted(*(child for child, _ in dying)):
+        assert (await s.give_back(tid, PART, "part"))["cancellation"]["state"] == "confirmed"
+        assert (await s.give_back(tid, None, "rest"))["order"]["state"] == "cancelled"
+    await s.refunds_agree(tid, PART, PRICE - PART)
+    await s.proven()
+
+
+@pytest.mark.parametrize("point", REFUNDING_GATEWAY)
+async def test_a_gateway_killed_at_any_step_of_a_cancellation_gives_back_once(point: str, place: tuple[Path, Ports]) -> None:
+    async with site(*place) as s:
+        await gives_back(s, (s.gateway, point))
+
+
+@pytest.mark.parametrize("point", REFUNDING_SHOP)
+async def test_a_shop_killed_at_any_step_of_a_cancellation_has_one_effect(point: str, place: tuple[Path, Ports]) -> None:
+    async with site(*place) as s:
+        await gives_back(s, (s.shop, point))
+
+
+@pytest.mark.parametrize("gateway_point", REFUNDING_TOGETHER[0])
+@pytest.mark.parametrize("shop_point", REFUNDING_TOGETHER[1])
+async def test_gateway_and_shop_killed_in_one_cancellation_agree(gateway_point: str, shop_point: str, place: tuple[Path, Ports]) -> None:
+    async with site(*place) as s:
+        await gives_back(s, (s.gateway, gateway_point), (s.shop, shop_point))
 
 
 async def test_many_payments_while_the_gateway_is_killed_again_and_again(place: tuple[Path, Ports]) -> None:

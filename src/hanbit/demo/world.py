@@ -97,10 +97,12 @@ class DemoShop:
         """The shop takes a signed order back."""
         await self._post(f"/staff/orders/{tid}/withdraw", {})
 
-    async def cancel(self, tid: str, amount_minor: int | None = None, reason: str = "cancelled by the shop") -> dict[str, Any]:
+    async def cancel(
+        self, tid: str, amount_minor: int | None = None, reason: str = "cancelled by the shop", request_key: str | None = None
+    ) -> dict[str, Any]:
         """The shop cancels an order, or gives a part of the money back; {"cancellation", "order"} as they stand then."""
         amount = "" if amount_minor is None else str(amount_minor)
-        return await self._post(f"/staff/orders/{tid}/cancel", {"amount": amount, "reason": reason})
+        return await self._post(f"/staff/orders/{tid}/cancel", {"amount": amount, "reason": reason, "request_key": request_key})
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         token = (self.folder / "staff.token").read_text("ascii")
