@@ -152,10 +152,10 @@ def _known(path: Path, trust: Any, operator: str) -> "KnownRoot":
     from hanbit.protocols.checkpoint import verify_checkpoint
 
     try:
-        held = verify_checkpoint(path.read_text("ascii").strip(), trust=trust, operator=operator).claims
+        held = verify_checkpoint(path.read_text("ascii").strip(), trust=trust, operator=operator)
     except (ProtocolViolation, UnicodeError) as error:
         raise BadInput(f"{path}: no checkpoint that this operator's gateway signed ({error})") from error
-    return KnownRoot(held.size, held.root, str(path))
+    return KnownRoot(held.claims.size, held.claims.root, str(path), held.hash)
 
 
 def _counted(stored: "Iterator[Stored]", say: "Say") -> "Iterator[Stored]":

@@ -72,11 +72,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class KnownRoot:
-    """A size and root that somebody holds, with the name under which a finding tells it."""
+    """A size and root that somebody holds, with the name under which a finding tells it, and the hash of the checkpoint that says so."""
 
     size: int
     root: str
     name: str
+    hash: str = ""
 
 
 def check(connection: Connection, known: Iterable[KnownRoot] = (), say: Say = lambda _text: None) -> Report:
@@ -86,7 +87,9 @@ def check(connection: Connection, known: Iterable[KnownRoot] = (), say: Say = la
     try:
         scratch.execute("CREATE TABLE items (name TEXT, leaf INTEGER, digest BLOB)")
         scratch.execute("BEGIN")
-        last = _walk(connection, scratch, report, [*_own_roots(connection), *known], say)
+        held = list(known)
+        last = _walk(connection, scratch, report, [*_own_roots(connection), *held], say)
+        _check_held(connection, report, held)
         scratch.executemany("INSERT INTO items VALUES (?, ?, ?)", _standing(connection, report, say))
         say("comparing rows")
         _compare(scratch, report)
@@ -154,6 +157,14 @@ def _check_root(report: Report, known: KnownRoot, frontier: merkle.Frontier) -> 
     report.checkpoints += 1
     if known.root != ids.encode_base64url(frontier.root()):
         report.add(2, known.size, known.name, [known.size], f"signed for other first {known.size} leaves than this book has")
+
+
+def _check_held(connection: Connection, report: Report, held: list[KnownRoot]) -> None:
+    """Each checkpoint was stored before it left: one that is unknown here shows a loss, even where all its leaves are there."""
+    own = {row[0] for row in connection.execute("SELECT hash FROM checkpoints")}
+    for known in held:
+        if known.hash and known.hash not in own and known.name not in {finding.table for finding in report.findings}:
+            report.add(2, known.size, known.name, [known.size], "signed by this gateway and unknown to this book: it is an older copy")
 
 
 def _check_tile(connection: Connection, report: Report, tile: merkle.Tile) -> None:
