@@ -54,7 +54,8 @@ async def test_a_shop_that_never_dials_is_paid(tmp_path: Path) -> None:
             await world.pay(shop)
             (row,) = (await operations.COMMANDS["lines"](world.gateway))["lines"]
             assert (row["line"], row["connections"], row["post"]) == ("up", 0, "up")
-        acknowledged = world.gateway.reader.all("SELECT acknowledged_at FROM outbox")
+        outcomes = "SELECT o.acknowledged_at FROM outbox o JOIN messages m ON m.hash = o.hash WHERE m.typ = 'hanbit-settled'"
+        acknowledged = world.gateway.reader.all(outcomes)
         assert len(acknowledged) == 2
         assert all(row["acknowledged_at"] for row in acknowledged)
 

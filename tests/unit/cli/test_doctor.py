@@ -24,7 +24,7 @@ from hanbit.upkeep import doctor
 from hanbit.upkeep.doctor import book, machine, server
 from hanbit.upkeep.doctor.findings import Finding, Patient
 from tests.data.release import unpack
-from tests.unit.cli.world import HANBIT, copy_of, installed, run, told
+from tests.unit.cli.world import HANBIT, copy_of, installed, run, serving, told
 
 DAY_S = 24 * 3600
 
@@ -183,13 +183,14 @@ def test_a_taken_port_is_named_with_its_setting(pristine: Path, tmp_path: Path) 
     assert "change line_port" in found[0].advice
 
 
-def test_a_running_server_is_found_ready_and_without_merchants(served: Path) -> None:
-    found = {finding.what: finding for finding in find(served)}
-    holder = (served / "lock").read_text().strip()
+def test_a_running_server_is_found_ready_and_without_merchants(pristine: Path, tmp_path: Path) -> None:
+    with serving(copy_of(pristine, tmp_path / "data")) as data:
+        found = {finding.what: finding for finding in find(data)}
+        holder = (data / "lock").read_text().strip()
+        assert run("doctor", "--data", data).exit_code == 1, "its root key lies there"
     assert found["server"].severity == "ok"
     assert found["server"].found.startswith(f"process {holder} is ready at 127.0.0.1:")
     assert (found["line"].severity, found["line"].found) == ("ok", "0 of 0 merchants, 0 connections")
-    assert run("doctor", "--data", served).exit_code == 1, "its root key lies there"
 
 
 def test_a_server_that_hangs_is_found(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,10 +381,10 @@ def test_whose_line_is_down_and_whose_clock_is_wrong(case: str, healthy: Path) -
     assert found == expected
 
 
-def test_a_running_server_says_which_merchant_is_away(served: Path) -> None:
+def test_a_running_server_says_which_merchant_is_away(pristine: Path, tmp_path: Path) -> None:
     """Asked through its own socket: what only it knows."""
     about = ("--name", "Nobody", "--telephone", "02-555-0123", "--return-url", "https://shop.localhost/")
-    assert run("merchant", "create", "absent", *about, "--data", served).exit_code == 0
-    found = [finding for finding in find(served) if finding.what == "line"]
+    with serving(copy_of(pristine, tmp_path / "data")) as data:
+        assert run("merchant", "create", "absent", *about, "--data", data).exit_code == 0
+        found = [finding for finding in find(data) if finding.what == "line"]
     assert [(finding.code, finding.found) for finding in found] == [("line_down", "no merchant is connected")]
-    assert run("merchant", "suspend", "absent", "--reason", "test", "--data", served).exit_code == 0, "others ask for it too"

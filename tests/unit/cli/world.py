@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,24 @@ def make_folder(path: Path, **settings: Any) -> Path:
     }
     asyncio.run(folder.create(path, Settings(**(given | settings)), SystemClock(), root_key=None, root_passphrase=None))
     return path
+
+
+@contextmanager
+def serving(data: Path) -> Iterator[Path]:
+    """A real `hanbit serve` on this folder; its log goes to a file, for a pipe that nobody empties would hold it up."""
+    log = data.with_name("log")
+    with log.open("wb") as file:
+        process = subprocess.Popen([HANBIT, "serve", "--data", data], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=file)
+    try:
+        for _ in range(600):
+            if b"serving http" in log.read_bytes() or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        assert process.poll() is None, log.read_text("utf-8")
+        yield data
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
 
 
 def copy_of(original: Path, to: Path) -> Path:
