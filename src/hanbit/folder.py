@@ -4,6 +4,7 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from hanbit.crypto.passwords import Passwords
@@ -112,7 +113,7 @@ def open_gateway(
     if not (folder / BOOK_FILE).exists():
         raise BadInput(f"{folder / BOOK_FILE} is missing")
     keyring.tidy_up(folder / KEYS_FOLDER)
-    keys = keyring.load(folder / KEYS_FOLDER, settings)
+    keys = keyring.load(folder / KEYS_FOLDER, settings, ahead=partial(_ahead_s, clock))
     try:
         book = Book(lambda: SqliteStore(folder / BOOK_FILE), clock, observe=observe_batch)
         reader = Reader(folder / BOOK_FILE)
@@ -168,6 +169,10 @@ def _check_kind(folder: Path, settings: Settings, reader: Reader) -> int:
         book, said = ("a live book", "a sandbox") if settings.sandbox else ("a sandbox's book", "live")
         raise BadInput(f"{folder / BOOK_FILE} is {book}, and {folder / FILE} says {said}: put back the file that belongs here")
     return offset_s or 0
+
+
+def _ahead_s(clock: Clock) -> int:
+    return clock.offset_s if isinstance(clock, SandboxClock) else 0
 
 
 async def close_gateway(gateway: Gateway) -> None:

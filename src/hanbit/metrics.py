@@ -1,6 +1,7 @@
 """What the server counts for Prometheus: outcomes by reason, latency, the book, the line; no id, tid or amount is a label."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -37,6 +38,10 @@ class Metrics:
         self._round_trip = Gauge("hanbit_line_round_trip_seconds", "Slowest last ping of a merchant", registry=self._registry)
         self._halted = Gauge("hanbit_payments_halted", "1 while no payments are taken (hanbit evidence resume)", registry=self._registry)
         self._pending = Gauge("hanbit_line_pending_requests", "Our requests that wait for a merchant", registry=self._registry)
+
+        self._certificates = Gauge(
+            "hanbit_certificate_seconds_left", "Until a certificate of the operator's own ends", ["certificate"], registry=self._registry
+        )
 
     def outcome(self, kind: str, reason: str) -> None:
         """Count one event."""
@@ -83,6 +88,11 @@ class Metrics:
         self._round_trip.set_function(round_trip)
         self._pending.set_function(pending)
         self._halted.set_function(halted)
+
+    def watch_certificates(self, names: Iterable[str], seconds_left: Callable[[str], int]) -> None:
+        """Where the gauges of the operator's own certificates look; the names are few and fixed."""
+        for name in names:
+            self._certificates.labels(name).set_function(partial(seconds_left, name))
 
     def text(self) -> bytes:
         """The page that Prometheus reads."""

@@ -115,6 +115,8 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
                 pending=lambda: sum(merchant.pending for merchant in line.stats().merchants.values()),
                 halted=lambda: int(why_halted(gateway.reader) is not None),
             )
+            keyring = gateway.keyring
+            metrics.watch_certificates(keyring.not_after(), lambda name: keyring.not_after()[name] - gateway.clock.now())
             pay_port = pages.getsockname()[1]
             log.info("serving", extra={"pay_port": pay_port, "line_port": line.port(), "folder": str(folder)})
             yield Running(gateway, line, metrics, pay_port, line.port(), certificate)

@@ -24,6 +24,7 @@ from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, ProtocolViolation
 
 __all__ = [
+    "NOT_BEFORE_OFFSET_S",
     "PURPOSES",
     "Authority",
     "CertificateRequest",
@@ -52,6 +53,8 @@ __all__ = [
 
 NOT_BEFORE_OFFSET_S: Final = 120
 """A new certificate is good for peers whose clock is a little behind."""
+RENEWED_BEFORE_END_S: Final = 36 * profile.DAY_S
+"""Of 90 days; of a shorter life two fifths."""
 REQUEST_BYTES_MAX: Final = 2_048
 CHAIN_FILE_BYTES_MAX: Final = 32_768
 _SERIAL_BITS = 127
@@ -138,7 +141,7 @@ def issued_at(not_before: int) -> int:
 
 def renew_at(not_before: int, not_after: int) -> int:
     """When to ask for the next certificate: before two thirds of this one's life have passed, so that a month is left to succeed in."""
-    return not_before + (not_after - not_before) * 3 // 5
+    return not_after - min(RENEWED_BEFORE_END_S, (not_after - not_before) * 2 // 5)
 
 
 def certificate_request(key: EllipticCurvePrivateKey, urn: str, purpose: str) -> bytes:

@@ -86,6 +86,10 @@ class KeyDesk:
         if isinstance(clock, FollowingClock):
             clock.on_moved.append(self._news.set)
         self._taking = asyncio.Lock()
+        self._alarms: list[OwnCertificate] | None = None
+        """None until looked for, and again when something has changed."""
+        self._raised: set[str] = set()
+        self._fault: str | None = None
         self._not_before = 0
 
     @asynccontextmanager
@@ -102,7 +106,9 @@ class KeyDesk:
     @property
     def alarms(self) -> list[OwnCertificate]:
         """Certificates in this shop's name whose keys it never had: somebody else can speak for it. Ask the operator, at once."""
-        return [own for own in records.own_certificates(self._directory, at=self._clock.now()) if not own.asked]
+        if self._alarms is None:
+            self._alarms = [own for own in records.own_certificates(self._directory, at=self._clock.now()) if not own.asked]
+        return self._alarms
 
     async def receive(self, typ: str, unverified: str) -> str | None:
         """A message about keys that came by itself; what to send back."""
@@ -114,6 +120,10 @@ class KeyDesk:
         if known.answer is not None:
             return known.answer
         return await self._take(self._read(unverified))
+
+    def ring(self) -> None:
+        """The line is up: look at once whether something is to be done."""
+        self._news.set()
 
     async def run(self, line: DialledLine) -> None:
         """The background: whenever the line is up, look whether something is to be done; until cancelled."""
@@ -131,11 +141,13 @@ class KeyDesk:
                     await self._news.wait()
             except TimeoutError:
                 pass
+            self._say_fault(self._clock.now())  # not at once: the lists come just after the hello
 
     async def tick(self) -> None:
         """The line is up: destroy keys that were replaced, sign the record of the first key, renew what is due."""
         self._destroy_replaced()
         at = self._clock.now()
+        self._raise_alarms()
         if at < self._not_before:
             return
         self._not_before = at + RETRY_S
@@ -238,19 +250,31 @@ class KeyDesk:
         if known.answer is not None:
             return known.answer
         records.keep(self._directory, f"certificates-{message.hash}", message.compact)
+        self._alarms = None
         await self._keep(message, answers=message.claims.req, at=at)
         acknowledgement = self._acknowledge((message.hash,), at=at)
         await self._book.commit(Keep(acknowledgement, sent=True, tid=None, answers=message.hash, at=at))
-        ours = {leaf.kid for leaf in recorded.leaves}
+        self._raise_alarms()
+        self._news.set()
+        return acknowledgement.compact
+
+    def _raise_alarms(self) -> None:
         for own in self.alarms:
-            if own.kid in ours:
+            if own.kid not in self._raised:
+                self._raised.add(own.kid)
                 _log.error(
                     "a certificate was issued in this shop's name that it never asked for: %s (%s); ask the operator", own.kid, own.how
                 )
                 if self._on_alarm is not None:
                     self._on_alarm(own)
-        self._news.set()
-        return acknowledgement.compact
+
+    def _say_fault(self, at: int) -> None:
+        fault = self.lists.fault(at)
+        if fault is not None and self._fault is None:
+            _log.error("nothing of the payment server's is believed: %s", fault)
+        if fault is None and self._fault is not None:
+            _log.info("a current list of revoked certificates is here again")
+        self._fault = fault
 
     async def _keep(self, message: AnySigned, *, answers: str | None, at: int) -> None:
         try:

@@ -412,6 +412,8 @@ class Shop:
     def _on_connected(self) -> None:
         self._cancelling.ring()
         self._reconciliation.ring()
+        if self.keys is not None:
+            self.keys.ring()
 
     async def _on_keys(self, typ: str, unverified: str) -> str | None:
         if self.keys is None:

@@ -15,6 +15,7 @@ book, then it is `adopted`: a key is never in use before the book knows it, and 
 import asyncio
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -81,6 +82,8 @@ class Keyring:
     server_key: bytes = field(repr=False)
     pepper: bytes = field(repr=False)
     seals: dict[str, tuple[int, SealKey]] = field(default_factory=dict)
+    ahead: Callable[[], int] = lambda: 0
+    """How far a sandbox's clock is ahead of the machine's: TLS knows the machine's only, so certificates begin early enough for both."""
     renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held by whoever makes the next keys: the background, or the command that has just revoked one."""
 
@@ -110,7 +113,15 @@ class Keyring:
     def issue(self, *, urn: str, purpose: str, public: EllipticCurvePublicKey, at: int) -> tuple[bytes, ...]:
         """A leaf for a party, with its chain; gateway and customers by the gateway authority, merchants by the merchant authority."""
         authority = self.merchant_authority if ":merchant:" in urn else self.gateway_authority
-        leaf = certificates.make_leaf(authority, urn=urn, purpose=purpose, public=public, at=at, lifetime_s=SIGNING_LIFE_S)
+        leaf = certificates.make_leaf(
+            authority,
+            urn=urn,
+            purpose=purpose,
+            public=public,
+            at=at,
+            lifetime_s=SIGNING_LIFE_S,
+            not_before_offset_s=certificates.NOT_BEFORE_OFFSET_S + self.ahead(),
+        )
         return (leaf, *authority.chain)
 
     def destroy_old_seals(self, at: int) -> None:
@@ -129,7 +140,7 @@ class Keyring:
 
     def prepare(self, purpose: str, at: int) -> Prepared:
         """Make a key and its certificate and write both, the key under a name that `load` does not take."""
-        chain, private = _new_own(self.gateway_authority, self.operator, purpose, at)
+        chain, private = _new_own(self.gateway_authority, self.operator, purpose, at, self.ahead())
         name = "seal" if purpose == SEAL else purpose
         # A clock that was set back must not make a new key look like the older one, and no file is ever written over.
         number = at if purpose == SEAL else max(at, *(number + 1 for number, _ in _stems(self.folder, purpose)))
@@ -213,7 +224,7 @@ def tidy_up(folder: Path) -> None:
         _destroy_replaced(folder, purpose)
 
 
-def load(folder: Path, settings: Settings) -> Keyring:
+def load(folder: Path, settings: Settings, *, ahead: Callable[[], int] = lambda: 0) -> Keyring:
     """Read the keys of a data folder; BadInput names the file that is missing or readable by others."""
     own = {purpose: newest(folder, purpose) for purpose in RENEWED}
     files = [_named(stem, kind) for stem in own.values() for kind in (".key", ".pem")]
@@ -248,6 +259,7 @@ def load(folder: Path, settings: Settings) -> Keyring:
         server_key=server_key,
         pepper=pepper,
         seals=seals,
+        ahead=ahead,
     )
 
 
@@ -281,7 +293,9 @@ def write_secret(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _new_own(authority: Authority, operator: str, purpose: str, at: int) -> tuple[tuple[bytes, ...], EllipticCurvePrivateKey]:
+def _new_own(
+    authority: Authority, operator: str, purpose: str, at: int, ahead_s: int = 0
+) -> tuple[tuple[bytes, ...], EllipticCurvePrivateKey]:
     """A key of the gateway's own with its certificate."""
     private = keys.new_key()
     leaf = certificates.make_leaf(
@@ -291,6 +305,7 @@ def _new_own(authority: Authority, operator: str, purpose: str, at: int) -> tupl
         public=private.public_key(),
         at=at,
         lifetime_s=SEAL_LIFE_S + OPENING_LIFE_S if purpose == SEAL else SIGNING_LIFE_S,
+        not_before_offset_s=certificates.NOT_BEFORE_OFFSET_S + ahead_s,
     )
     return (leaf, *authority.chain), private
 

@@ -165,13 +165,15 @@ class Calls:
         """Whether customers can pay now."""
         line = self._shop.line
         up = line is not None and line.connected.is_set()
-        if not isinstance(line, GatewayLine):
-            return shapes.LineView(up=up, down_reason=None if up else "no line", offset_s=None, round_trip_ms=None)
-        round_trip_s = line.round_trip_s if up else None
+        strange = 0 if self._shop.keys is None else len(self._shop.keys.alarms)
+        known = line if isinstance(line, GatewayLine) else None
+        round_trip_s = known.round_trip_s if known is not None and up else None
         return shapes.LineView(
             up=up,
-            down_reason=None if up else line.down_reason,
-            offset_s=line.offset_s,
+            down_reason=None if up else "no line" if known is None else known.down_reason,
+            stopped=self._shop.stopped,
+            strange_certificates=strange,
+            offset_s=None if known is None else known.offset_s,
             round_trip_ms=None if round_trip_s is None else round(round_trip_s * 1000, 3),
         )
 

@@ -230,10 +230,14 @@ class MessageList(Told, frozen=True, kw_only=True):
 
 
 class LineView(Told, frozen=True, kw_only=True):
-    """The private line; while it is down customers cannot pay."""
+    """The private line; while it is down, or nothing that comes by it is believed, customers cannot pay."""
 
     up: bool
     down_reason: str | None
+    stopped: str | None
+    """Why nothing of the payment server's is believed although the line may be up: its list of revoked certificates is too old."""
+    strange_certificates: int
+    """Certificates in the shop's name that it never asked for: above 0 somebody else can speak for it; ask the operator at once."""
     offset_s: int | None
     """The payment server's clock minus ours; beyond 60 the line counts as down."""
     round_trip_ms: float | None
