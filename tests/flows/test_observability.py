@@ -28,7 +28,7 @@ from hanbit.web import application
 from tests.faces.site import client, running_site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-LABELS = {"kind", "reason", "route", "status", "le"}
+LABELS = {"kind", "reason", "route", "status", "le", "certificate"}
 AN_ID = re.compile(r"[A-Za-z0-9_-]{22}|[0-9A-Z]{4}-[0-9A-Z]{4}|[0-9]{5,}")
 
 
