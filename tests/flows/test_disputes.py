@@ -3,20 +3,24 @@
 import msgspec
 import pytest
 
-from hanbit.crypto import certificates
+from hanbit.crypto import certificates, merkle
 from hanbit.crypto.certificates import make_leaf
 from hanbit.crypto.keys import new_key, thumbprint
+from hanbit.crypto.leaves import write_leaf
 from hanbit.db.change import Change
-from hanbit.evidence.bundle import Bundle, Kept
+from hanbit.evidence.bundle import Bundle, Kept, LeafProof
+from hanbit.evidence.file_log import FileLog
 from hanbit.evidence.record import record
 from hanbit.evidence.verify import verify
 from hanbit.kernel import ids
+from hanbit.kernel.errors import ProtocolViolation
 from hanbit.merchant import own_evidence
 from hanbit.merchant.handlers import No
 from hanbit.parties.registry import certificate_put
 from hanbit.payments import key_requests, operations
 from hanbit.protocols import keys as key_messages
 from hanbit.protocols import signed
+from hanbit.protocols.checkpoint import Checkpoint
 from hanbit.protocols.redirect import messages as redirect
 from hanbit.protocols.redirect.messages import Confirmation
 from hanbit.protocols.signed import Signer, peek_claims
@@ -98,6 +102,45 @@ async def test_without_the_card_the_file_says_that_the_merchant_is_named_by_the_
     assert report.verified
     (said,) = [one.text("en") for one in report.conclusions if one.code == "merchant_by_operators_word"]
     assert said.startswith("Merchant identified by the operator's word only")
+    merchants = [one for one in report.conclusions if one.code in ("merchant_ordered", "merchant_confirmed")]
+    assert {one.weight for one in merchants} == {"word"}
+    assert all(one.text("en").startswith("If the key is its own: ") for one in merchants)
+    assert all(one.text("ko").startswith("그 키가 가맹점의 것이라면: ") for one in merchants)
+
+
+async def test_confirmation_by_itself_proves_no_more_than_its_key_and_a_card_beside_it_is_never_passed_over(world: World) -> None:
+    """One message cut out of a file: the operator could have made the key, so the card decides, and its renewals are not here."""
+    visit, forger = await forged_confirmation(world)
+    compact = next(kept.compact for kept in (await exported(world, visit)).messages if kept.typ == "hanbit-confirmation")
+    own, root = world.parties.merchants["shop"], world.parties.root
+    alone = verify(compact.encode(), root=root)
+    assert {"merchant_by_operators_word", "revocation_unknown"} <= set(codes(alone))
+    report = verify(compact.encode(), root=root, card=card_of(own))
+    assert failure(report).startswith("the merchant's keys: key_card")
+    for said in (alone, report):
+        assert [one.weight for one in said.conclusions if one.code == "merchant_confirmed"] == ["word"]
+    by_card = verify(compact.encode(), root=root, card=card_of(forger))
+    assert by_card.verified
+    assert {one.code: one.weight for one in by_card.conclusions}["merchant_confirmed"] == "proved"
+
+
+async def test_log_whose_clock_goes_back_is_no_log(world: World) -> None:
+    """An operator who signs anything he likes: leaves that were made after the checkpoint that covers them, or before an earlier one."""
+    visit = await world.visit()
+    await visit.pay()
+    checkpoint = (await exported(world, visit)).checkpoint
+    claims = msgspec.convert(peek_claims(checkpoint or ""), Checkpoint)
+    for times, signed_until in (((20, 10), 30), ((10, 20), 15)):
+        rows = [write_leaf(number, at, []) for number, at in enumerate(times)]
+        first, second = map(merkle.leaf_hash, rows)
+        root = ids.encode_base64url(merkle.node_hash(first, second))
+        backdated = msgspec.structs.replace(claims, size=2, root=root, time=signed_until)
+        proofs = [
+            LeafProof(leaf=number, data=row.decode(), path=(ids.encode_base64url(beside),))
+            for number, (row, beside) in enumerate(zip(rows, (second, first), strict=True))
+        ]
+        with pytest.raises(ProtocolViolation, match="clock goes back"):
+            FileLog().take(proofs, backdated)
 
 
 # --- the customer denies having paid ----------------------------------------------------------------------------------------------------
@@ -245,6 +288,7 @@ async def test_second_certificate_shows_against_the_key_card(world: World) -> No
     assert "the operator alone vouches" in failure(report)
     (said,) = [one.text("en") for one in report.conclusions if one.code == "merchant_not_by_card"]
     assert forger.kid in said
+    assert {one.code: one.weight for one in report.conclusions}["merchant_confirmed"] == "word", "what it can deny is not proved"
     assert "merchant_refused" in codes(judge(world, await shops_own(world, visit))), "and the shop's own file says no"
 
 

@@ -26,9 +26,9 @@ async def test_payment_signed_by_a_device_leaves_no_doubt(world: World) -> None:
     await visit.pay()
     report = await export_and_verify(world, visit)
     assert report.verified
-    signed = ["merchant_ordered", "merchant_confirmed", "gateway_settled", "gateway_receipt", "customer_signed_device", "in_the_log"]
-    assert codes(report)[: len(signed)] == signed
-    assert "merchant_by_operators_word" in codes(report)
+    proved = ["gateway_settled", "gateway_receipt", "customer_signed_device", "in_the_log"]
+    words = ["merchant_ordered", "merchant_confirmed", "customer_by_operators_word", "merchant_by_operators_word"]
+    assert codes(report)[: len(proved) + len(words)] == proved + words
     for one in report.conclusions:
         assert one.text("ko") != one.text("en")
 
@@ -205,7 +205,9 @@ async def test_receipt_by_itself_says_what_it_proves(world: World) -> None:
     receipt = next(kept.compact for kept in (await exported(world, visit)).messages if kept.typ == "hanbit-receipt")
     report = verify(receipt.encode() + b"\n", root=world.parties.root)
     assert report.verified
-    assert codes(report) == ["gateway_receipt", "later_unknown"]
+    assert codes(report) == ["gateway_receipt", "revocation_unknown", "later_unknown"]
+    held = (await exported(world, visit)).checkpoint
+    assert "stands in no log" in failure(verify(receipt.encode(), root=world.parties.root, held=held))
     header, payload, signature = receipt.split(".")
     text = ids.decode_base64url(payload).replace(b'"220000"', b'"020000"')
     assert verify(f"{header}.{ids.encode_base64url(text)}.{signature}".encode(), root=world.parties.root).failed == 2

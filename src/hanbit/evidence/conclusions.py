@@ -1,9 +1,10 @@
 """What follows from a checked evidence file, in words: what each party can and cannot deny, and what is missing. Pure.
 
-`proved` rests on the party's own signature, `word` on the word of somebody who gains by it, `missing` is not in the file.
+`proved` rests on the party's own signature, `word` on the word of somebody who gains by it, `missing` is not in the file. A signature
+under a key for which the operator alone vouches is a word, since the operator could have made that key.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -13,6 +14,7 @@ from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, C
 from hanbit.protocols.checkpoint import Checkpoint
 from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect.messages import Closed, Confirmation, Notice, Order, Receipt, Refusal, Settled, Voided, Words
+from hanbit.protocols.signed import SignedMessage
 
 Weight = Literal["proved", "word", "missing"]
 
@@ -22,7 +24,7 @@ class Findings(msgspec.Struct):
 
     source: Literal["gateway", "merchant", "message"] = "message"
     merchant: str = ""
-    messages: tuple[Message, ...] = ()
+    messages: tuple[SignedMessage[Message], ...] = ()
     checkpoint: Checkpoint | None = None
     held: Checkpoint | None = None
     card: str | None = None
@@ -30,6 +32,8 @@ class Findings(msgspec.Struct):
     """The merchant's keys in use that do not hang on the key card."""
     unrecorded: tuple[str, ...] = ()
     """Keys in use of whose certificates the file has no record."""
+    unlisted: tuple[str, ...] = ()
+    """Keys in use that no revocation list of that moment clears."""
     unanswered: tuple[str, ...] = ()
     unshown: int = 0
     no_order: bool = False
@@ -98,17 +102,18 @@ SENTENCES: Final[dict[str, Sentence]] = {
     ),
     "customer_signed_device": Sentence(
         "proved",
-        "고객 {who}의 기기 키 {key}이(가) {tid}에 {amount} {currency}의 지불을 승인하여 서명했습니다. "
-        "그 키가 고객의 것이라는 것은 운영기관의 등록에 따릅니다.",
-        "Customer {who}: signed with device key {key}, and cannot deny having approved {amount} {currency} for {tid}. That the key is the "
-        "customer's rests on the operator's registration.",
+        "기기 키 {key}이(가) {tid}에 {amount} {currency}의 지불을 승인하여 서명했습니다.",
+        "Device key {key} signed the approval of {amount} {currency} for {tid}.",
     ),
     "customer_signed_passkey": Sentence(
         "proved",
-        "고객 {who}의 패스키 {key}이(가) {origin}에서 {amount} {currency}의 지불을 승인하여 서명했습니다. "
-        "그 패스키가 고객의 것이라는 것은 운영기관의 등록에 따릅니다.",
-        "Customer {who}: signed with passkey {key} at {origin}, and cannot deny having approved {amount} {currency} for {tid}. That the "
-        "passkey is the customer's rests on the operator's registration.",
+        "패스키 {key}이(가) {origin}에서 {tid}에 {amount} {currency}의 지불을 승인하여 서명했습니다.",
+        "Passkey {key} signed the approval of {amount} {currency} for {tid} at {origin}.",
+    ),
+    "customer_by_operators_word": Sentence(
+        "word",
+        "키 {key}이(가) 고객 {who}의 것이라는 것은 운영기관의 등록에 따릅니다. 그의 것이라면 그는 승인했음을 부인할 수 없습니다.",
+        "That key {key} is customer {who}'s rests on the operator's registration; if it is, he cannot deny having approved.",
     ),
     "customer_not_signed": Sentence(
         "word",
@@ -197,6 +202,11 @@ SENTENCES: Final[dict[str, Sentence]] = {
         "빠진 것: 키 {kid}의 인증서가 발급된 기록. 운영기관이 언제 발급했는지 이 파일은 보이지 않습니다.",
         "Missing: the record of issue of key {kid}'s certificate. This file does not show when and for whom the operator made it.",
     ),
+    "revocation_unknown": Sentence(
+        "missing",
+        "빠진 것: 그 순간에 키 {kid}이(가) 폐기되지 않았음을 보이는 폐기 목록. 폐기되지 않았다는 것은 이 파일을 만든 쪽의 말입니다.",
+        "Missing: a revocation list that clears key {kid} at that moment. That it was not revoked is the word of whoever made this file.",
+    ),
     "not_shown": Sentence(
         "missing",
         "빠진 것: 기록부의 같은 잎이 이 파일에 없는 메시지 {count}개를 가리킵니다. 그 전체를 요구하십시오.",
@@ -209,6 +219,7 @@ SENTENCES: Final[dict[str, Sentence]] = {
     ),
 }
 """Every conclusion by its code."""
+_IF_ITS_OWN: Final = Words(ko="그 키가 가맹점의 것이라면: ", en="If the key is its own: ")
 
 
 def draw(found: Findings) -> tuple[Conclusion, ...]:
@@ -226,28 +237,41 @@ def _say(code: str, **values: object) -> Conclusion:
 
 def _signed(found: Findings) -> list[Conclusion]:
     drawn = []
-    for claims in found.messages:
+    for message in found.messages:
+        claims = message.claims
         code = _CODES.get(type(claims))
         if code is None or (isinstance(claims, Notice) and len(found.messages) > 1 and _has(found, Settled | Voided)):
             continue
         values = {name: getattr(claims, name) for name in claims.__struct_fields__}
         values["id"] = values.get("cancellation", "")
-        drawn.append(_say(code, **values, who=claims.iss))
+        said = _say(code, **values, who=claims.iss)
+        is_doubtful = claims.iss == found.merchant and (found.card is None or message.kid in found.unvouched)
+        drawn.append(_if_its_own(said) if is_doubtful else said)
     return drawn
+
+
+def _if_its_own(said: Conclusion) -> Conclusion:
+    """Whoever could have made the key could have signed this."""
+    return replace(said, weight="word", words=Words(ko=_IF_ITS_OWN.ko + said.words.ko, en=_IF_ITS_OWN.en + said.words.en))
 
 
 def _customer(found: Findings) -> list[Conclusion]:
     attempt = found.attempt
-    notice = next((claims for claims in found.messages if isinstance(claims, Notice)), None)
+    notice = next((message.claims for message in found.messages if isinstance(message.claims, Notice)), None)
     if attempt is None or notice is None:
         return []
-    code = _APPROVED.get(attempt.method, "customer_not_signed")
     facts = {"amount": notice.amount, "currency": notice.currency, "tid": notice.tid, "method": attempt.method}
-    return [_say(code, who=attempt.customer, key=found.customer_key, origin=found.origin, **facts)]
+    code = _APPROVED.get(attempt.method)
+    if code is None:
+        return [_say("customer_not_signed", who=attempt.customer, **facts)]
+    return [
+        _say(code, key=found.customer_key, origin=found.origin, **facts),
+        _say("customer_by_operators_word", who=attempt.customer, key=found.customer_key),
+    ]
 
 
 def _identity(found: Findings) -> list[Conclusion]:
-    if not any(claims.iss == found.merchant for claims in found.messages):
+    if not any(message.claims.iss == found.merchant for message in found.messages):
         return []
     if found.card is None:
         return [_say("merchant_by_operators_word")]
@@ -266,9 +290,9 @@ def _log(found: Findings) -> list[Conclusion]:
 
 
 def _missing(found: Findings) -> list[Conclusion]:
+    drawn = [_say("revocation_unknown", kid=kid) for kid in found.unlisted]
     if found.source == "message":
-        return [_say("later_unknown")]
-    drawn = []
+        return [*drawn, _say("later_unknown")]
     if not _has(found, Settled | Voided | Closed):
         drawn.append(_say("no_outcome"))
     if _has(found, Notice) and not _has(found, Confirmation | Refusal):
@@ -286,7 +310,7 @@ def _missing(found: Findings) -> list[Conclusion]:
 
 
 def _has(found: Findings, kinds: object) -> bool:
-    return any(isinstance(claims, kinds) for claims in found.messages)  # type: ignore[arg-type]  # a union of kinds
+    return any(isinstance(message.claims, kinds) for message in found.messages)  # type: ignore[arg-type]  # a union of kinds
 
 
 _CODES: Final[dict[type[Message], str]] = {

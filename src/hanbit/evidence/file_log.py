@@ -1,6 +1,7 @@
 """The leaves of an evidence file: each leads to the signed root, names the rows that the file shows, and is of use to something. Pure."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from hanbit.crypto import leaves, merkle
 from hanbit.evidence.bundle import Kept, LeafProof
@@ -32,6 +33,9 @@ class FileLog:
             if leaf.number != one.leaf:
                 raise ProtocolViolation("logged_leaf", f"leaf {one.leaf} calls itself {leaf.number}")
             self._items[one.leaf] = frozenset(leaf.items)
+        times = [*(leaf.at for _, leaf in sorted(self._leaves.items())), checkpoint.time]
+        if any(later < earlier for earlier, later in pairwise(times)):
+            raise ProtocolViolation("logged_leaf", "a leaf is younger than one after it, or than the checkpoint: the log's clock goes back")
         return len(self._leaves)
 
     def names_message(self, kept: Kept, message: SignedMessage[Message], merchant: str, tid: str) -> None:

@@ -14,6 +14,7 @@ from typing import Final, NoReturn, TypeVar
 from hanbit.crypto import certificates
 from hanbit.crypto.certificate_paths import UNREADABLE, read_root
 from hanbit.crypto.certificates import RevocationList, VerifiedCertificate
+from hanbit.crypto.keys import thumbprint
 from hanbit.evidence import bundle as files
 from hanbit.evidence import conclusions
 from hanbit.evidence.bundle import Bundle, Kept, printable
@@ -107,6 +108,7 @@ class _Verifier:
         self._log = FileLog()
         self._chain: list[SignedMessage[Message]] = []
         self._records: dict[str, Certificates] = {}
+        self._unlisted: set[str] = set()
 
     # --- the two kinds of file --------------------------------------------------------------------------------------------------------
 
@@ -138,7 +140,8 @@ class _Verifier:
         if (lines := bundle.lines) is not None:
             self._step("what was ordered", lambda: (check_lines(lines, self._chain), None))
         self.findings.merchant = bundle.merchant_urn
-        self.findings.messages = tuple(message.claims for message in self._chain)
+        self.findings.messages = tuple(self._chain)
+        self.findings.unlisted = tuple(sorted(self._unlisted))
         self.findings.source = bundle.source
 
     def message(self, unverified: bytes) -> None:
@@ -149,7 +152,11 @@ class _Verifier:
         signed_at = peek_claims(compact).get("iat")
         at = signed_at if type(signed_at) is int and 0 <= signed_at <= INSTANT_MAX else 0
         self._step(f"{printable(peek_typ(compact))}", lambda: self._signed(Kept(typ=peek_typ(compact), at=at, compact=compact)))
-        self.findings.messages = tuple(message.claims for message in self._chain)
+        if self._held is not None:
+            self._fail("the checkpoint that you hold", "a message by itself stands in no log: ask for the evidence file")
+        self._step("the merchant's keys", self._own_key, soft=True)
+        self.findings.messages = tuple(self._chain)
+        self.findings.unlisted = tuple(sorted(self._unlisted))
         self.findings.source = "message"
 
     # --- one step each ----------------------------------------------------------------------------------------------------------------
@@ -274,7 +281,19 @@ class _Verifier:
         message = verify_stored(Stored("", "", ids.digest(kept.compact.encode("ascii")), kept.compact, kept.at), self._trust)
         self._chain.append(message)
         certificate = self._trust.certificate(message.kid, peek_chain(kept.compact), kept.at)
-        return f"{self._who(message, certificate)}; whether the key had been revoked is not known here", None
+        self._trust.bring(certificate.chain)
+        return f"{self._who(message, certificate)}; {self._not_revoked(kept, certificate)}", None
+
+    def _own_key(self) -> tuple[str, None]:
+        """Of a message by itself: without renewals beside it only the very key on the card hangs on the card."""
+        message = self._chain[0]
+        if message.claims.SENDER != "merchant":
+            return "not the merchant's message", None
+        self.findings.merchant, self.findings.card = message.claims.iss, self._card
+        if self._card is not None and thumbprint(self._trust.certificate(message.kid, (), message.claims.iat).public) != self._card:
+            self.findings.unvouched = (message.kid,)
+            raise ProtocolViolation("key_card", f"{message.kid} is not on card {self._card}: ask for the evidence file, which has renewals")
+        return "the key on the card" if self._card is not None else "no key card was given", None
 
     def _who(self, message: SignedMessage[Message], certificate: VerifiedCertificate) -> str:
         claims = message.claims
@@ -291,24 +310,34 @@ class _Verifier:
             self._log.names_message(kept, message, merchant, tid)
             if kept.revoked_at is not None and kept.revoked_at < kept.at:
                 raise ProtocolViolation("revoked", f"the key was revoked at {_time(kept.revoked_at)}")
-            self._not_revoked(kept, self._trust.certificate(message.kid, peek_chain(kept.compact), kept.at))
+            self._cleared_by(kept, self._trust.certificate(message.kid, peek_chain(kept.compact), kept.at))
         elif (kept.leaf, kept.place, kept.revoked_at) != (None, None, None):
             raise ProtocolViolation("log", "a merchant's file knows nothing of leaves")
         return message
 
-    def _not_revoked(self, kept: Kept, certificate: VerifiedCertificate) -> str:
-        """By the list of that moment, where the file has it; the log's own column was looked at before."""
+    def _cleared_by(self, kept: Kept, certificate: VerifiedCertificate) -> RevocationList | None:
+        """The list of that moment, on which the key does not stand; None where the file has none."""
         if kept.leaf is None:
-            return "whether the key had been revoked is not known here"
+            return None
         party = certificate.urn.split(":")[3]
         known = [one for one in self._lists if one.authority == party and one.leaf < kept.leaf]
         current = [one for one in known if one.content.this_update <= kept.at <= one.content.next_update]
         if not current:
-            return "not revoked, as the log says; the file has no list of that moment"
-        latest = max(current, key=lambda one: one.leaf)
-        if not latest.content.serials.isdisjoint(certificate.serials):
-            raise ProtocolViolation("revoked", f"the key is on list {latest.content.number} of that moment")
-        return f"not revoked: list {latest.content.number} of that moment and the log"
+            return None
+        latest = max(current, key=lambda one: one.leaf).content
+        if not latest.serials.isdisjoint(certificate.serials):
+            raise ProtocolViolation("revoked", f"the key is on list {latest.number} of that moment")
+        return latest
+
+    def _not_revoked(self, kept: Kept, certificate: VerifiedCertificate) -> str:
+        """What is known of it, in words; keys that no list clears are noted."""
+        cleared_by = self._cleared_by(kept, certificate)
+        if cleared_by is not None:
+            return f"not revoked: list {cleared_by.number} of that moment and the log"
+        self._unlisted.add(certificates.kid(certificate.chain[0]))
+        if kept.leaf is None:
+            return "whether the key had been revoked is not known here"
+        return "not revoked, as the log says; the file has no list of that moment"
 
     def _links(self, bundle: Bundle) -> tuple[str, None]:
         chain = self._chain
