@@ -61,7 +61,7 @@ def hold(folder: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.read(descriptor, 20).decode("ascii", "replace").strip() or "unknown"
-            raise Conflict(f"{folder} is held by process {holder}") from error
+            raise Conflict(f"{folder} is held by process {holder}: stop it first") from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield

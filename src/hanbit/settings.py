@@ -132,7 +132,7 @@ class Settings:
             if not 1 <= len(text.strip()) <= NAME_MAX or not text.isprintable():
                 raise BadInput(f"{name}: 1 to {NAME_MAX} printable characters")
         if not TELEPHONE.fullmatch(self.telephone):
-            raise BadInput("telephone: digits, spaces and hyphens")
+            raise BadInput("telephone: 3 to 21 digits, spaces and hyphens")
         _check_choices(self)
         for name, host in (("listen_host", self.listen_host), ("line_host", self.line_host), ("line_public_host", self.line_dialled)):
             if not host or not host.isascii() or not host.isprintable() or " " in host:

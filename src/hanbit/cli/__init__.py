@@ -35,19 +35,21 @@ COMMANDS = {
     "upgrade": Place("hanbit.cli.backup", "Bring an earlier release's book to this one."),
     "customer": Place("hanbit.cli.parties", "Customers: create, list, suspend, resume, enrol-code."),
     "account": Place("hanbit.cli.parties", "Accounts: create, list, fund, suspend, resume."),
-    "merchant": Place("hanbit.cli.merchant", "Merchants: register them, enrol their keys.", server=False),
+    "merchant": Place("hanbit.cli.merchant", "Merchants: register; at the shop: enrol, serve, cancel …", server=False),
     "wallet": Place("hanbit.cli.wallet", "The installed payment program.", server=False),
-    "payment": Place("hanbit.cli.payment", "Payments: decide an exception."),
+    "payment": Place("hanbit.cli.payment", "Allow a refund after its deadline."),
     "sandbox": Place("hanbit.cli.sandbox", "A test operator: magic amounts, a clock that moves, triggers."),
     "ledger": Place("hanbit.cli.ledger", "Prove the book, read statements, fund the reserve."),
-    "evidence": Place("hanbit.cli.evidence", "Prove that nothing was altered, let payments go on.", server=False),
+    "evidence": Place("hanbit.cli.evidence", "Prove the whole book, or one payment as a file.", server=False),
     "bench": Place("hanbit.cli.bench", "Measure complete payments."),
 }
 """In the order in which one meets them. A shop's install has no part of the server, so the list imports nothing."""
 ADVICE = {
-    "not_found": "See what there is with: hanbit customer list, hanbit account list, hanbit merchant list",
+    "not_found": "See what there is with: hanbit customer list, hanbit account list, hanbit merchant list, hanbit merchant orders",
     "command_refused": "Nothing has changed.",
     "conflict": "Nothing has changed. Use another name or id, or look at what is there.",
+    "not_allowed": "Nothing has changed.",
+    "wrong_state": "Nothing has changed.",
 }
 """What somebody at a terminal should do, where the error's own advice speaks to a visitor of the pages."""
 
@@ -88,10 +90,11 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; every error ends the command with its text and an advice, never with a traceback."""
+        rest = tuple(ctx.args)
         try:
             return super().invoke(ctx)
         except HanbitError as error:
-            raise _told(ctx, error) from error
+            raise _told(ctx, error, rest) from error
         except ModuleNotFoundError as error:
             raise _missing(ctx.invoked_subcommand or "", error) from error
         except BrokenPipeError:
@@ -114,9 +117,9 @@ def main() -> None:
 
     \b
     Example:
-      hanbit demo                    see everything at work on this machine
-      hanbit init /srv/hanbit        make an operator's data folder
-      hanbit serve --data /srv/hanbit
+      hanbit demo                          see everything at work on this machine
+      hanbit init ./test-bank --sandbox    a test bank, for whoever writes a shop
+      hanbit serve --data ./test-bank
     """
 
 
@@ -127,10 +130,12 @@ def _missing(command: str, error: ModuleNotFoundError) -> Exception:
     return click.ClickException(f"{error.name} is not installed.\nRun: pip install '{extra}'")
 
 
-def _told(ctx: click.Context, error: HanbitError) -> click.ClickException:
+def _told(ctx: click.Context, error: HanbitError, rest: tuple[str, ...]) -> click.ClickException:
     advice = ADVICE.get(error.code, error.advice)
     if error.code == "bad_input":
-        advice = f"See: hanbit {ctx.invoked_subcommand} --help"
+        command = main.get_command(ctx, ctx.invoked_subcommand or "")
+        inner = f" {rest[0]}" if rest and isinstance(command, click.Group) and rest[0] in command.commands else ""
+        advice = f"See: hanbit {ctx.invoked_subcommand}{inner} --help"
     return click.ClickException(f"{error.detail or error.code}\n{advice}")
 
 

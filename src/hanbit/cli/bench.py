@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from hanbit.cli.options import json_option
+from hanbit.cli.options import CommandGroup, json_option
 
 PASSWORDS_AT_ONCE_MAX = 64
 """Each customer's password is counted before it is checked, so each has one try in flight."""
 ON_DISK = Path("/var/tmp")  # noqa: S108 - a fresh folder of our own is made in it
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def bench() -> None:
     """Measure whole payments by all three parties, durable, with the checks in.
 

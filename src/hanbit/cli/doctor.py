@@ -42,5 +42,11 @@ def doctor(ctx: click.Context, data: Path, as_json: bool) -> None:
             click.echo(f"{mark:<8} {finding.what}: {finding.found}")
             if finding.advice:
                 click.echo(f"         → {finding.advice}")
-        click.echo({"ok": "All is well.", "warning": "Nothing is wrong.", "wrong": "Something is wrong; do what stands after →."}[worst])
+        click.echo(
+            {
+                "ok": "All is well.",
+                "warning": "Nothing is wrong, but see →.",
+                "wrong": "Something is wrong; do what stands after →.",
+            }[worst]
+        )
     ctx.exit(STATUS[worst])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hanbit.cli import evidence_file
-from hanbit.cli.options import data_option, json_option, operate, show
+from hanbit.cli.options import CommandGroup, data_option, json_option, operate, show
 
 if TYPE_CHECKING:
     from hanbit.evidence.check import Stored
@@ -18,13 +18,15 @@ SHOWN_MAX = 20
 SAY_EVERY = 1_000
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def evidence() -> None:
-    """Evidence: prove that nothing in the book was altered, removed, put in or put back.
+    """Evidence: prove that nothing in the book was altered, removed, put in or put back; one payment's proof as a file.
 
     \b
     Example:
       hanbit evidence check --data /srv/hanbit
+      hanbit evidence export kq3VZ8yTn0eQpXw1r5hJ2A --data /srv/hanbit -o payment.evidence
+      hanbit evidence verify payment.evidence --root root.pem
     """
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from hanbit.cli.options import data_option, json_option, operate, show
+from hanbit.cli.options import CommandGroup, data_option, json_option, operate, show
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def ledger() -> None:
     """The book: check it, read statements, fund the reserve.
 

@@ -6,19 +6,30 @@ from pathlib import Path
 import click
 
 from hanbit.cli import agent, probe, shop
-from hanbit.cli.options import ask_secret, data_option, json_option, operate, run, show
+from hanbit.cli.options import CommandGroup, ask_secret, data_option, json_option, operate, run, show
 
 DAY_S = 24 * 3600
 
 
-@click.group()
+HEADINGS = {
+    "At the operator": ("create", "list", "enrol-code", "line", "lines", "suspend", "resume", "revoke", "certificates"),
+    "At the shop": (
+        *("enrol", "serve", "orders", "cancel", "returned", "reconcile", "evidence", "checkpoint"),
+        *("certificates", "key-card", "probe"),
+    ),
+}
+
+
+@click.group(cls=CommandGroup, headings=HEADINGS)
 def merchant() -> None:
-    """Merchants: the operator registers them (create, list, suspend …); the shop enrols its keys (enrol) and runs its agent (serve).
+    """Merchants: the operator registers them; the shop enrols its keys, runs its agent, and its staff cancel and refund.
 
     \b
     Example:
       hanbit merchant create shop --name "Book Shop" --telephone 02-555-0100 \\
         --return-url https://shop.example/return --data /srv/hanbit
+      hanbit merchant enrol ./shop-keys --gateway https://pay.example --pin PIN
+      hanbit merchant serve ./shop-keys
     """
 
 
@@ -279,7 +290,8 @@ def enrol(directory: Path, gateway: str, pin: str, code_fd: int | None) -> None:
     if ids.is_test(card.operator):
         click.echo(f"TEST: {card.operator} is a sandbox. Nothing that is paid there is money: deliver nothing real.", err=True)
     click.echo(card.text(), nl=False)
-    click.echo(f"Keep {directory} safe; open it with hanbit.merchant.Shop.open({str(directory)!r}).")
+    click.echo(f"Keep {directory} safe. Next: hanbit merchant serve {directory}")
+    click.echo(f"or, in Python: hanbit.merchant.Shop.open({str(directory)!r})")
 
 
 def _pin(data: Path) -> str:

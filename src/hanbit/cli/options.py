@@ -6,13 +6,16 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 T = TypeVar("T")
+SHORT_HELP_MAX = 160
+"""Letters of a command's line in the list of its group."""
 SECRET_MAX = 1024
 """Bytes of a secret that is read from a descriptor."""
 
@@ -30,6 +33,26 @@ password_option = click.option(
     default=None,
     help="Read the password from this file descriptor, one line, instead of asking (0 is standard input).",
 )
+
+
+class CommandGroup(click.Group):
+    """A group whose list shows the whole first sentence of each command, under headings where there are any."""
+
+    def __init__(self, *arguments: Any, headings: Mapping[str, Sequence[str]] | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._headings = headings
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which one meets them."""
+        del ctx
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list; a heading says already where a command belongs."""
+        for heading, names in (self._headings or {"Commands": self.list_commands(ctx)}).items():
+            told = ((name, self.commands[name].get_short_help_str(SHORT_HELP_MAX).removeprefix(f"{heading}: ")) for name in names)
+            with formatter.section(heading):
+                formatter.write_dl([(name, text[:1].upper() + text[1:]) for name, text in told])
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -51,10 +74,12 @@ def show(result: dict[str, Any], *, as_json: bool) -> None:
         click.echo(json.dumps(result, ensure_ascii=False))
         return
     for name, value in result.items():
-        if isinstance(value, list):
+        if value == []:
+            click.echo(f"{name}: none")
+        elif isinstance(value, list):
             _table(value)
-        else:
-            click.echo(f"{name}: {value}")
+        elif value is not None:
+            click.echo(f"{name}: {_cell(name, value)}")
 
 
 def ask_secret(prompt: str, descriptor: int | None, *, option: str = "--password-fd") -> str:
@@ -85,13 +110,17 @@ def _read_line(descriptor: int, option: str) -> str:
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    if not rows:
-        click.echo("(none)")
-        return
-    cells = [list(rows[0]), *(["" if value is None else str(value) for value in row.values()] for row in rows)]
+    cells = [list(rows[0]), *([_cell(name, value) for name, value in row.items()] for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
     for line in cells:
         click.echo("  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(name: str, value: Any) -> str:
+    """A value as a person reads it; a moment (`…_at`, whole seconds) as its UTC time."""
+    if name.endswith("_at") and isinstance(value, int):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return "" if value is None else str(value)
 
 
 def _width(text: str) -> int:

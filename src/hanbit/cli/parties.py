@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from hanbit.cli.options import ask_secret, data_option, json_option, operate, password_option, show
+from hanbit.cli.options import CommandGroup, ask_secret, data_option, json_option, operate, password_option, show
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def customer() -> None:
     """Customers: create, list, suspend, resume, and one-time codes for their wallets.
 
@@ -62,7 +62,7 @@ def enrol_code(login: str, data: Path, as_json: bool) -> None:
     show(operate(data, "enrol_code", login=login), as_json=as_json)
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def account() -> None:
     """Customers' accounts: create, list, fund, suspend, resume.
 
@@ -152,8 +152,9 @@ def state_commands(group: click.Group, what: str, argument: str) -> None:
         def set_state(name: str, reason: str, data: Path, as_json: bool, state: str = state) -> None:
             show(operate(data, "set_state", what=what, id=name, state=state, reason=reason), as_json=as_json)
 
+        article = "an" if what[0] in "aeiou" else "a"
         example = f"\n\n\b\nExample:\n  hanbit {what} {verb} {argument} --reason 'asked by telephone' --data /srv/hanbit"
-        group.command(verb, help=f"{verb.capitalize()} a {what}; decided anew for the next payment.{example}")(set_state)
+        group.command(verb, help=f"{verb.capitalize()} {article} {what}; decided anew for the next payment.{example}")(set_state)
 
 
 state_commands(customer, "customer", "LOGIN")

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from hanbit.cli.options import data_option, json_option, operate, show
+from hanbit.cli.options import CommandGroup, data_option, json_option, operate, show
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def payment() -> None:
     """Payments: decide an exception.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hanbit.cli.options import json_option, run, show
+from hanbit.cli.options import CommandGroup, json_option, run, show
 from hanbit.cli.serve import read_address
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ folder_option = click.option(
 )
 
 
-class _Probe(click.Group):
+class _Probe(CommandGroup):
     """What is no command of its own is the ADDRESS of an implementation."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:

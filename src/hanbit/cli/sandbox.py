@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from hanbit.cli.options import data_option, json_option, run, show
+from hanbit.cli.options import CommandGroup, data_option, json_option, run, show
 
 UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 BY_DIGITS_MAX = 9
 EVENTS = ("order.settled", "order.voided", "order.closed", "order.cancelled", "order.confirm")
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def sandbox() -> None:
     """A test operator (`hanbit init DIR --sandbox`): magic accounts and amounts, a clock that moves, a trigger for each call-back.
 

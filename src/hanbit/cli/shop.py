@@ -77,7 +77,7 @@ def returned(tid: str, directory: Path, as_json: bool) -> None:
 @directory_option
 @json_option
 def reconcile(directory: Path, as_json: bool) -> None:
-    """At the shop, after an outage: ask the payment server about every open order, and list what its signed word did not end.
+    """At the shop: after an outage ask the payment server about every open order, and list what its signed word did not end.
 
     Ends with status 1 if something needs somebody.
 

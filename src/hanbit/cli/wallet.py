@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hanbit.cli.options import CommandGroup
 from hanbit.kernel import ids
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import BadInput, HanbitError, ProtocolViolation, TooManyTries, Unavailable
@@ -160,12 +161,13 @@ def _answers(function: Callable[P, R]) -> Callable[P, R]:
 
 
 @click.group(
+    cls=CommandGroup,
     epilog=(
         "\b\nExample:\n"
         "  hanbit wallet trust root.pem\n"
         "  hanbit wallet enrol https://pay.example\n"
         "  hanbit wallet pay 'https://pay.example/pay?MID=…&TID=…&AMOUNT=…&CUR=…&ORDER=…'"
-    )
+    ),
 )
 def wallet() -> None:
     """The installed payment program: pay with the operator's root pinned."""

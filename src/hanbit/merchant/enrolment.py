@@ -74,7 +74,7 @@ async def enrol(directory: Path, address: str, code: str, *, pin: str, clock: Cl
         raise BadInput("the one-time code comes from the operator; copy it whole")
     ids.check(ids.DIGEST, pin, "pin: the root's SHA-256 in base64url (43 characters), from the operator")
     if (directory / files.REGISTRATION).exists():
-        raise BadInput(f"{directory} is enrolled already")
+        raise BadInput(f"{directory} is enrolled already: use a new folder")
     files.make_private(directory)
     files.make_private(files.generation_folder(directory, 1))
     own = {purpose: files.own_key(files.generation_folder(directory, 1), purpose) for purpose in files.PURPOSES}
@@ -106,7 +106,7 @@ def _check(
         raise ProtocolViolation("enrolment", "the gateway's answer has another shape") from error
     (root,) = decode_chain((answer.root,))
     if ids.digest(root) != pin:
-        raise ProtocolViolation("root", "not the root that the operator gave you: somebody may sit in between")
+        raise ProtocolViolation("root", "not the root of this pin, or somebody sits in between; compare the pin, ask for a new code")
     if set(answer.chains) != set(own):
         raise ProtocolViolation("enrolment", "certificates for other purposes")
     chains = {purpose: decode_chain(texts) for purpose, texts in answer.chains.items()}
@@ -171,5 +171,5 @@ def _post(address: SplitResult, body: bytes) -> bytes:
 
 def _refused(status: int) -> HanbitError:
     if status in {http.HTTPStatus.BAD_REQUEST, http.HTTPStatus.FORBIDDEN, http.HTTPStatus.NOT_FOUND, http.HTTPStatus.CONFLICT}:
-        return NotAllowed("the gateway did not take the code: ask the operator for a new one")
+        return NotAllowed("the gateway did not take the code (mistyped, used, or older than a day): ask the operator for a new one")
     return Unavailable(f"the gateway answered {status}")

@@ -151,7 +151,7 @@ def new_merchant(
     if not 1 <= len(name.strip()) <= NAME_MAX or not name.isprintable():
         raise BadInput("name: 1 to 60 characters")
     if not TELEPHONE.fullmatch(telephone):
-        raise BadInput("telephone: digits, spaces and hyphens")
+        raise BadInput("telephone: 5 to 21 digits, spaces and hyphens")
     if orders not in ("signed", "plain"):
         raise BadInput("orders: signed or plain")
     if currency not in CURRENCY_EXPONENTS:

@@ -1,6 +1,7 @@
 """Every command: help with an example, errors in one or two lines with an advice, JSON alone with `--json`, no secret as an argument."""
 
 import json
+import re
 import secrets
 import subprocess
 import sys
@@ -48,6 +49,8 @@ def test_every_command_has_help_with_an_example() -> None:
     for path, command in every_command():
         result = run(*path, "--help")
         assert result.exit_code == 0, (path, result.output)
+        for name in command.commands if isinstance(command, click.Group) else ():
+            assert re.search(rf"^  {name}  ", result.stdout, re.MULTILINE), f"{path} does not list {name}"
         assert "Example:" in result.stdout, path
         assert f"hanbit {' '.join(path)}".rstrip() in result.stdout.partition("Example:")[2], f"the example of {path} shows another command"
         for parameter in command.params:

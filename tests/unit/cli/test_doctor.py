@@ -69,7 +69,7 @@ def test_a_healthy_folder_is_called_so_and_left_as_it_is(pristine: Path, tmp_pat
     before = fingerprint(data)
     result = run("doctor", "--data", data)
     assert result.exit_code == 1, result.output
-    assert result.stdout.endswith("Nothing is wrong.\n")
+    assert result.stdout.endswith("Nothing is wrong, but see →.\n")
     assert "root key: it lies in the folder, unencrypted" in result.stdout
     assert fingerprint(data) == before
 
