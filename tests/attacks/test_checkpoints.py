@@ -16,7 +16,7 @@ from hanbit.evidence import store as evidence
 from hanbit.kernel import ids
 from hanbit.kernel.errors import Conflict, ProtocolViolation, Unavailable
 from hanbit.merchant.shop import Shop
-from hanbit.payments import checkpoints, halt, operations, recovery
+from hanbit.payments import checkpoints, halt, operations, own_keys, recovery
 from hanbit.payments.halt import PaymentsHalted, why_halted
 from hanbit.payments.states import State
 from hanbit.protocols.checkpoint import (
@@ -425,6 +425,36 @@ async def test_a_copy_that_lost_nothing_but_the_signing_itself_is_seen(world: Wo
     await put_back(world, old)
     await connect(world)
     assert why_halted(world.gateway.reader) is not None
+
+
+async def test_a_copy_from_before_the_signing_key_was_renewed_is_seen(world: World, tmp_path: Path) -> None:
+    """Its book does not even know the key under which the shop's checkpoint stands: that key leads to our root all the same."""
+    world.prove = _nothing_to_prove  # type: ignore[method-assign]  # the shop has what the gateway lost
+    await grow(world)
+    old = copied(world, tmp_path / "old.sqlite")
+    await own_keys.renew(world.gateway, "gateway-sign")
+    await grow(world)
+    held = world.line.links["shop"].shop.witness.compact
+    await put_back(world, old)
+    await world.tick()
+    await connect(world, held)
+
+    assert why_halted(world.gateway.reader) is not None
+
+
+async def test_leaves_cut_out_of_the_book_do_not_keep_it_from_halting(world: World) -> None:
+    """Where the log cannot even be compared any more there is all the more reason."""
+    await grow(world)
+    held = forged(world, world.gateway.signer, size=3)
+    with sqlite3.connect(world.folder / BOOK_FILE) as connection:
+        connection.execute("DROP TRIGGER log_no_delete")
+        connection.execute("DELETE FROM log WHERE leaf < 4")
+    connection.close()
+    world.prove = _nothing_to_prove  # type: ignore[method-assign]  # its book is torn
+    await connect(world, held.compact)
+    why = why_halted(world.gateway.reader)
+    assert why is not None
+    assert why["reason"] == "other_history"
 
 
 async def test_what_was_decided_before_a_halt_goes_on(world: World) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from hanbit.db.change import Change
+from hanbit.ledger.entry import REFUND
 from hanbit.payments import operations
 from hanbit.protocols.cancellation.merchant import Answer
 from hanbit.protocols.redirect.gateway import HOLD_LIFE_S
@@ -179,6 +181,26 @@ async def test_one_id_with_two_requests_at_once_takes_one(world: World, shop: Ca
     results = await asyncio.gather(shop.result(first), shop.result(second))
     assert Counter(result[0] for result in results) == {"confirmed": 1, "cancellation_reused": 1}
     assert visit.stored.refunded in (20_000, 30_000)
+
+
+async def test_the_reserve_lends_no_more_than_is_short_where_money_comes_in_meanwhile(tmp_path: Path) -> None:
+    """The shop is paid between the look at its account and the commit: what was to be lent is reckoned anew."""
+    async with open_world(tmp_path, refund_shortfall='"reserve"') as world:
+        visit = await paid(world)
+        await drain(world)
+        await operations.fund_reserve(world.gateway, amount="500000")
+        book, commit = world.gateway.book, world.gateway.book.commit
+
+        async def paid_just_before(change: Change) -> None:
+            if any(entry.kind == REFUND for entry in change.entries) and book.commit is not commit:
+                book.commit = commit  # type: ignore[method-assign]  # once
+                await paid(world, amount=50_000)
+            await commit(change)
+
+        book.commit = paid_just_before  # type: ignore[method-assign]  # the moment in between
+        assert await Canceller(world).cancel(visit) == ("confirmed", PRICE, 0)
+        assert world.available("operator:reserve:KRW") == 500_000 - (PRICE - 50_000)
+        assert world.available("merchant:shop:KRW") == 0
 
 
 @pytest.mark.parametrize("reserve", ["refuse", "reserve"])

@@ -5,7 +5,7 @@ What is decided here for every Change:
  1. every required value still stands
  2. every row to be changed is at the version that the Change was computed from
  3. every entry id is new; a capture or void ends a hold that exists, has not ended and is not smaller
- 4. no limited account goes below zero counting holds; one currency an entry
+ 4. no limited account goes below zero counting holds; one currency an entry; what an entry was to empty is empty behind it
 """
 
 from collections.abc import Iterable, Mapping
@@ -203,6 +203,8 @@ class Batch:
                     move(account, leg.side, leg.pending, leg.posted)
                     balance = normal_balance(account.kind, account.debits_posted, account.credits_posted)
                     legs.append((number, leg_number, leg.account, leg.side, leg.pending, leg.posted, balance))
+                if entry.empties is not None and left(loaded.accounts[entry.empties]):
+                    raise Stale(f"account {entry.empties}")
                 number += 1
         except HanbitError:
             for account, *counters in reversed(undo):
@@ -266,17 +268,18 @@ def move(account: Counters, side: str, pending: int, posted: int) -> None:
     if side == "D":
         account.debits_pending += pending
         account.debits_posted += posted
-        if (
-            account.limited
-            and pending + posted > 0
-            and account.credits_posted + account.credit_limit < account.debits_posted + account.debits_pending
-        ):
+        if account.limited and pending + posted > 0 and left(account) < 0:
             account.debits_pending -= pending
             account.debits_posted -= posted
             raise Declined("no_funds")
     else:
         account.credits_pending += pending
         account.credits_posted += posted
+
+
+def left(account: Counters) -> int:
+    """What a limited account can still give, counting holds and its credit line."""
+    return account.credits_posted + account.credit_limit - account.debits_posted - account.debits_pending
 
 
 def key_of(put: Put | Delete) -> Key:

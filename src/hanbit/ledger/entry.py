@@ -24,7 +24,10 @@ class Posting:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One journal entry. `id` makes it happen at most once; `ends` is the id of the hold that a capture or void ends."""
+    """One journal entry. `id` makes it happen at most once; `ends` is the id of the hold that a capture or void ends.
+
+    `empties` is an account that must have nothing left to give behind this entry: it was reckoned from what stood there.
+    """
 
     id: str
     kind: str
@@ -32,10 +35,12 @@ class Entry:
     postings: tuple[Posting, ...]
     payment: str | None = None
     ends: str | None = None
+    empties: str | None = None
 
     def __post_init__(self) -> None:
         assert self.kind in ENTRY_KINDS and self.money.amount_minor > 0 and len(self.postings) > 1, self
         assert (self.ends is not None) is (self.kind in (CAPTURE, VOID)), self
+        assert self.empties is None or self.empties in {leg.account for leg in self.postings}, self
         pending = posted = 0
         for leg in self.postings:
             assert leg.side in ("D", "C") and (leg.pending or leg.posted), leg

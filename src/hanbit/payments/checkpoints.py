@@ -18,6 +18,7 @@ from hanbit.evidence.record import record
 from hanbit.kernel import ids
 from hanbit.kernel.errors import Conflict, HanbitError, NotFound, ProtocolViolation, Unavailable, WrongState
 from hanbit.payments.apply import signing_still
+from hanbit.payments.certificates import is_revoked
 from hanbit.payments.gateway import Gateway, spend_unasked
 from hanbit.payments.halt import halt, resumed_at, why_halted
 from hanbit.protocols.checkpoint import (
@@ -28,7 +29,7 @@ from hanbit.protocols.checkpoint import (
     verify_checkpoint,
     verify_proof_request,
 )
-from hanbit.protocols.signed import SignedMessage, head, sign
+from hanbit.protocols.signed import PinnedTrust, SignedMessage, Trust, head, sign
 
 EVERY_S = 60
 NOTES_PER_MINUTE = 6
@@ -86,11 +87,6 @@ def _size(gateway: Gateway) -> int:
     return int(gateway.reader.all("SELECT next_leaf FROM book")[0][0])
 
 
-def is_revoked(gateway: Gateway, kid: str) -> bool:
-    """Whether one of our own keys was revoked."""
-    return gateway.registry.key(kid, (), gateway.clock.now()).revoked_at is not None
-
-
 def _make(gateway: Gateway, size: int, last: Row | None, at: int) -> SignedMessage[Checkpoint]:
     leaf = gateway.reader.one("SELECT data FROM log WHERE leaf = ?", size - 1)
     assert leaf is not None, size
@@ -126,19 +122,29 @@ async def is_ours(gateway: Gateway, merchant_id: str, unverified_held: str) -> b
     if gateway.reader.one("SELECT 1 FROM checkpoints WHERE hash = ?", held_hash) is not None:
         return True
     try:
-        held = verify_checkpoint(unverified_held, trust=gateway.registry, operator=gateway.settings.operator)
-        revoked = is_revoked(gateway, held.kid)
+        held = verify_checkpoint(unverified_held, trust=_any_own_key(gateway), operator=gateway.settings.operator)
     except HanbitError as error:
         _note(gateway, merchant_id, "checkpoint_not_signed_by_us", {"merchant": merchant_id, "reason": str(error)})
         return False
     why = _difference(gateway, held.claims) | {"merchant": merchant_id, "checkpoint": held.hash}
-    if revoked:  # whoever has stolen that key could stop every payment with it
+    if _stands_revoked(gateway, held.kid):  # whoever has stolen that key could stop every payment with it
         _note(gateway, merchant_id, "checkpoint_under_a_revoked_key", why)
     elif held.claims.iat <= resumed_at(gateway.reader):
         _note(gateway, merchant_id, "checkpoint_from_before_the_resumption", why)
     else:
         await halt(gateway, gateway.settings.merchant_urn(merchant_id), why)
     return False
+
+
+def _any_own_key(gateway: Gateway) -> Trust:
+    """Every key that our authority ever certified for the gateway: an older copy does not know those that were made after it."""
+    return PinnedTrust(gateway.keyring.root, gateway.settings.operator, urn=gateway.urn)
+
+
+def _stands_revoked(gateway: Gateway, kid: str) -> bool:
+    """Unlike `is_revoked` of no key that the book does not know."""
+    row = gateway.reader.one("SELECT revoked_at FROM certificates WHERE kid = ?", kid)
+    return row is not None and row["revoked_at"] is not None
 
 
 def _note(gateway: Gateway, merchant_id: str, what: str, found: dict[str, Any]) -> None:
@@ -154,7 +160,11 @@ def _difference(gateway: Gateway, held: Checkpoint) -> dict[str, Any]:
     found: dict[str, Any] = {"signed_leaves": held.size, "our_leaves": size, "signed_at": held.iat}
     if held.size > size:
         return found | {"reason": "older_copy"}
-    return found | {"reason": "older_copy" if log.root_at(gateway.reader, held.size) == held.root else "other_history"}
+    try:
+        is_same = log.root_at(gateway.reader, held.size) == held.root
+    except NotFound:  # leaves that the book counts are gone
+        is_same = False
+    return found | {"reason": "older_copy" if is_same else "other_history"}
 
 
 async def answer_proof_request(gateway: Gateway, merchant_id: str, unverified: str) -> str:

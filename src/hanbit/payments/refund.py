@@ -1,6 +1,6 @@
 """C2 after the capture: what may go back, until when, and out of whose pocket where the merchant's own account is short."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hanbit.db.change import Put, Require, Stale
 from hanbit.evidence import store as evidence
@@ -28,7 +28,8 @@ def source_of(gateway: Gateway, payment: Payment, merchant: Merchant, cancellati
 
     The money goes back to the account that it came from, also where that account, its customer or the merchant is suspended: a suspended
     account cannot spend what comes in, and a suspended merchant gives back its own money. Only the reserve lends nothing to a suspended
-    merchant. What is read here is decided again under the book lock, where a balance that has moved turns the Change away.
+    merchant. What is read here is decided again under the book lock, where a balance that has moved turns the Change away: one that has
+    fallen as well as one that has risen, for which the reserve would lend too much.
     """
     assert payment.account is not None, payment
     entry = rules.refund(
@@ -44,7 +45,9 @@ def source_of(gateway: Gateway, payment: Payment, merchant: Merchant, cancellati
     lent = rules.cover(
         merchant=merchant.id, cancellation=cancellation, reserve=reserve, target=payment.target, money=Money(short, money.currency)
     )
-    return Source((lent, entry), (Require("merchants", merchant.id, "state", "active", Stale("merchant")),))
+    return Source(
+        (lent, replace(entry, empties=payment.target)), (Require("merchants", merchant.id, "state", "active", Stale("merchant")),)
+    )
 
 
 def refund_by(gateway: Gateway, payment: Payment) -> int | None:
