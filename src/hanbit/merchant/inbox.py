@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from hanbit.kernel import ids
+from hanbit.kernel import fail_points, ids
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import BadInput, HanbitError, ProtocolViolation, Unavailable
 from hanbit.merchant.cancel_desk import CancellationDesk, is_answer
@@ -160,6 +160,7 @@ class Inbox:
             outcome = self._verified_outcome(unverified, route.tid, at)
         order = known.order
         self._role.check_outcome(outcome, order.facts if order is not None else None, known.exchange)
+        fail_points.reach("merchant.outcome.verified")
         claims = outcome.claims
         if isinstance(claims, Closed):
             event, payment = Event.CLOSED, None

@@ -133,7 +133,7 @@ async def test_a_shop_that_dies_after_confirming_delivers_after_its_restart(
     who = await invite(bank=1_000_000)
     page = await visit()
     async with shop_process(world, tmp_path_factory.mktemp("dying")) as dying:
-        await dying.start(HANBIT_FAIL_AT="line.merchant.sent:2")  # its hello is the first, its confirmation the second
+        await dying.start(HANBIT_FAIL_AT="merchant.outcome.verified")
         tid = await order_at_shop(page, dying.shop, "song")
         await log_in(page, who)
         await pay(page, who)
