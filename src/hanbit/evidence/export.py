@@ -35,7 +35,7 @@ def last_leaf(reader: Reader, merchant: str, tid: str) -> int:
     """The last leaf that names a message of this payment; a checkpoint must be beyond it. NotFound without any."""
     row = reader.one("SELECT max(leaf) AS leaf FROM messages WHERE merchant = ? AND tid = ?", merchant, tid)
     if row is None or row["leaf"] is None:
-        raise NotFound(f"payment {merchant} {tid}")
+        raise NotFound(f"no payment {tid} of {merchant or 'any merchant'}")
     return int(row["leaf"])
 
 

@@ -39,7 +39,7 @@ async def set_line(
     """Register a merchant's line anew; what is not given stays. Its present connections end, and it dials as is printed here."""
     row = gateway.reader.one("SELECT * FROM merchants WHERE id = ?", id)
     if row is None:
-        raise NotFound(f"merchant {id}")
+        raise NotFound(f"no merchant {id}")
     kept = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a database row
     new_mode = mode or str(row["line_mode"])
     new_address = address or (str(row["line_address"] or "") if new_mode == "leased" else "")

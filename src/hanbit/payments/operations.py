@@ -80,7 +80,7 @@ async def fund(gateway: Gateway, *, account: str, amount: str, id: str = "") -> 
     """Pay cash into an account. With the same id and content again nothing more happens; other content under it is refused."""
     row = gateway.reader.one("SELECT id, currency FROM accounts WHERE id = ?", account)
     if row is None:
-        raise NotFound(f"account {account}")
+        raise NotFound(f"no account {account}")
     return await _pay_in(gateway, account, parse_money(amount, row["currency"]), entry_id=f"fund:{id or ids.new_token()}")
 
 
@@ -106,7 +106,7 @@ async def allow_refund(gateway: Gateway, *, merchant: str, tid: str, until: str,
     """Let a captured payment be refunded until then (seconds since 1970), although its order's deadline has passed; kept in the audit."""
     payment = payments.find(gateway.reader, merchant, tid)
     if payment is None:
-        raise NotFound(f"payment {merchant} {tid}")
+        raise NotFound(f"no payment {merchant} {tid}")
     if payment.state != State.CAPTURED:
         raise WrongState(f"the payment is {payment.state}: there is nothing to refund")
     last = refund_by(gateway, payment)
@@ -186,7 +186,7 @@ async def enrol_code(gateway: Gateway, *, login: str = "", merchant: str = "") -
     elif merchants.by_id(gateway.reader, merchant) is not None:
         urn = gateway.settings.merchant_urn(merchant)
     else:
-        raise NotFound(f"merchant {merchant}")
+        raise NotFound(f"no merchant {merchant}")
     code, put = enrolment.new_code(urn, gateway.clock.now())
     await _commit(gateway, f"enrolment code for {urn}", put)
     return {"code": code, "for": urn}
@@ -200,7 +200,7 @@ async def set_state(gateway: Gateway, *, what: str, id: str, state: str, reason:
     key = str(_customer(gateway, id)["id"]) if what == "customer" else id  # customers are named by their login
     row = gateway.reader.one(f"SELECT * FROM {party.table} WHERE {party.key} = ?", key)  # noqa: S608 - a name from our own table
     if row is None:
-        raise NotFound(f"{what} {id}")
+        raise NotFound(f"no {what} {id}")
     await _commit(gateway, f"{state} {what} {key}", Put(party.table, _row(row) | {"state": state}, row["version"]), reason or "-")
     return {what: id, "state": state}
 
@@ -209,7 +209,7 @@ async def revoke(gateway: Gateway, *, kid: str, reason: str = "") -> Result:
     """Revoke a certificate at once: the registry is the immediate switch."""
     row = gateway.reader.one("SELECT * FROM certificates WHERE kid = ?", kid)
     if row is None:
-        raise NotFound(f"certificate {kid}")
+        raise NotFound(f"no certificate {kid}")
     if row["revoked_at"] is None:
         revoked = _row(row) | {"revoked_at": gateway.clock.now()}
         await _commit(gateway, f"revoke {kid}", Put("certificates", revoked, row["version"]), reason or "-")
@@ -277,7 +277,7 @@ COMMANDS: dict[str, Callable[..., Awaitable[Result]]] = {
 def _customer(gateway: Gateway, login: str) -> Row:
     row = gateway.reader.one("SELECT id FROM customers WHERE login = ?", login)
     if row is None:
-        raise NotFound(f"customer {login}")
+        raise NotFound(f"no customer {login}")
     return row
 
 

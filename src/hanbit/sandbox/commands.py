@@ -56,7 +56,7 @@ async def sandbox_order(gateway: Gateway, *, merchant: str, tid: str = "") -> Re
     _clock(gateway)
     found = merchants.by_id(gateway.reader, merchant)
     if found is None:
-        raise NotFound(f"merchant {merchant}")
+        raise NotFound(f"no merchant {merchant}")
     payment = _open_payment(gateway, merchant, tid)
     fields = {"MID": merchant, "TID": payment.tid, "AMOUNT": Money(payment.amount, payment.currency).text, "CUR": payment.currency}
     order = evidence.compact(gateway.reader, payment.order_hash)
