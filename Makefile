@@ -55,7 +55,7 @@ check: .venv/.dev ## format, lint, strict types, import contracts, fast tests
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
-	@$(PYTEST) -n $(WORKERS) -m "not long and not browser" $(PYTEST_ARGUMENTS)
+	@$(PYTEST) -n $(WORKERS) -m "not long and not browser and not processes" $(PYTEST_ARGUMENTS)
 
 .PHONY: format
 format: .venv/.dev ## format the code and mend what ruff can mend by itself
@@ -65,7 +65,7 @@ format: .venv/.dev ## format the code and mend what ruff can mend by itself
 .PHONY: coverage
 coverage: .venv/.dev ## fast tests with branch coverage
 	@.venv/bin/coverage erase
-	@.venv/bin/coverage run -m pytest -m "not long and not browser" $(PYTEST_ARGUMENTS)
+	@.venv/bin/coverage run -m pytest -m "not long and not browser and not processes" $(PYTEST_ARGUMENTS)
 	@.venv/bin/coverage combine --quiet
 	@.venv/bin/coverage report
 
