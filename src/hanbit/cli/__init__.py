@@ -45,13 +45,27 @@ COMMANDS = {
 }
 """In the order in which one meets them. A shop's install has no part of the server, so the list imports nothing."""
 ADVICE = {
-    "not_found": "See what there is with: hanbit customer list, hanbit account list, hanbit merchant list, hanbit merchant orders",
+    "not_found": "Nothing has changed.",
     "command_refused": "Nothing has changed.",
     "conflict": "Nothing has changed. Use another name or id, or look at what is there.",
     "not_allowed": "Nothing has changed.",
     "wrong_state": "Nothing has changed.",
 }
 """What somebody at a terminal should do, where the error's own advice speaks to a visitor of the pages."""
+LISTS = {
+    "customer": "customer list --data DIR",
+    "account": "account list --data DIR",
+    "merchant": "merchant list --data DIR",
+    "certificate": "merchant certificates --data DIR",
+    "payment": "merchant orders --directory SHOP",
+    "order": "merchant orders --directory SHOP",
+}
+"""Where to see what there is of a kind of thing, for an error that begins with `no KIND NAME` or `no such KIND`."""
+FIELDS = {
+    "amount": "amount: a whole number of minor units (won, cent), more than 0",
+    "currency": "currency: no ISO 4217 code that is known here",
+}
+"""The kernel names the field alone."""
 
 
 class Commands(click.Group):
@@ -136,7 +150,10 @@ def _told(ctx: click.Context, error: HanbitError, rest: tuple[str, ...]) -> clic
         command = main.get_command(ctx, ctx.invoked_subcommand or "")
         inner = f" {rest[0]}" if rest and isinstance(command, click.Group) and rest[0] in command.commands else ""
         advice = f"See: hanbit {ctx.invoked_subcommand}{inner} --help"
-    return click.ClickException(f"{error.detail or error.code}\n{advice}")
+    if error.code == "not_found":
+        kind = error.detail.removeprefix("no ").removeprefix("such ").partition(" ")[0]
+        advice = f"See what there is: hanbit {LISTS[kind]}" if kind in LISTS else advice
+    return click.ClickException(f"{FIELDS.get(error.detail, error.detail) or error.code}\n{advice}")
 
 
 def _advice_for(error: OSError) -> str:

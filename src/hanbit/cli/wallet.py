@@ -389,7 +389,7 @@ def _report(output: Console, outcome: Outcome, opened: Opened, program: Wallet, 
         )
     reason = _REASONS.get(outcome.reason or "", (outcome.reason or outcome.state).replace("_", " "))
     if outcome.state == "open":
-        raise Failure(f"Declined: {reason}. No money has been taken.", "The same command with another --account tries again.")
+        raise Failure(f"Declined: {reason}. No money has been taken.", "The same command tries again; --account chooses another account.")
     raise Failure(f"Not paid ({outcome.state}): {reason}. No money has been taken.", "Order again at the shop, or ask the shop.")
 
 

@@ -77,7 +77,7 @@ def read_registration(directory: Path) -> Registration:
         with path.open("rb") as file:
             return msgspec.json.decode(file.read(_FILE_MAX), type=Registration)
     except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}; enrol the shop first") from error
+        raise BadInput(f"{path}: {error.strerror}; enrol the shop first (hanbit merchant enrol)") from error
     except (msgspec.MsgspecError, UnicodeError) as error:
         raise BadInput(f"{path}: {error}") from error
 

@@ -239,10 +239,10 @@ def test_amounts_have_one_spelling_on_the_command_line_too(pristine: Path, tmp_p
         "account", "create", "hong", "card", "--number-fd", "0", "--password-fd", "0", "--data", data, answers=f"{CARD}\n1234\n"
     )
     for amount in ("\uff11\uff12\uff10\uff10", " 12_00 ", "٣", "0", "1e3", "1" * 16, "01", "+5", "1.5", "1,000", ""):
-        assert told(run("account", "fund", card["account"], amount, "--data", data))[0] == "Error: amount", amount
+        assert told(run("account", "fund", card["account"], amount, "--data", data))[0].startswith("Error: amount: a whole number"), amount
         if amount not in {"", "0"}:
             more = ("account", "create", "hong", "card", "--credit-limit", amount, "--number-fd", "0", "--password-fd", "0", "--data", data)
-            assert told(run(*more, answers="4111111111111111\n1234\n"))[0] == "Error: amount", amount
+            assert told(run(*more, answers="4111111111111111\n1234\n"))[0].startswith("Error: amount: a whole number"), amount
     assert told(run("account", "fund", card["account"], "-5", "--data", data)) == ["Error: No such option '-5'."]
     for number in (
         "4000001234567890",
