@@ -4,10 +4,12 @@
  2. their hashes make the stored tiles, and the frontier in the book's row; every signed checkpoint is the tree of its size
  3. each row of the book is the one that the latest leaf naming its key recorded, and each recorded row is there
  4. what no leaf covers follows from what one covers: message bytes, headers, the book's own row (counters: `ledger/check.py`)
+ 5. tables, indexes and triggers are those of the schema, in its words, and there is nothing beside them
 
 The rows of a book do not fit in memory: both sides are sorted by SQLite in a scratch file and then read side by side.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -16,7 +18,7 @@ import msgspec
 
 from hanbit.crypto import merkle
 from hanbit.crypto.leaves import Leaf, read_leaf
-from hanbit.db import schema, sqlite_file
+from hanbit.db import ddl, schema, sqlite_file
 from hanbit.db.covered import COVERED, load_frontier, present
 from hanbit.db.sqlite_file import Connection
 from hanbit.evidence.record import rebuild
@@ -34,7 +36,7 @@ _STANDS = 1 << 62
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finding:
-    """A row that does not fit. `rank` 0: a leaf; 1: a row that a leaf names or should; 2: what follows from them."""
+    """A row that does not fit. `rank` 0: a leaf; 1: a row that a leaf names or should; 2: what follows from them; 3: no row but a guard."""
 
     rank: int
     leaf: int
@@ -99,6 +101,7 @@ def check(connection: Connection, known: Iterable[KnownRoot] = (), say: Say = la
     say("checking what follows from the rows")
     _check_book(connection, report, last)
     _check_messages(connection, report)
+    _check_shape(connection, report)
     report.findings.sort()
     return report
 
@@ -270,6 +273,22 @@ def _check_messages(connection: Connection, report: Report) -> None:
         report.add(2, _STANDS, "headers", [header], "no message has it: it was put in from outside")
 
 
+def _check_shape(connection: Connection, report: Report) -> None:
+    """A trigger of somebody else's acts when all checks are over; one of ours that is gone guards nothing any more."""
+    made = ddl.statements(schema.metadata, history=schema.HISTORY, kept=schema.KEPT, guards=schema.GUARDS)
+    missing = {text: _NAMED.search(text) for text in made}
+    for kind, name, text in connection.execute(_SELECT_SHAPE):
+        if text in missing:
+            del missing[text]
+        else:
+            report.add(3, _STANDS, "sqlite_schema", str(name), f"no {kind} of this schema: it was put in or altered from outside")
+    for found in missing.values():
+        assert found is not None, missing
+        report.add(3, _STANDS, "sqlite_schema", found[2], f"this {found[1].lower()} is missing or altered")
+
+
+_NAMED = re.compile(r"^CREATE (?:UNIQUE )?(TABLE|INDEX|TRIGGER) (\w+)")
+_SELECT_SHAPE = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*' ORDER BY name"
 _SELECT_MESSAGES = """
 SELECT m.leaf, m.place, m.hash, m.header, h.segment, m.payload, m.signature
 FROM messages m LEFT JOIN headers h ON h.id = m.header ORDER BY m.leaf, m.place

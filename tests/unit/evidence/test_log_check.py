@@ -13,7 +13,7 @@ import pytest
 
 from hanbit.crypto.leaves import digest
 from hanbit.crypto.merkle import Frontier, leaf_hash
-from hanbit.db import schema, sqlite_file
+from hanbit.db import ddl, schema, sqlite_file
 from hanbit.db.covered import COLUMNS, COVERED, KEYS, dump_frontier, fill_log
 from hanbit.db.reading import Reader
 from hanbit.db.sqlite import BOOK_FILE, create_book
@@ -86,10 +86,10 @@ def checked(folder: Path, *known: KnownRoot) -> Report:
 
 
 def everything_said(folder: Path) -> list[str]:
-    """What `hanbit evidence check` says, in its order."""
+    """What `hanbit evidence check` says of rows, in its order; that the triggers were taken away has tests of its own."""
     reader = Reader(folder / BOOK_FILE)
     try:
-        said = [str(finding) for finding in log_check.check(reader.snapshot()).findings]
+        said = [str(finding) for finding in log_check.check(reader.snapshot()).findings if finding.table != "sqlite_schema"]
         said += [f"ledger: {promise}: {rows}" for promise, rows in check_ledger(reader.snapshot()).broken.items()]
         registry = Registry(reader, enrolled().root, OPERATOR)
         return said + check_messages(store.share(reader, 0, 1), registry, lambda _merchant, _tid: None).broken
@@ -254,6 +254,38 @@ def test_a_volatile_row_may_go(forge: sqlite3.Connection, tmp_path: Path) -> Non
     assert everything_said(tmp_path) == []
 
 
+# --- somebody who leaves something behind that acts later -------------------------------------------------------------------------------
+
+LEFT_BEHIND = {
+    "halted_never": "CREATE TRIGGER halted_never AFTER UPDATE ON settings WHEN NEW.name = 'halted' AND NEW.value <> '' "
+    "BEGIN UPDATE settings SET value = '' WHERE name = 'halted'; END",
+    "gift": "CREATE TRIGGER gift AFTER INSERT ON entries BEGIN UPDATE ledger_accounts SET credits_posted = credits_posted + 1; END",
+    "customers_too": "CREATE VIEW customers_too AS SELECT * FROM customers",
+    "notes": "CREATE TABLE notes (text TEXT)",
+    "slow": "CREATE INDEX slow ON messages (payload)",
+    "audit_no_update": "CREATE TRIGGER audit_no_update BEFORE UPDATE ON audit BEGIN SELECT 1; END",
+}
+
+
+@pytest.mark.parametrize("name", LEFT_BEHIND)
+def test_what_somebody_has_put_into_the_book_to_act_later_is_named(whole: Path, tmp_path: Path, name: str) -> None:
+    """No row is touched yet: a backup with such a trigger would pass every look at its rows and act once it is restored."""
+    shutil.copy(whole, tmp_path / BOOK_FILE)
+    with closing(sqlite3.connect(tmp_path / BOOK_FILE, isolation_level=None)) as connection:
+        connection.execute(f"DROP TRIGGER IF EXISTS {name}")
+        connection.execute(LEFT_BEHIND[name])
+    report = checked(tmp_path)
+    assert {finding.key for finding in report.findings} == {name}
+    assert report.findings[0].table == "sqlite_schema"
+
+
+def test_a_guard_that_was_taken_away_is_missed(forge: sqlite3.Connection, tmp_path: Path) -> None:
+    assert forge.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone() == (0,)
+    with closing(Reader(tmp_path / BOOK_FILE)) as reader:
+        missed = {finding.key for finding in log_check.check(reader.snapshot()).findings}
+    assert missed == set(ddl.trigger_texts(history=schema.HISTORY, kept=schema.KEPT, guards=schema.GUARDS))
+
+
 # --- somebody who rewrites the log as well ----------------------------------------------------------------------------------------------
 
 
@@ -302,7 +334,7 @@ def test_a_leaf_that_was_rewritten_with_its_row_is_found_by_the_tree(forge: sqli
 def test_a_tree_that_was_rewritten_is_found_by_what_was_signed_of_it(forge: sqlite3.Connection, tmp_path: Path) -> None:
     _altered_leaf(forge, tree=True)
     report = checked(tmp_path)
-    assert {finding.table for finding in report.findings} == {"checkpoints"}, report.findings[:3]
+    assert {finding.table for finding in report.findings} == {"checkpoints", "sqlite_schema"}, report.findings[:3]
 
 
 def test_a_restored_old_copy_is_whole_and_found_against_a_newer_checkpoint(whole: Path, tmp_path: Path) -> None:
@@ -363,6 +395,8 @@ async def test_a_log_that_was_filled_in_one_go_names_every_row(tmp_path: Path) -
             for number, (row,) in enumerate(messages):
                 connection.execute("UPDATE messages SET leaf = ?, place = ? WHERE rowid = ?", (number // 500, number % 500, row))
             fill_log(connection)
+            for text in ddl.trigger_texts(history=schema.HISTORY, kept=schema.KEPT, guards=schema.GUARDS).values():
+                connection.execute(text)
             connection.execute("COMMIT")
             connection.close()
 
