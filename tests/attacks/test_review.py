@@ -200,7 +200,7 @@ async def test_the_ledger_check_sees_money_that_moved_for_no_payment_or_to_anoth
     (tmp_path / "forged.sqlite").unlink()
     assert forged(world, tmp_path, *moved(next_entry, "nobody", "merchant:shop:KRW")) == {"holds_belong_to_payments"}
     (tmp_path / "forged.sqlite").unlink()
-    assert "legs_are_of_their_entrys_amount" in forged(world, tmp_path, *moved(next_entry, "nobody", "merchant:shop:KRW", 6))
+    assert "legs_carry_the_amount_of_their_entry" in forged(world, tmp_path, *moved(next_entry, "nobody", "merchant:shop:KRW", 6))
     (tmp_path / "forged.sqlite").unlink()
     redirected = (
         f"UPDATE payments SET merchant = 'other' WHERE id = '{payment}'",  # noqa: S608 - a forger's own

@@ -79,6 +79,8 @@ def init(directory: Path, merchant: str, line: str, as_json: bool) -> None:
     code = parties.create(directory, merchant=merchant, line=LineAddress(host=host, port=port), at=SystemClock().now())
     operator = parties.load(directory)
     show({"merchant": operator.merchant, "code": code, "pin": operator.pin, "root": str(operator.root_file)}, as_json=as_json)
+    if not as_json:
+        click.echo(f"Next: hanbit merchant probe enrol --directory {directory}")
 
 
 @probe.command("enrol")

@@ -28,7 +28,7 @@ CHECKS: dict[str, str] = {
         FROM entries e JOIN postings p ON p.entry = e.number JOIN ledger_accounts a ON a.id = p.account
         WHERE a.currency <> e.currency
     """,
-    "legs_are_of_their_entrys_amount": """
+    "legs_carry_the_amount_of_their_entry": """
         SELECT e.number
         FROM entries e JOIN postings p ON p.entry = e.number
         WHERE max(abs(p.pending), abs(p.posted)) <> e.amount
