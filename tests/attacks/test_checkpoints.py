@@ -166,6 +166,25 @@ async def test_a_proof_that_does_not_come_is_asked_for_with_the_next_checkpoint(
     assert world.shop.shop.witness.compact == latest(world)
 
 
+async def test_a_gateway_that_never_shows_how_its_log_goes_on_is_complained_of(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """With two histories it would do best to be silent: the shop's staff hear of it once an hour."""
+    await grow(world)
+    shop, clock = world.shop.shop, world.clock
+    first, line = held_by(world), shop.line
+    unlinked = [forged(world, world.gateway.signer, size=100 + number).compact for number in range(4)]
+
+    async def silent(_request: str) -> str:
+        raise Unavailable("busy")
+
+    with caplog.at_level(logging.ERROR):
+        for wait, complaints in ((0, 0), (60, 0), (3600, 1), (60, 1)):
+            clock.advance(wait)
+            await shop.witness.receive(unlinked.pop(0), silent)
+            said = [record for record in caplog.records if "has not shown" in record.getMessage()]
+            assert len(said) == complaints
+    assert (held_by(world), shop.witness.contradiction, shop.line) == (first, None, line), "and holds on to what it has"
+
+
 async def test_an_older_checkpoint_that_comes_again_changes_nothing(world: World) -> None:
     await grow(world)
     old = latest(world)

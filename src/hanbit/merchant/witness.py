@@ -25,6 +25,7 @@ CONTRADICTS: Final = "checkpoint_contradicts"
 """The first checkpoint that does not go on from the one we hold: two signatures of the gateway that cannot both be true."""
 GIVEN_UP: Final = "checkpoint_given_up"
 """What was held before the shop accepted another log: still a signature that the gateway has to answer for."""
+UNSHOWN_MAX_S: Final = 3600
 _log = logging.getLogger("hanbit.merchant")
 Ask = Callable[[str], Awaitable[str]]
 
@@ -44,6 +45,7 @@ class Witness:
         self._operator = operator
         self._clock = clock
         self._turn = asyncio.Lock()
+        self._unshown_since: int | None = None
 
     async def load(self) -> None:
         """Read what an earlier process held."""
@@ -67,7 +69,7 @@ class Witness:
         try:
             await self._take(unverified, ask)
         except Unavailable as error:
-            _log.info("a checkpoint was not taken, the next one will be: %s", error)
+            self._not_shown(error)
         except ProtocolViolation as violation:
             _log.warning("a checkpoint was rejected: %s", violation)
             await self._book.commit(Reject(unverified.encode("utf-8", "replace"), violation.rule, violation.detail, self._clock.now()))
@@ -121,6 +123,18 @@ class Witness:
     async def _hold(self, compact: str) -> None:
         await self._book.hold(HELD, compact, self._clock.now())
         self.compact = compact
+        self._unshown_since = None
+
+    def _not_shown(self, error: Unavailable) -> None:
+        """Silence proves nothing, but a gateway with two histories would be silent for ever: once an hour the staff are told."""
+        at = self._clock.now()
+        if self._unshown_since is None:
+            self._unshown_since = at
+        if at - self._unshown_since < UNSHOWN_MAX_S:
+            _log.info("a checkpoint was not taken, the next one will be: %s", error)
+            return
+        self._unshown_since = at
+        _log.error("for an hour the payment server has not shown that its log goes on from what this shop holds: ask it (%s)", error)
 
     async def _alarm(self, compact: str, violation: ProtocolViolation) -> None:
         if self.contradiction is None:
