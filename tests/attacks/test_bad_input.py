@@ -73,7 +73,7 @@ def routes(site: Site) -> list[Route]:
 def proved(site: Site, before: str) -> None:
     """Nothing has changed, and the book is whole."""
     assert changes(site.gateway) == before
-    assert check_ledger(site.gateway.reader.snapshot()).balanced
+    assert check_ledger(site.gateway.reader.connection).balanced
 
 
 async def test_every_address_is_tried_with_bad_input(site: Site) -> None:
@@ -315,7 +315,7 @@ async def test_an_instruction_that_opens_and_is_none(tmp_path: Path) -> None:
                 else:
                     judge(answer.status, {name.title(): value for name, value in answer.headers.items()}, content, bad)
             assert fresh.gateway.reader.all(held)[0][0] == 0, plain
-        assert check_ledger(fresh.gateway.reader.snapshot()).balanced
+        assert check_ledger(fresh.gateway.reader.connection).balanced
 
 
 def seal_raw(session: SessionKey, typ: str, plain: bytes) -> str:

@@ -218,7 +218,7 @@ async def kept(world: World, shop: Canceller) -> list[Stored]:
     await shop.cancel(visit, 20_000)
     await shop.cancel(visit, 1, remaining=1)
     await shop.cancel(visit, 50_000)
-    return await evidence.everything(world.gateway.reader)
+    return list(evidence.share(world.gateway.reader, 0, 1))
 
 
 def broken(world: World, stored: list[Stored]) -> list[str]:

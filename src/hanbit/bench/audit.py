@@ -48,8 +48,9 @@ def prove_part(data: Path, part: int, parts: int) -> list[str]:
     try:
         broken: list[str] = []
         if part == 0:
-            broken = [f"ledger: {promise}" for promise in check_ledger(reader.snapshot()).broken]
-            broken += [f"log: {finding}" for finding in check_log(reader.snapshot()).findings[:BROKEN_SHOWN]]
+            with reader.snapshot() as connection:
+                broken = [f"ledger: {promise}" for promise in check_ledger(connection).broken]
+                broken += [f"log: {finding}" for finding in check_log(connection).findings[:BROKEN_SHOWN]]
         registry = Registry(reader, keyring.load(data / KEYS_FOLDER, settings).root, settings.operator)
         report = check_evidence(evidence.share(reader, part, parts), registry, lambda _merchant, _tid: None)
         return broken + [f"evidence: {line}" for line in report.broken[:BROKEN_SHOWN]]

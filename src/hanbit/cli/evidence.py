@@ -111,21 +111,20 @@ def _check(data: Path, checkpoints: Iterable[Path], root: Path | None, say: "Say
     pinned = certificates.load_chain_pem(root_path)[0]
     reader = Reader(data / BOOK_FILE)
     try:
-        connection = reader.snapshot()
+        connection = reader.connection
         operator = connection.execute("SELECT operator FROM book").fetchone()[0]
         gateway = ids.urn(operator, "gateway")
         held = [_known(path, PinnedTrust(pinned, operator, urn=gateway), operator) for path in checkpoints]
-        ledger = check_ledger(connection, lambda promise: say(f"ledger: {promise.replace('_', ' ')}"))
 
         def order_hash(merchant: str, tid: str) -> str | None:
             found = payments.find(reader, merchant, tid)
             return None if found is None else found.order_hash
 
-        connection.execute("BEGIN")
-        log = log_check.check(connection, held, say)
-        trust = Registry(reader, pinned, operator)
-        messages = check_messages(_counted(store.share(reader, 0, 1), say), trust, order_hash)
-        connection.execute("COMMIT")
+        with reader.snapshot():
+            ledger = check_ledger(connection, lambda promise: say(f"ledger: {promise.replace('_', ' ')}"))
+            log = log_check.check(connection, held, say)
+            trust = Registry(reader, pinned, operator)
+            messages = check_messages(_counted(store.share(reader, 0, 1), say), trust, order_hash)
     except DatabaseError as error:
         raise click.ClickException(f"{data / BOOK_FILE} cannot be read as a book: {error}\nRestore it from a backup") from error
     finally:

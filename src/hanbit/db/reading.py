@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +59,22 @@ class Reader:
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
-    def snapshot(self) -> sqlite_file.Connection:
-        """The connection itself, for a check that reads everything in one transaction."""
+    @property
+    def connection(self) -> sqlite_file.Connection:
+        """The connection itself; each statement sees the last commit, or what `snapshot` holds still."""
         return self._connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite_file.Connection]:
+        """Hold the book still, for whoever holds one row against another: a server may be writing meanwhile.
+
+        Nothing may give the loop back in between: the pages' reads go over the same connection.
+        """
+        self._connection.execute("BEGIN")
+        try:
+            yield self._connection
+        finally:
+            self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close both connections."""

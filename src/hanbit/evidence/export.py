@@ -50,12 +50,8 @@ def export(reader: Reader, *, operator: str, merchant: str, tid: str, held: str 
 
     NotFound where there is nothing, Unavailable where no checkpoint covers it yet.
     """
-    connection = reader.snapshot()
-    connection.execute("BEGIN")
-    try:
+    with reader.snapshot():
         return _Export(reader, operator, merchant, tid).bundle(held)
-    finally:
-        connection.execute("COMMIT")
 
 
 class _Export:
@@ -188,9 +184,9 @@ class _Export:
         return int(row["leaf"])
 
     def _proofs(self, size: int) -> tuple[LeafProof, ...]:
-        node = log.nodes(self._reader.snapshot())
+        node = log.nodes(self._reader.connection)
         return tuple(
-            LeafProof(leaf=leaf, data=_data(self._reader.snapshot(), leaf), path=_text(merkle.inclusion_proof(leaf, size, node)))
+            LeafProof(leaf=leaf, data=_data(self._reader.connection, leaf), path=_text(merkle.inclusion_proof(leaf, size, node)))
             for leaf in sorted(self._leaves)
         )
 

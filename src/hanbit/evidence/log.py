@@ -35,7 +35,7 @@ def nodes(connection: Connection) -> merkle.Node:
 
 def root_at(reader: Reader, size: int) -> str:
     """The tree's hash when it held `size` leaves; NotFound if it never did."""
-    return ids.encode_base64url(merkle.root_at(size, nodes(reader.snapshot())))
+    return ids.encode_base64url(merkle.root_at(size, nodes(reader.connection)))
 
 
 def time_of(data: str) -> int:
@@ -47,7 +47,7 @@ def consistency_proof(reader: Reader, first: int, second: int) -> tuple[str, ...
     """What shows that the tree of size `second` begins with that of size `first`; NotFound beyond the log."""
     if not 0 < first <= second:
         raise NotFound("no such sizes")
-    return tuple(map(ids.encode_base64url, merkle.consistency_proof(first, second, nodes(reader.snapshot()))))
+    return tuple(map(ids.encode_base64url, merkle.consistency_proof(first, second, nodes(reader.connection))))
 
 
 def logged(reader: Reader, message_hash: str, size: int) -> Logged:
@@ -55,5 +55,5 @@ def logged(reader: Reader, message_hash: str, size: int) -> Logged:
     row = reader.one(_SELECT_LOGGED, message_hash)
     if row is None or row["leaf"] >= size:
         raise NotFound("no such message in the log of this size")
-    path = merkle.inclusion_proof(row["leaf"], size, nodes(reader.snapshot()))
+    path = merkle.inclusion_proof(row["leaf"], size, nodes(reader.connection))
     return Logged(**dict(row), path=tuple(map(ids.encode_base64url, path)))

@@ -50,14 +50,8 @@ def share(reader: Reader, part: int, parts: int) -> Iterator[Stored]:
     Read while it is asked for, so that a large book needs no large memory.
     """
     sql = _SELECT + "WHERE CASE m.tid WHEN '' THEN 0 ELSE unicode(m.tid) % ? END = ? " + _BY_PAYMENT
-    for row in reader.snapshot().execute(sql, (parts, part)):
+    for row in reader.connection.execute(sql, (parts, part)):
         yield _stored(row)
-
-
-async def everything(reader: Reader) -> list[Stored]:
-    """Every kept message, payment by payment."""
-    rows = await reader.scan(_SELECT + _BY_PAYMENT)
-    return [_stored(row) for row in rows]
 
 
 def _stored(row: Row) -> Stored:

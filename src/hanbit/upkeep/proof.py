@@ -50,6 +50,7 @@ def prove(book: Path, root: bytes, say: Callable[[str], None] = lambda _what: No
             damage = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
             if damage != ["ok"]:
                 raise BrokenBook(f"{book.name} is damaged: {damage[0]}")
+            connection.execute("BEGIN")  # what is held against each other is of one moment
             row = connection.execute("SELECT schema_version, operator FROM book WHERE id = 1").fetchone()
             if row is None:
                 raise BrokenBook(f"{book.name} is no book")

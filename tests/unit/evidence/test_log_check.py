@@ -80,7 +80,7 @@ def forge(whole: Path, tmp_path: Path) -> Iterator[sqlite3.Connection]:
 def checked(folder: Path, *known: KnownRoot) -> Report:
     reader = Reader(folder / BOOK_FILE)
     try:
-        return log_check.check(reader.snapshot(), known)
+        return log_check.check(reader.connection, known)
     finally:
         reader.close()
 
@@ -89,8 +89,8 @@ def everything_said(folder: Path) -> list[str]:
     """What `hanbit evidence check` says of rows, in its order; that the triggers were taken away has tests of its own."""
     reader = Reader(folder / BOOK_FILE)
     try:
-        said = [str(finding) for finding in log_check.check(reader.snapshot()).findings if finding.table != "sqlite_schema"]
-        said += [f"ledger: {promise}: {rows}" for promise, rows in check_ledger(reader.snapshot()).broken.items()]
+        said = [str(finding) for finding in log_check.check(reader.connection).findings if finding.table != "sqlite_schema"]
+        said += [f"ledger: {promise}: {rows}" for promise, rows in check_ledger(reader.connection).broken.items()]
         registry = Registry(reader, enrolled().root, OPERATOR)
         return said + check_messages(store.share(reader, 0, 1), registry, lambda _merchant, _tid: None).broken
     finally:
@@ -282,7 +282,7 @@ def test_what_somebody_has_put_into_the_book_to_act_later_is_named(whole: Path, 
 def test_a_guard_that_was_taken_away_is_missed(forge: sqlite3.Connection, tmp_path: Path) -> None:
     assert forge.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone() == (0,)
     with closing(Reader(tmp_path / BOOK_FILE)) as reader:
-        missed = {finding.key for finding in log_check.check(reader.snapshot()).findings}
+        missed = {finding.key for finding in log_check.check(reader.connection).findings}
     assert missed == set(ddl.trigger_texts(history=schema.HISTORY, kept=schema.KEPT, guards=schema.GUARDS))
 
 
