@@ -113,6 +113,7 @@ payments = _table(
     _text("customer", null=True),
     _text("account", null=True),
     _text("method", null=True),
+    _text("sid", null=True),
     _text("notice_hash", null=True),
     _text("answer_hash", null=True),
     _text("outcome_hash", null=True),
@@ -144,6 +145,37 @@ attempts = _table(  # append-only: what the customer approved and how it was che
     _text("sealed_hash"),
     _text("session"),
     _whole("at"),
+)
+exchanges = _table(  # append-only: each session of the dual-signature checkout, and the answer that its merchant gets for ever
+    "exchanges",
+    _text("merchant", key=True),
+    _text("sid", key=True),
+    _text("tid"),
+    _text("payment", null=True),
+    _text("result"),
+    _text("reason", null=True),
+    _text("oimd"),
+    _text("pimd"),
+    _text("thumbprint"),
+    _text("request_hash"),
+    _text("answer_hash"),
+    _whole("at"),
+    CheckConstraint("result IN ('approved', 'declined')", name="exchange_result"),
+    Index("exchanges_by_payment", "merchant", "tid"),
+)
+grants = _table(  # a customer's leave to try one payment of one order through its merchant, as hashes; used once
+    "grants",
+    _text("grant_hash", key=True),
+    _whole("version"),
+    _text("customer"),
+    _text("session"),
+    _text("merchant"),
+    _text("tid"),
+    _text("order_hash"),
+    _whole("expires_at"),
+    _whole("used_at", null=True),
+    Index("grants_by_payment", "merchant", "tid"),
+    Index("grants_by_time", "expires_at"),
 )
 
 cancellations = _table(  # append-only: what a merchant asked back, and the answer that it gets for ever
@@ -355,7 +387,7 @@ settings = _table("settings", _text("name", key=True), _whole("version"), _text(
 SANDBOX = "sandbox"
 """The row of `settings` that only a sandbox's book has: how many seconds its clock is ahead."""
 
-HISTORY = ("entries", "postings", "messages", "headers", "attempts", "cancellations", "audit", "log", "tiles", "checkpoints")
+HISTORY = ("entries", "postings", "messages", "headers", "attempts", "exchanges", "cancellations", "audit", "log", "tiles", "checkpoints")
 """Tables in which a row is never changed or removed; triggers say so."""
 KEPT = ("payments", "ledger_accounts", "book", "certificates")
 """Tables in which a row changes and is never removed."""
@@ -369,7 +401,7 @@ GUARDS: dict[str, str] = {
 }
 """Trigger → what it refuses. Σ refunds ≤ captured on every path: a batch writes payments before entries, so an entry finds its own Change's
 figures."""
-VOLATILE = frozenset({"enrolments", "openings", "sessions", "throttles"})
+VOLATILE = frozenset({"enrolments", "grants", "openings", "sessions", "throttles"})
 """Tables whose rows are removed once they can matter to nobody any more: no evidence, so no log covers them."""
 DERIVED: dict[str, int] = {"headers": 0, "log": 0, "tiles": 0, "postings": 0, "book": 2, "ledger_accounts": 5, "messages": 11}
 """Of these tables the log covers only so many columns, the first ones: the rest follows from what is covered. Counters are the sum of legs,

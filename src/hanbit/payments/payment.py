@@ -32,6 +32,8 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
     customer: str | None = None
     account: str | None = None
     method: str | None = None
+    sid: str | None = None
+    """The session of the dual-signature checkout in which it was approved; None for the redirect checkout."""
     notice_hash: str | None = None
     answer_hash: str | None = None
     outcome_hash: str | None = None

@@ -36,6 +36,7 @@ class Rest:
 RESTS: dict[str, Rest] = {
     "openings": Rest("ctx", "at", MARGIN_S),
     "sessions": Rest("token_hash", "created_at", sessions.LIFE_MAX_S + MARGIN_S),
+    "grants": Rest("grant_hash", "expires_at", MARGIN_S),
     "enrolments": Rest("code_hash", "expires_at", enrolment.CODE_LIFE_S),
     "throttles": Rest("factor", "wait_until", THROTTLE_KEPT_S),
 }

@@ -1,0 +1,1 @@
+"""The dual-signature checkout (document B): messages, and one file for each role."""
