@@ -188,13 +188,14 @@ class Batch:
     def _post(self, entries: tuple[Entry, ...], items: Items) -> None:
         loaded = self.loaded
         undo: list[tuple[Counters, int, int, int, int]] = []
-        number = loaded.next_entry
-        postings: list[list[Row]] = []
+        begun: list[Entry] = []
+        rows: list[tuple[Row, list[Row]]] = []
         try:
             for entry in entries:
-                self._check_entry(entry)
+                number = loaded.next_entry + len(rows)
+                ends = self._begin(entry, number)
+                begun.append(entry)
                 legs: list[Row] = []
-                postings.append(legs)
                 for leg_number, leg in enumerate(entry.postings):
                     account = loaded.accounts.get(leg.account)
                     if account is None or account.currency != entry.money.currency:
@@ -205,41 +206,43 @@ class Batch:
                     legs.append((number, leg_number, leg.account, leg.side, leg.pending, leg.posted, balance))
                 if entry.empties is not None and left(loaded.accounts[entry.empties]):
                     raise Stale(f"account {entry.empties}")
-                number += 1
+                amount, currency = entry.money.amount_minor, entry.money.currency
+                rows.append(((number, entry.id, entry.kind, entry.payment, ends, amount, currency, self.at), legs))
         except HanbitError:
             for account, *counters in reversed(undo):
                 account.debits_pending, account.credits_pending, account.debits_posted, account.credits_posted = counters
+            for entry in reversed(begun):
+                self._forget(entry)
             raise
-        for entry, legs in zip(entries, postings, strict=True):
-            row = self._write_entry(entry)
+        loaded.next_entry += len(rows)
+        for row, legs in rows:
             items.append(("entries", (row[0],), digest("entries", row, *legs)))
+            self.writes.entries.append(row)
             self.writes.postings.extend(legs)
             self.writes.accounts.update(str(leg[2]) for leg in legs)
 
-    def _check_entry(self, entry: Entry) -> None:
-        if entry.id in self.loaded.entries:
+    def _begin(self, entry: Entry, number: int) -> int | None:
+        """Rule 3, then the entry is known to those behind it, also of its own Change; the number of the hold that it ends."""
+        entries = self.loaded.entries
+        if entry.id in entries:
             raise Conflict(f"entry {entry.id} exists")
-        if entry.ends is not None:
-            hold = self.loaded.entries.get(entry.ends)
-            if hold is None or hold.kind != HOLD or hold.ended:
-                raise Stale(f"hold {entry.ends}")
-            if entry.money.amount_minor > hold.amount or entry.money.currency != hold.currency:
-                raise Conflict("more than was held")
-
-    def _write_entry(self, entry: Entry) -> Row:
-        loaded = self.loaded
-        number = loaded.next_entry
-        loaded.next_entry += 1
+        amount, currency = entry.money.amount_minor, entry.money.currency
         ends: int | None = None
         if entry.ends is not None:
-            hold = loaded.entries[entry.ends]
-            hold.ended = True
-            ends = hold.number
-        amount, currency = entry.money.amount_minor, entry.money.currency
-        loaded.entries[entry.id] = KnownEntry(number, entry.kind, amount, currency, ended=False)
-        row = (number, entry.id, entry.kind, entry.payment, ends, amount, currency, self.at)
-        self.writes.entries.append(row)
-        return row
+            hold = entries.get(entry.ends)
+            if hold is None or hold.kind != HOLD or hold.ended:
+                raise Stale(f"hold {entry.ends}")
+            if amount > hold.amount or currency != hold.currency:
+                raise Conflict("more than was held")
+            hold.ended, ends = True, hold.number
+        entries[entry.id] = KnownEntry(number, entry.kind, amount, currency, ended=False)
+        return ends
+
+    def _forget(self, entry: Entry) -> None:
+        """Its Change was turned away: the entry never was, and the hold that it ended goes on."""
+        del self.loaded.entries[entry.id]
+        if entry.ends is not None:
+            self.loaded.entries[entry.ends].ended = False
 
 
 class Header(msgspec.Struct, frozen=True):

@@ -81,6 +81,21 @@ def test_no_more_is_captured_than_was_held(store: SqliteStore) -> None:
     prove(store)
 
 
+def test_one_change_may_hold_and_capture_wholly_or_not_at_all(store: SqliteStore) -> None:
+    answers = write(
+        store,
+        change("both", hold("p1", HONG, 600), capture("p1", HONG, 600)),
+        change("poor", hold("p2", HONG, 400), capture("p2", HONG, 400), hold("p3", HONG, 1)),
+        change("twice", hold("p4", HONG, 100), capture("p4", HONG, 100), void("p4", HONG, 100)),
+        change("more", hold("p4", HONG, 100), capture("p4", HONG, 101)),
+        change("rest", hold("p4", HONG, 400), capture("p4", HONG, 400)),
+        change("gone", void("p1", HONG, 600)),
+    )
+    assert answers == ["", "no_funds", "stale", "conflict", "", "stale"], "nothing stayed of what was turned away"
+    assert notes(store) == {"both", "rest"}
+    prove(store)
+
+
 def test_only_a_hold_can_be_ended(store: SqliteStore) -> None:
     ends_a_transfer = Entry("capture:x", "capture", fund("x", HONG, 1).money, fund("x", HONG, 1).postings, ends=f"fund:{HONG}")
     assert write(store, change("x", ends_a_transfer)) == ["stale"]
