@@ -1,17 +1,16 @@
 """`await book.commit(change)`: group commit under the book lock.
 
 Whatever queues while the last batch is on its way to the disk goes with the next; there is no timer, so an idle book commits at once.
-`commit` returns when the Change is durable and raises when it was turned away; nothing is cached between batches. A batch is decided and
-written where the loop runs (short statements in memory), and made durable in the book's one thread, which waits for the disk.
+`commit` returns when the Change is durable and raises when it was turned away; nothing is cached between batches. How a batch gets there is
+the engine's (`db/sqlite.py`, `db/postgres.py`); neither holds up the loop while the disk or the database is waited for.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from hanbit.db.change import Change
-from hanbit.db.sqlite import SqliteStore
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, Unavailable
 
@@ -24,19 +23,30 @@ Answers = list[HanbitError | None] | BaseException
 """For each Change of a batch None or why it was turned away, or what broke for all of them."""
 
 
-class Book:
-    """The queue before the book lock, with the thread that writes."""
+class Store(Protocol):
+    """What carries a batch to the disk; one batch at a time."""
 
-    def __init__(self, open_store: Callable[[], SqliteStore], clock: Clock, *, observe: Callable[[int, float], None] | None = None) -> None:
+    async def write(self, changes: Sequence[Change], at: int) -> list[HanbitError | None]:
+        """Commit the Changes that hold, together; the answer says for each whether it is durable (None) or turned away, and why."""
+        ...
+
+    def close(self) -> None:
+        """Give file or connection back; whatever was acknowledged is on the disk already."""
+        ...
+
+
+class Book:
+    """The queue before the book lock."""
+
+    def __init__(self, open_store: Callable[[], Store], clock: Clock, *, observe: Callable[[int, float], None] | None = None) -> None:
         self._clock = clock
         self._observe = observe
         self._waiting: deque[tuple[Change, asyncio.Future[None]]] = deque()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="book")
-        self._running = False
+        self._running: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
-        self._store = self._thread.submit(open_store).result()
+        self._store = open_store()
 
     @property
     def waiting(self) -> int:
@@ -50,43 +60,33 @@ class Book:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         self._waiting.append((change, done))
-        if not self._running:
-            self._running = True
+        if self._running is None:
             self._idle.clear()
-            loop.call_soon(self._start_batch, loop)  # what else is ready in this turn of the loop goes with it
+            self._running = loop.create_task(self._run(), name="book")  # what else is ready in this turn of the loop goes with it
         # A caller that goes away takes nothing with it: the Change is in the queue and will be decided.
         await done
 
-    def _start_batch(self, loop: asyncio.AbstractEventLoop) -> None:
-        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
-        changes = [change for change, _ in batch]
-        started, at = self._clock.monotonic(), self._clock.now()
-
-        def finished(answers: Answers) -> None:
-            if self._observe is not None:
-                self._observe(len(batch), self._clock.monotonic() - started)
-            self._answer(batch, answers)
-            if self._waiting:
-                self._start_batch(loop)
-            else:
-                self._running = False
-                self._idle.set()
-
-        def make_durable(prepared: list[HanbitError | None]) -> None:
-            answers: Answers
-            try:
-                answers = self._store.commit(changes, prepared, at)
-            except BaseException as error:  # noqa: BLE001 - handed to every waiting caller
-                answers = error
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(finished, answers)
-
+    async def _run(self) -> None:
         try:
-            prepared = self._store.prepare(changes, at)
-        except Exception as error:  # noqa: BLE001 - a bug of ours is handed to every waiting caller, and the book goes on
-            finished(error)
-        else:
-            self._thread.submit(make_durable, prepared)
+            while self._waiting:
+                await self._write([self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))])
+        finally:
+            self._running = None
+            self._idle.set()
+
+    async def _write(self, batch: list[tuple[Change, asyncio.Future[None]]]) -> None:
+        started, at = self._clock.monotonic(), self._clock.now()
+        answers: Answers
+        try:
+            answers = await self._store.write([change for change, _ in batch], at)
+        except asyncio.CancelledError:  # the loop itself ends: whether this batch is there shows when the book is opened again
+            self._answer(batch, Unavailable("the server is stopping"))
+            raise
+        except BaseException as error:  # noqa: BLE001 - a bug of ours is handed to every waiting caller, and the book goes on
+            answers = error
+        if self._observe is not None:
+            self._observe(len(batch), self._clock.monotonic() - started)
+        self._answer(batch, answers)
 
     @staticmethod
     def _answer(batch: list[tuple[Change, asyncio.Future[None]]], answers: Answers) -> None:
@@ -108,11 +108,9 @@ class Book:
     def discard(self) -> None:
         """Close a book in which nothing was begun."""
         self._closed = True
-        self._thread.submit(self._store.close).result()
-        self._thread.shutdown()
+        self._store.close()
 
     async def close(self) -> None:
-        """Finish what waits, then close the file."""
+        """Finish what waits, then close the store; putting a log away takes its time, so not where the loop runs."""
         await self.finish()
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
-        self._thread.shutdown()
+        await asyncio.to_thread(self._store.close)

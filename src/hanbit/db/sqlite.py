@@ -4,17 +4,19 @@ Rows are bound to multi-row `VALUES` of at most ROWS_A_STATEMENT rows: measured 
 interpreter lock is given away once a statement, not once a row.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-from hanbit.db import ddl, schema, sqlite_file
-from hanbit.db.batch import Batch, Key, KnownEntry, Loaded, Writes, key_of, new_counters, read_header
-from hanbit.db.change import Change, Delete, Put, Stale, Value
-from hanbit.db.covered import COLUMNS, KEYS, Row, dump_frontier, fill_log, load_frontier
-from hanbit.kernel import fail_points, ids
+from hanbit.db import ddl, plan, schema, sqlite_file
+from hanbit.db.batch import Batch, Key, Loaded
+from hanbit.db.change import Change, Stale, Value
+from hanbit.db.covered import COLUMNS, KEYS, Row, fill_log, load_frontier
+from hanbit.kernel import fail_points
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, ProtocolViolation, Unavailable
 
 ROWS_A_STATEMENT = 64
@@ -50,7 +52,7 @@ def check_schema(connection: sqlite_file.Connection, path: Path) -> None:
 
 
 class SqliteStore:
-    """The one writer of a SQLite book; used from one thread."""
+    """The one writer of a SQLite book; a batch is on its way at a time."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,10 +61,17 @@ class SqliteStore:
         self._new_headers: set[str] = set()
         self._connection = sqlite_file.open_for_writing(path)
         check_schema(self._connection, path)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="book")
 
     def close(self) -> None:
         """Close the file; whatever was acknowledged is on the disk already."""
+        self._thread.shutdown()
         self._connection.close()
+
+    async def write(self, changes: Sequence[Change], at: int) -> list[HanbitError | None]:
+        """The same for a book's queue: what touches memory where the loop runs, the wait for the disk in the book's one thread."""
+        answers = self.prepare(changes, at)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self.commit, changes, answers, at)
 
     def write_batch(self, changes: Sequence[Change], at: int) -> list[HanbitError | None]:
         """Commit the Changes that hold, together; the answer says for each whether it is durable (None) or turned away, and why."""
@@ -133,89 +142,38 @@ class SqliteStore:
             self._connection.execute("ROLLBACK")
 
     def _load(self, changes: Sequence[Change]) -> Loaded:
-        next_entry, size, frontier, time = self._connection.execute(_SELECT_BOOK).fetchone()
-        wanted: dict[str, set[tuple[Value, ...]]] = {}
-        columns: dict[str, set[str]] = {}
-        accounts: set[str] = set()
-        entry_ids: set[str] = set()
-        signers: set[str] = set()
-        for change in changes:
-            changed: tuple[Put | Delete, ...] = (*change.puts, *change.deletes)
-            for put in changed:
-                wanted.setdefault(put.table, set()).add(key_of(put))
-                columns.setdefault(put.table, set()).add("version")
-            for require in change.requires:
-                wanted.setdefault(require.table, set()).add((require.key,))
-                columns.setdefault(require.table, set()).add(require.column)
-            signers.update(read_header(message.header).kid for message in change.messages)
-            for acknowledge in change.acknowledges:
-                wanted.setdefault("outbox", set()).update((outcome,) for outcome in acknowledge.hashes)
-                columns.setdefault("outbox", set()).update(COLUMNS["outbox"])
-            for entry in change.entries:
-                accounts.update(leg.account for leg in entry.postings)
-                entry_ids.add(entry.id)
-                if entry.ends is not None:
-                    entry_ids.add(entry.ends)
-        if signers:
-            wanted.setdefault("certificates", set()).update((kid,) for kid in signers)
-            columns.setdefault("certificates", set()).add("revoked_at")
+        execute, wanted = self._connection.execute, plan.wanted(changes)
+        next_entry, size, frontier, time = execute(plan.SELECT_BOOK).fetchone()
         rows: dict[tuple[str, Key], dict[str, Value]] = {}
-        for table, keys in wanted.items():
-            compared, width = tuple(sorted(columns[table])), len(KEYS[table])
-            for row in self._connection.execute(_select(table, compared), (json.dumps(list(keys)),)):
-                rows[table, row[:width]] = dict(zip(compared, row[width:], strict=True))
-        counters = {
-            row[0]: new_counters(dict(zip(COLUMNS["ledger_accounts"], row[1:], strict=True)))
-            for row in (self._connection.execute(_SELECT_ACCOUNTS, (json.dumps([[a] for a in accounts]),)) if accounts else ())
-        }
-        entries = {
-            row[0]: KnownEntry(row[1], row[2], row[3], row[4], ended=bool(row[5]))
-            for row in (self._connection.execute(_SELECT_ENTRIES, (json.dumps(list(entry_ids)),)) if entry_ids else ())
-        }
-        return Loaded(next_entry, load_frontier(size, frontier), time, rows, counters, entries)
+        for table, compared, keys in wanted.tables():
+            rows.update(plan.compared_rows(table, compared, execute(_select(table, compared), (json.dumps(list(keys)),)).fetchall()))
+        accounts = execute(_SELECT_ACCOUNTS, (json.dumps([[name] for name in wanted.accounts]),)) if wanted.accounts else ()
+        entries = execute(_SELECT_ENTRIES, (json.dumps(list(wanted.entries)),)) if wanted.entries else ()
+        counters, known = dict(map(plan.counters, accounts)), dict(map(plan.known_entry, entries))
+        return Loaded(next_entry, load_frontier(size, frontier), time, rows, counters, known)
 
     def _save(self, batch: Batch) -> None:
-        writes, loaded = batch.writes, batch.loaded
-        for table, keys in writes.deletes.items():
-            self._connection.execute(_delete_statement(table), (json.dumps([key for (key,) in keys]),))
-        for table, puts in writes.puts.items():
-            self._insert(table, list(puts.values()), replace=True)
-        for table, appends in writes.appends.items():
-            self._insert(table, appends)
-        self._new_headers = writes.headers.keys() - self._known_headers
-        self._insert("headers", [(header, writes.headers[header]) for header in self._new_headers], ignore=True)
-        self._insert("messages", writes.messages)
-        self._insert("entries", writes.entries)
-        self._insert("postings", writes.postings)
-        self._save_accounts(batch)
-        if writes.entries:
-            self._check_balanced(writes)
-        if writes.leaves:
-            self._insert("log", writes.leaves)
-            self._insert("tiles", [(tile.level, tile.number, ids.encode_base64url(tile.root)) for tile in writes.tiles])
-            # The book's time is that of its last leaf, so that it can be checked; what is not covered moves nothing here.
-            frontier = loaded.frontier
-            self._connection.execute(_UPDATE_BOOK, (loaded.next_entry, frontier.size, dump_frontier(frontier), batch.at))
+        execute = self._connection.execute
+        for table, keys in plan.deletes(batch):
+            execute(_delete_statement(table), (json.dumps(keys),))
+        self._new_headers = batch.writes.headers.keys() - self._known_headers
+        for insert in plan.inserts(batch, self._known_headers):
+            for part in _parts(insert.rows):
+                execute(_insert_statement(insert.table, len(part), insert.how), [value for row in part for value in row])
+        for part in _parts(plan.account_rows(batch)):
+            execute(_update_accounts(len(part)), [value for row in part for value in row])
+        written = plan.entry_range(batch)
+        if written is not None:
+            self._check_balanced(*written)
+        book = plan.book_row(batch)
+        if book is not None:
+            execute(plan.UPDATE_BOOK, book)
 
-    def _save_accounts(self, batch: Batch) -> None:
-        rows: list[Row] = []
-        for account_id in batch.writes.accounts:
-            a = batch.loaded.accounts[account_id]
-            rows.append((account_id, a.debits_pending, a.credits_pending, a.debits_posted, a.credits_posted))
-        for part in _parts(rows):
-            self._connection.execute(_update_accounts(len(part)), [value for row in part for value in row])
-
-    def _check_balanced(self, writes: Writes) -> None:
+    def _check_balanced(self, first: int, last: int) -> None:
         """The database adds up what was just written, in the same transaction: an unbalanced batch cannot be committed."""
-        first, last = writes.entries[0][0], writes.entries[-1][0]
         pending, posted = self._connection.execute(_SUM_OF_LEGS, (first, last)).fetchone()
         if pending or posted:
             raise AssertionError(f"entries {first} to {last} do not balance")
-
-    def _insert(self, table: str, rows: Sequence[Row], *, replace: bool = False, ignore: bool = False) -> None:
-        for part in _parts(rows):
-            sql = _insert_statement(table, len(part), replace=replace, ignore=ignore)
-            self._connection.execute(sql, [value for row in part for value in row])
 
 
 def _not_written(error: Exception) -> Unavailable:
@@ -227,8 +185,6 @@ SELECT e.id, e.number, e.kind, e.amount, e.currency, EXISTS (SELECT 1 FROM entri
 FROM json_each(?) wanted JOIN entries e ON e.id = wanted.value
 """
 _SELECT_KNOWN = "SELECT 1 FROM json_each(?) wanted JOIN messages m ON m.hash = wanted.value LIMIT 1"
-_SELECT_BOOK = "SELECT next_entry, next_leaf, frontier, time FROM book WHERE id = 1"
-_UPDATE_BOOK = "UPDATE book SET next_entry = ?, next_leaf = ?, frontier = ?, time = ? WHERE id = 1"
 _SUM_OF_LEGS = """
 SELECT sum(CASE side WHEN 'D' THEN pending ELSE -pending END), sum(CASE side WHEN 'D' THEN posted ELSE -posted END)
 FROM postings WHERE entry BETWEEN ? AND ?
@@ -272,13 +228,13 @@ _SELECT_ACCOUNTS = _select("ledger_accounts", COLUMNS["ledger_accounts"])
 
 
 @cache
-def _insert_statement(table: str, rows: int, *, replace: bool, ignore: bool) -> str:
+def _insert_statement(table: str, rows: int, how: str) -> str:
     columns = COLUMNS[table]
     values = ", ".join([f"({', '.join('?' * len(columns))})"] * rows)
     sql = f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values}"  # noqa: S608 - names from our own schema
-    if ignore:
+    if how == "keep":
         return f"{sql} ON CONFLICT DO NOTHING"
-    if replace:
+    if how == "replace":
         sets = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in KEYS[table])
         return f"{sql} ON CONFLICT ({', '.join(KEYS[table])}) DO UPDATE SET {sets}"
     return sql
