@@ -130,6 +130,8 @@ payments = _table(
     CheckConstraint("state IN ('open', 'authorized', 'captured', 'refused', 'voided', 'closed')", name="state"),
     Index("payments_due", "next_at"),
     Index("payments_by_customer", "customer", "opened_at"),
+    Index("payments_by_merchant", "merchant", "opened_at"),
+    Index("payments_by_time", "opened_at"),
 )
 attempts = _table(  # append-only: what the customer approved and how it was checked
     "attempts",
@@ -261,6 +263,7 @@ audit = _table(  # refused messages of known parties and acts of people
     _text("merchant", null=True),
     _text("tid", null=True),
     Index("audit_by_time", "at"),
+    Index("audit_by_merchant", "merchant", "at"),
 )
 
 # --- parties ------------------------------------------------------------------------------------------------------------------------
@@ -387,9 +390,89 @@ settings = _table("settings", _text("name", key=True), _whole("version"), _text(
 SANDBOX = "sandbox"
 """The row of `settings` that only a sandbox's book has: how many seconds its clock is ahead."""
 
+# --- people of the operator and of merchants ------------------------------------------------------------------------------------------
+
+people = _table(  # who works in a console; `password` is empty until the set-up link was used
+    "people",
+    _text("id", key=True),
+    _whole("version"),
+    _text("face"),
+    _text("merchant", null=True),
+    _text("login"),
+    _text("name"),
+    _text("role"),
+    _text("password", null=True),
+    _text("language"),
+    _text("webauthn_user"),
+    _text("state"),
+    _whole("created_at"),
+    UniqueConstraint("login", name="person_login"),
+    CheckConstraint("face IN ('operator', 'merchant') AND (face = 'merchant') = (merchant IS NOT NULL)", name="person_face"),
+    CheckConstraint("state IN ('invited', 'active', 'suspended')", name="person_state"),
+    CheckConstraint("state <> 'active' OR password IS NOT NULL", name="nobody_works_without_a_password"),
+    Index("people_by_merchant", "merchant"),
+)
+people_factors = _table(  # second factors: a passkey's public key, or the secret of one-time codes wrapped under the pepper
+    "people_factors",
+    _text("id", key=True),
+    _whole("version"),
+    _text("person"),
+    _text("kind"),
+    _text("name"),
+    _text("state"),
+    _text("public"),
+    _whole("counter"),
+    _whole("created_at"),
+    CheckConstraint("kind IN ('passkey', 'totp')", name="factor_kind"),
+    CheckConstraint("state IN ('active', 'removed')", name="factor_state"),
+    Index("people_factors_by_person", "person"),
+)
+proposals = _table(  # acts of one person that take effect when another approves
+    "proposals",
+    _text("id", key=True),
+    _whole("version"),
+    _text("act"),
+    _text("content"),
+    _text("reason"),
+    _text("state"),
+    _text("proposed_by"),
+    _whole("proposed_at"),
+    _text("decided_by", null=True),
+    _text("decided_reason", null=True),
+    _whole("decided_at", null=True),
+    CheckConstraint("state IN ('open', 'approved', 'refused', 'withdrawn')", name="proposal_state"),
+    CheckConstraint("(state = 'open') = (decided_at IS NULL) AND (decided_at IS NULL) = (decided_by IS NULL)", name="proposal_decision"),
+    CheckConstraint("state <> 'approved' OR decided_by <> proposed_by", name="a_second_person_approves"),
+    Index("proposals_by_state", "state", "proposed_at"),
+)
+invitations = _table(  # one-time links by which a person sets password and second factor, as hashes
+    "invitations",
+    _text("token_hash", key=True),
+    _whole("version"),
+    _text("person"),
+    _whole("expires_at"),
+    _whole("used_at", null=True),
+    Index("invitations_by_person", "person"),
+    Index("invitations_by_time", "expires_at"),
+)
+console_sessions = _table(  # without a second factor `stepped_up_at` is empty, and the session opens nothing but the page that asks for one
+    "console_sessions",
+    _text("token_hash", key=True),
+    _whole("version"),
+    _text("person"),
+    _text("face"),
+    _whole("created_at"),
+    _whole("seen_at"),
+    _whole("stepped_up_at", null=True),
+    _whole("ended_at", null=True),
+    CheckConstraint("face IN ('operator', 'merchant')", name="session_face"),
+    Index("console_sessions_by_person", "person"),
+    Index("console_sessions_by_time", "created_at"),
+)
+
 HISTORY = ("entries", "postings", "messages", "headers", "attempts", "exchanges", "cancellations", "audit", "log", "tiles", "checkpoints")
 """Tables in which a row is never changed or removed; triggers say so."""
-KEPT = ("payments", "ledger_accounts", "book", "certificates")
+KEPT = ("payments", "ledger_accounts", "book", "certificates", "people", "proposals")
 """Tables in which a row changes and is never removed."""
 GUARDS: dict[str, str] = {
     "refunds_stay_within_the_capture": "AFTER INSERT ON entries WHEN NEW.kind = 'refund' "
@@ -401,7 +484,11 @@ GUARDS: dict[str, str] = {
 }
 """Trigger → what it refuses. Σ refunds ≤ captured on every path: a batch writes payments before entries, so an entry finds its own Change's
 figures."""
+<<<<<<< HEAD
 VOLATILE = frozenset({"enrolments", "grants", "openings", "sessions", "throttles"})
+=======
+VOLATILE = frozenset({"console_sessions", "enrolments", "invitations", "openings", "sessions", "throttles"})
+>>>>>>> 20b03fa (The tables of people who work in the consoles: second factors, set-up links, sessions, and acts that a second person approves; payments are listed by merchant and by time from an index)
 """Tables whose rows are removed once they can matter to nobody any more: no evidence, so no log covers them."""
 DERIVED: dict[str, int] = {"headers": 0, "log": 0, "tiles": 0, "postings": 0, "book": 2, "ledger_accounts": 5, "messages": 11}
 """Of these tables the log covers only so many columns, the first ones: the rest follows from what is covered. Counters are the sum of legs,

@@ -14,6 +14,7 @@ import pytest
 from hanbit.crypto.leaves import digest
 from hanbit.crypto.merkle import Frontier, leaf_hash
 from hanbit.db import ddl, schema, sqlite_file
+from hanbit.db.change import Change, Put
 from hanbit.db.covered import COLUMNS, COVERED, KEYS, dump_frontier, fill_log
 from hanbit.db.reading import Reader
 from hanbit.db.sqlite import BOOK_FILE, create_book
@@ -28,6 +29,32 @@ from tests.world import NOW, OPERATOR, World, enrolled, open_world
 
 CHECKED = [name for name in schema.metadata.tables if name not in schema.VOLATILE]
 ORDER = {name: ", ".join(KEYS[name]) for name in CHECKED}
+
+_PERSON = {"id": "first", "face": "operator", "merchant": None, "login": "first", "name": "First", "role": "admin", "password": "hash"}
+_DECIDED = {"decided_by": "second", "decided_reason": None, "decided_at": NOW}
+PEOPLE = (
+    Put("people", {**_PERSON, "language": "ko", "webauthn_user": "u", "state": "active", "created_at": NOW}, 0),
+    Put(
+        "people_factors",
+        {"id": "f", "person": "first", "kind": "totp", "name": "n", "state": "active", "public": "{}", "counter": 1, "created_at": NOW},
+        0,
+    ),
+    Put(
+        "proposals",
+        {
+            "id": "p",
+            "act": "x",
+            "content": "{}",
+            "reason": "r",
+            "state": "approved",
+            "proposed_by": "first",
+            "proposed_at": NOW,
+            **_DECIDED,
+        },
+        0,
+    ),
+)
+"""Rows of who works at the operator; what they mean does not matter to the log."""
 
 
 @asynccontextmanager
@@ -45,6 +72,7 @@ async def lived(folder: Path) -> AsyncIterator[World]:
         assert cancelled.state == "confirmed", cancelled
         for number in range(300):
             await operations.set_state(world.gateway, what="customer", id="kim", state=("active", "suspended")[number % 2])
+        await world.gateway.book.commit(Change(puts=PEOPLE))
         await world.tick(61)
         yield world
 
@@ -137,7 +165,11 @@ def other_value(value: Any, column: str) -> Any:
     if isinstance(value, int):
         return value + 1
     if value is None:
-        return 1 if column in {"ends", "hold_until", "next_at", "ended_at", "acknowledged_at", "revoked_at", "signer_revoked_at"} else "x"
+        return (
+            1
+            if column in {"ends", "hold_until", "next_at", "ended_at", "acknowledged_at", "decided_at", "revoked_at", "signer_revoked_at"}
+            else "x"
+        )
     swapped = {"A": "B"}.get(value[:1], "A")
     return swapped + value[1:] if value else "x"
 
