@@ -1,8 +1,9 @@
 """Passkeys: enrolment and assertions, checked by the webauthn library against the operator's own site."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import webauthn
@@ -42,6 +43,13 @@ class Site:
         return cls(domain=parts.hostname or "", origin=f"{parts.scheme}://{parts.netloc}", name=name)
 
 
+class NewPasskey(NamedTuple):
+    """What is kept of a passkey: its id and its public key, both base64url."""
+
+    id: str
+    key: str
+
+
 def of_customer(reader: Reader, customer_id: str) -> list[Row]:
     """The active passkeys of a customer."""
     sql = "SELECT * FROM devices WHERE customer = ? AND kind = 'passkey' AND state = 'active' LIMIT ?"
@@ -54,18 +62,23 @@ def enrolment_challenge(server_key: bytes, session_hash: str) -> bytes:
 
 
 def enrolment_options(reader: Reader, customer: Customer, site: Site, challenge: bytes) -> dict[str, Any]:
-    """What the browser needs to make a passkey (PublicKeyCredentialCreationOptionsJSON)."""
-    known = [PublicKeyCredentialDescriptor(id=ids.decode_base64url(row["id"])) for row in of_customer(reader, customer.id)]
+    """What the browser needs to make a customer's passkey (PublicKeyCredentialCreationOptionsJSON)."""
+    known = [row["id"] for row in of_customer(reader, customer.id)]
     if len(known) >= PASSKEYS_MAX:
         raise BadInput(f"at most {PASSKEYS_MAX} passkeys")
+    return creation_options(customer.webauthn_user, customer.login, customer.name, known, site=site, challenge=challenge)
+
+
+def creation_options(user: str, login: str, name: str, known: Sequence[str], *, site: Site, challenge: bytes) -> dict[str, Any]:
+    """PublicKeyCredentialCreationOptionsJSON for whoever this is; `known` are the ids of the passkeys that he has."""
     options = webauthn.generate_registration_options(
         rp_id=site.domain,
         rp_name=site.name,
-        user_id=ids.decode_base64url(customer.webauthn_user),
-        user_name=customer.login,
-        user_display_name=customer.name,
+        user_id=ids.decode_base64url(user),
+        user_name=login,
+        user_display_name=name,
         challenge=challenge,
-        exclude_credentials=known,
+        exclude_credentials=[PublicKeyCredentialDescriptor(id=ids.decode_base64url(one)) for one in known],
         authenticator_selection=AuthenticatorSelectionCriteria(
             resident_key=ResidentKeyRequirement.REQUIRED, user_verification=UserVerificationRequirement.REQUIRED
         ),
@@ -73,10 +86,19 @@ def enrolment_options(reader: Reader, customer: Customer, site: Site, challenge:
     return dict(json.loads(options_to_json(options)))
 
 
-def enrol(unverified: Any, *, customer: Customer, name: str, site: Site, challenge: bytes, at: int) -> Put:
-    """The row of a new passkey, after its registration answer was verified; whatever is wrong is ProtocolViolation("passkey")."""
-    if not 1 <= len(name) <= NAME_MAX or not name.isprintable():
-        raise BadInput("name of the passkey: 1 to 40 characters")
+def request_options(known: Sequence[str], *, site: Site, challenge: bytes) -> dict[str, Any]:
+    """PublicKeyCredentialRequestOptionsJSON: one of these passkeys shall sign."""
+    options = webauthn.generate_authentication_options(
+        rp_id=site.domain,
+        challenge=challenge,
+        allow_credentials=[PublicKeyCredentialDescriptor(id=ids.decode_base64url(one)) for one in known],
+        user_verification=UserVerificationRequirement.REQUIRED,
+    )
+    return dict(json.loads(options_to_json(options)))
+
+
+def verify_new(unverified: Any, *, site: Site, challenge: bytes) -> NewPasskey:
+    """The passkey of a registration answer; whatever is wrong is ProtocolViolation("passkey")."""
     try:
         verified = webauthn.verify_registration_response(
             credential=unverified,
@@ -87,9 +109,32 @@ def enrol(unverified: Any, *, customer: Customer, name: str, site: Site, challen
         )
     except (WebAuthnException, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProtocolViolation("passkey", "the browser's answer does not verify") from error
-    public = {"key": bytes_to_base64url(verified.credential_public_key)}
-    device_id = bytes_to_base64url(verified.credential_id)
-    return device_put(device_id=device_id, customer=customer.id, kind="passkey", name=name, public=public, at=at)
+    return NewPasskey(bytes_to_base64url(verified.credential_id), bytes_to_base64url(verified.credential_public_key))
+
+
+def verify_use(unverified: Any, public: str, counter: int, *, site: Site, challenge: bytes) -> int:
+    """The new counter of a passkey (its row's `public` and counter) that has signed this challenge; whatever is wrong is ProtocolViolation("passkey")."""
+    try:
+        verified = webauthn.verify_authentication_response(
+            credential=unverified,
+            expected_challenge=challenge,
+            expected_rp_id=site.domain,
+            expected_origin=site.origin,
+            credential_public_key=ids.decode_base64url(json.loads(public)["key"]),
+            credential_current_sign_count=counter,
+            require_user_verification=True,
+        )
+    except (WebAuthnException, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProtocolViolation("passkey") from error
+    return int(verified.new_sign_count)
+
+
+def enrol(unverified: Any, *, customer: Customer, name: str, site: Site, challenge: bytes, at: int) -> Put:
+    """The row of a new passkey, after its registration answer was verified; whatever is wrong is ProtocolViolation("passkey")."""
+    if not 1 <= len(name) <= NAME_MAX or not name.isprintable():
+        raise BadInput("name of the passkey: 1 to 40 characters")
+    made = verify_new(unverified, site=site, challenge=challenge)
+    return device_put(device_id=made.id, customer=customer.id, kind="passkey", name=name, public={"key": made.key}, at=at)
 
 
 def check(reader: Reader, unverified: Any, *, site: Site, challenge: bytes) -> tuple[str, Put]:
@@ -103,17 +148,6 @@ def check(reader: Reader, unverified: Any, *, site: Site, challenge: bytes) -> t
     row = reader.one("SELECT * FROM devices WHERE id = ? AND kind = 'passkey' AND state = 'active'", credential_id)
     if row is None:
         raise ProtocolViolation("passkey")
-    try:
-        verified = webauthn.verify_authentication_response(
-            credential=unverified,
-            expected_challenge=challenge,
-            expected_rp_id=site.domain,
-            expected_origin=site.origin,
-            credential_public_key=ids.decode_base64url(json.loads(row["public"])["key"]),
-            credential_current_sign_count=row["sign_count"],
-            require_user_verification=True,
-        )
-    except (WebAuthnException, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ProtocolViolation("passkey") from error
-    counted = {name: row[name] for name in row.keys()} | {"sign_count": verified.new_sign_count}  # noqa: SIM118 - a database row
+    counter = verify_use(unverified, row["public"], row["sign_count"], site=site, challenge=challenge)
+    counted = {name: row[name] for name in row.keys()} | {"sign_count": counter}  # noqa: SIM118 - a database row
     return row["customer"], Put("devices", counted, row["version"])
