@@ -484,11 +484,7 @@ GUARDS: dict[str, str] = {
 }
 """Trigger → what it refuses. Σ refunds ≤ captured on every path: a batch writes payments before entries, so an entry finds its own Change's
 figures."""
-<<<<<<< HEAD
-VOLATILE = frozenset({"enrolments", "grants", "openings", "sessions", "throttles"})
-=======
-VOLATILE = frozenset({"console_sessions", "enrolments", "invitations", "openings", "sessions", "throttles"})
->>>>>>> 20b03fa (The tables of people who work in the consoles: second factors, set-up links, sessions, and acts that a second person approves; payments are listed by merchant and by time from an index)
+VOLATILE = frozenset({"console_sessions", "enrolments", "grants", "invitations", "openings", "sessions", "throttles"})
 """Tables whose rows are removed once they can matter to nobody any more: no evidence, so no log covers them."""
 DERIVED: dict[str, int] = {"headers": 0, "log": 0, "tiles": 0, "postings": 0, "book": 2, "ledger_accounts": 5, "messages": 11}
 """Of these tables the log covers only so many columns, the first ones: the rest follows from what is covered. Counters are the sum of legs,

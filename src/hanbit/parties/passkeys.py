@@ -113,7 +113,7 @@ def verify_new(unverified: Any, *, site: Site, challenge: bytes) -> NewPasskey:
 
 
 def verify_use(unverified: Any, public: str, counter: int, *, site: Site, challenge: bytes) -> int:
-    """The new counter of a passkey (its row's `public` and counter) that has signed this challenge; whatever is wrong is ProtocolViolation("passkey")."""
+    """The new counter of a passkey (its row's `public` and counter): it has signed this challenge, else ProtocolViolation("passkey")."""
     try:
         verified = webauthn.verify_authentication_response(
             credential=unverified,
