@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hanbit.crypto import keys, signatures
-from hanbit.db import sqlite
+from hanbit.db import sqlite, sqlite_file
 from hanbit.db.change import Append, Change, Value
+from hanbit.db.commit import BATCH_MAX
 from hanbit.db.sqlite import SqliteStore
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock
@@ -16,6 +17,12 @@ from hanbit.kernel.errors import BadInput
 SYNCS = 40
 COMMITS = 40
 SIGNATURES = 400
+PLAIN_ACCOUNTS = 2_000
+PLAIN_S = 1.0
+_PLAIN_TABLES = """
+CREATE TABLE accounts (id INTEGER PRIMARY KEY, pending INTEGER NOT NULL, posted INTEGER NOT NULL) STRICT;
+CREATE TABLE transfers (id TEXT PRIMARY KEY, account INTEGER NOT NULL, amount INTEGER NOT NULL) STRICT;
+"""
 _IN_MEMORY = frozenset({"tmpfs", "ramfs", "devtmpfs"})
 _FILE_SYSTEM_FIELD = 2
 _BLOCK = bytes(4096)
@@ -28,6 +35,28 @@ def measure(directory: Path, clock: Clock) -> dict[str, float]:
         "commit_us": round(_commit_us(directory, clock), 1),
         **{name: round(value, 1) for name, value in _p256_us(clock).items()},
     }
+
+
+def ledger(directory: Path, clock: Clock, in_flight: int) -> dict[str, float]:
+    """What a ledger of two tables in SQLite does a second with few checks: a batch of holds, a batch of captures, each durable."""
+    path = directory / "floor.plain"
+    connection = sqlite_file.open_for_writing(path)
+    connection.executescript(_PLAIN_TABLES)
+    connection.executemany("INSERT INTO accounts VALUES (?, 0, 0)", ((account,) for account in range(PLAIN_ACCOUNTS)))
+    pairs, started = 0, clock.monotonic()
+    try:
+        while clock.monotonic() < started + PLAIN_S:
+            names = [(ids.new_token(), (pairs + place) % PLAIN_ACCOUNTS) for place in range(min(in_flight, BATCH_MAX))]
+            for kind, pending, posted in (("hold", 1, 0), ("capture", -1, 1)):
+                connection.execute("BEGIN IMMEDIATE")
+                connection.executemany("INSERT INTO transfers VALUES (?, ?, 1)", ((f"{kind}:{name}", account) for name, account in names))
+                moves = [(pending, posted, account) for _, account in names]
+                connection.executemany("UPDATE accounts SET pending = pending + ?, posted = posted + ? WHERE id = ?", moves)
+                connection.execute("COMMIT")
+            pairs += len(names)
+        return {"plain_sqlite_pairs_per_s": round(pairs / (clock.monotonic() - started), 1)}
+    finally:
+        connection.close()
 
 
 def check_disk(directory: Path) -> None:

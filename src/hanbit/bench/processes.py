@@ -45,8 +45,13 @@ class Party:
 
     def cpu_s(self) -> float:
         """Processor seconds of all its threads so far."""
-        ticks = Path(f"/proc/{self.process.pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
-        return (int(ticks[_USER_TICKS]) + int(ticks[_SYSTEM_TICKS])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self.process.pid)
+
+
+def cpu_s(process: int) -> float:
+    """Processor seconds of all threads of a process so far."""
+    ticks = Path(f"/proc/{process}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
+    return (int(ticks[_USER_TICKS]) + int(ticks[_SYSTEM_TICKS])) / os.sysconf("SC_CLK_TCK")
 
 
 @asynccontextmanager

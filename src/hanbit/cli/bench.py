@@ -1,8 +1,11 @@
-"""`hanbit bench`: how fast this machine makes whole payments, beside what it can do at best."""
+"""`hanbit bench`: how fast this machine makes whole payments, and how fast its ledger is alone, beside what it can do at best."""
 
 import json
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,14 +15,22 @@ PASSWORDS_AT_ONCE_MAX = 64
 """Each customer's password is counted before it is checked, so each has one try in flight."""
 ON_DISK = Path("/var/tmp")  # noqa: S108 - a fresh folder of our own is made in it
 
+directory_option = click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=None,
+    help="Where the fresh folder is made: on the disk that is to be measured, never in memory.",
+)
+
 
 @click.group(cls=CommandGroup)
 def bench() -> None:
-    """Measure whole payments by all three parties, durable, with the checks in.
+    """Measure whole payments by all three parties, or the ledger alone; durable, with the checks in.
 
     \b
     Example:
       hanbit bench payments --seconds 20 --concurrency 64 --json
+      hanbit bench ledger --seconds 10 --in-flight 512 --json
     """
 
 
@@ -33,12 +44,7 @@ def bench() -> None:
 @click.option(
     "--every", type=click.IntRange(1, 1000), default=10, show_default=True, help="With --with-cancellations: each how-manyth payment."
 )
-@click.option(
-    "--directory",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    default=None,
-    help="Where the fresh folder is made: on the disk that is to be measured, never in memory.",
-)
+@directory_option
 @json_option
 def payments(  # one argument an option
     seconds: int, concurrency: int, factor: str, with_cancellations: bool, every: int, directory: Path | None, as_json: bool
@@ -53,22 +59,80 @@ def payments(  # one argument an option
       hanbit bench payments --seconds 10 --with-cancellations --every 5
     """
     import uvloop
-    from rich.console import Console
 
-    from hanbit.bench import floors
-    from hanbit.bench.figures import table
     from hanbit.bench.run import Plan, run
     from hanbit.kernel.clock import SystemClock
 
     if factor == "password" and concurrency > PASSWORDS_AT_ONCE_MAX:
         raise click.UsageError(f"--factor password takes at most {PASSWORDS_AT_ONCE_MAX} in flight")
+    with _fresh_folder(directory) as folder:
+        plan = Plan(seconds, concurrency, factor, every if with_cancellations else 0)
+        report, broken = uvloop.run(run(folder, plan, SystemClock(), _say()))
+    _finish(report, broken, as_json=as_json)
+
+
+@bench.command()
+@click.option("--seconds", type=click.IntRange(1, 3600), default=10, show_default=True, help="How long each shape is driven.")
+@click.option("--in-flight", type=click.IntRange(1, 8192), default=512, show_default=True, help="Changes that wait for the book at once.")
+@click.option("--store", type=click.Choice(["sqlite"]), default="sqlite", show_default=True, help="The engine that keeps the book.")
+@click.option("--with-evidence", is_flag=True, help="Messages, requirements, attempts and outbox rows, as a real payment has them.")
+@click.option("--shape", type=click.Choice(["both", "pairs", "transfers"]), default="both", show_default=True, help="What is handed in.")
+@click.option(
+    "--merchants",
+    type=click.Choice(["uniform", "zipf", "hot"]),
+    default="uniform",
+    show_default=True,
+    help="Who is paid: a thousand, or one.",
+)
+@directory_option
+@json_option
+def ledger(  # one argument an option
+    seconds: int, in_flight: int, store: str, with_evidence: bool, shape: str, merchants: str, directory: Path | None, as_json: bool
+) -> None:
+    """Hold and capture pairs and plain transfers through the book's commit path, durable, then proved from the store alone.
+
+    \b
+    Example:
+      hanbit bench ledger --seconds 10 --in-flight 512
+      hanbit bench ledger --seconds 10 --in-flight 64 --with-evidence --json
+      hanbit bench ledger --seconds 10 --in-flight 1024 --merchants hot --shape pairs
+    """
+    import uvloop
+
+    from hanbit.bench import ledger as ledger_run
+    from hanbit.kernel.clock import SystemClock
+
+    shapes = ledger_run.SHAPES if shape == "both" else (shape,)
+    plan = ledger_run.LedgerPlan(seconds, in_flight, store, with_evidence, shapes, merchants)
+    with _fresh_folder(directory) as folder:
+        report, broken = uvloop.run(ledger_run.run(folder, plan, SystemClock(), _say()))
+    _finish(report, broken, as_json=as_json)
+
+
+@contextmanager
+def _fresh_folder(directory: Path | None) -> Iterator[Path]:
+    """A folder of the run's own, on a disk, gone when it ends."""
+    from hanbit.bench import floors
+
     if directory is None:
         usual = Path(tempfile.gettempdir())
         directory = usual if floors.file_system(usual) != "tmpfs" else ON_DISK
-    console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hanbit-bench-", dir=directory) as folder:
-        plan = Plan(seconds, concurrency, factor, every if with_cancellations else 0)
-        report, broken = uvloop.run(run(Path(folder), plan, SystemClock(), lambda text: console.print(text, style="dim")))
+        yield Path(folder)
+
+
+def _say() -> Callable[[str], None]:
+    """What is being done, where people read it and no program does."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return lambda text: console.print(text, style="dim")
+
+
+def _finish(report: dict[str, Any], broken: list[str], *, as_json: bool) -> None:
+    """The figures; a run that did not come out as it must says why and fails."""
+    from hanbit.bench.figures import table
+
     click.echo(json.dumps(report) if as_json else table(report))
     for line in broken:
         click.echo(line, err=True)
