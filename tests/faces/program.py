@@ -33,7 +33,7 @@ def root_point(root: bytes) -> bytes:
 def run(node: str, folder: Path, calls: Sequence[dict[str, Any]], *, gateway_urn: str, root: bytes) -> list[dict[str, Any]]:
     """What the program answers to each call: {"value": …}, {"untrusted": rule}, or {"bug": stack}."""
     assets = Assets(gateway_urn=gateway_urn, root_point=root_point(root))
-    for name in ("payment-program.js", "pin.js"):
+    for name in ("payment-program.js", "dual-signature.js", "pin.js"):
         (folder / name).write_bytes(assets.read(name).content)
     (folder / "package.json").write_text('{"type": "module"}')
     pinned = [{"pin": pin_of(gateway_urn, root), **call} for call in calls]

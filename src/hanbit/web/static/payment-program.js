@@ -5,8 +5,9 @@
  *   3  signed messages  JWS compact, ES256
  *   4  the opening      R4: who speaks, and whether tid, amount, currency, payee and order are those that are shown
  *   5  sealing          R5, R7: PBkb(SK), SK(ID, password), SK(PI, TID, AMOUNT)
+ *   6  the receipt      R12, D8: that it is signed for this payment
  *
- * It touches no page; `page.js` beside it does. R4 to R7 happen in one document, because SK lives in that document's memory only.
+ * `dual-signature.js` beside it adds D2 to D8. It touches no page; `page.js` and `window.js` do. R4 to R7 happen in one document, because SK lives in that document's memory only.
  * The pin (the root's public key and the gateway's name) is the module beside this one, so that these bytes are the same for every
  * operator and can be compared with the release. The program keeps passwords from logs and from whoever ends TLS in the middle; it
  * cannot protect against a server that serves another program. The installed one, `hanbit wallet`, can.
@@ -14,7 +15,7 @@
 
 import { GATEWAY, ROOT } from "./pin.js";
 
-const PIN = { gateway: GATEWAY, root: ROOT };
+export const PIN = { gateway: GATEWAY, root: ROOT };
 const DAY_S = 86_400;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -33,11 +34,11 @@ export function must(condition, rule) {
 
 /* ---- 1  bytes ---------------------------------------------------------------------------------------------------------- */
 
-const ascii = (text) => encoder.encode(text);
-const random = (length) => crypto.getRandomValues(new Uint8Array(length));
-const sha256 = async (bytes) => new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+export const ascii = (text) => encoder.encode(text);
+export const random = (length) => crypto.getRandomValues(new Uint8Array(length));
+export const sha256 = async (bytes) => new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
 
-function join(...parts) {
+export function join(...parts) {
   const whole = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
   let at = 0;
   for (const part of parts) {
@@ -58,7 +59,7 @@ function base64(bytes) {
 export const base64url = (bytes) => base64(bytes).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 
 /** Bytes from the one canonical spelling; padded for certificates, unpadded everywhere else. */
-function decode(text, rule, spell = base64url) {
+export function decode(text, rule, spell = base64url) {
   must(typeof text === "string" && /^[A-Za-z0-9+/_=-]*$/.test(text), rule);
   let bytes;
   try {
@@ -91,8 +92,8 @@ function strictObject(bytes, required, optional, rule) {
 /* ---- 2  certificates --------------------------------------------------------------------------------------------------- */
 
 const ARC = "2.25.164987809663316292603361604156215208465";
-const PURPOSES = { "gateway-sign": 1, "gateway-seal": 2, "merchant-sign": 3 };
-const PATH_LENGTHS = { gateway: 0, merchant: 1 };
+const PURPOSES = { "gateway-sign": 1, "gateway-seal": 2, "merchant-sign": 3, temporary: 6 };
+const PATH_LENGTHS = { gateway: 0, merchant: 1, session: 0 };
 const CERTIFICATE_BYTES_MAX = 2_048;
 
 function der(tag, ...parts) {
@@ -233,20 +234,31 @@ async function readCertificate(bytes, subject, issuer, at) {
   must(await verifies(key, join(coordinate(r), coordinate(s)), expected), "certificate_signature");
   // The customer's clock decides nothing by itself: a day either way is forgiven, and noted.
   must(at >= values.notBefore - DAY_S && at <= values.notAfter + DAY_S, "certificate_dates");
-  return { ...values, urn: subject.urn, clockDiffers: at < values.notBefore || at > values.notAfter };
+  return { ...values, urn: subject.urn, clockDiffers: issuer.clockDiffers || at < values.notBefore || at > values.notAfter };
 }
 
-/** Leaf and authority (DER) of `urn` for `purpose`, verified up to the pinned root: {point, kid, clockDiffers}. */
+const PARTIES = /^urn:hanbit:[a-z0-9-]{1,32}:(gateway|merchant:[a-z0-9-]{1,32}|temporary:[a-z0-9-]{1,32}:[A-Za-z0-9_-]{22})$/;
+
+/** The names of the authorities above a leaf, nearest first: one below the root, two where a merchant's session authority issues. */
+function pathOf(authority, urn) {
+  return authority === "session" ? [`session:${urn.split(":")[4]}`, "merchant"] : [authority];
+}
+
+/** Leaf and its authorities (DER) of `urn` for `purpose`, verified up to the pinned root: {point, kid, notBefore, notAfter, clockDiffers}. */
 export async function verifyChain(chain, { urn, purpose, authority }, pin, at) {
-  must(Array.isArray(chain) && chain.length === 2, "certificate_chain");
-  must(/^urn:hanbit:[a-z0-9-]{1,32}:(gateway|merchant:[a-z0-9-]{1,32})$/.test(urn) && Object.hasOwn(PURPOSES, purpose), "certificate_urn");
+  must(PARTIES.test(urn) && Object.hasOwn(PURPOSES, purpose), "certificate_urn");
+  const path = pathOf(authority, urn);
+  must(Array.isArray(chain) && chain.length === path.length + 1, "certificate_chain");
   const [, , operator] = pin.gateway.split(":");
   must(urn.startsWith(`urn:hanbit:${operator}:`), "certificate_operator");
-  const root = { urn: `urn:hanbit:${operator}:authority:root`, point: decode(pin.root, "pin") };
-  const middle = { urn: `urn:hanbit:${operator}:authority:${authority}`, pathLength: PATH_LENGTHS[authority] };
-  const issuer = await readCertificate(chain[1], middle, root, at);
-  const leaf = await readCertificate(chain[0], { urn, purpose }, issuer, at);
-  return { point: leaf.point, kid: base64url(await sha256(chain[0])), clockDiffers: leaf.clockDiffers || issuer.clockDiffers };
+  let issuer = { urn: `urn:hanbit:${operator}:authority:root`, point: decode(pin.root, "pin"), clockDiffers: false };
+  for (let depth = path.length; depth > 0; depth -= 1) {
+    const kind = path[depth - 1].split(":")[0];
+    const subject = { urn: `urn:hanbit:${operator}:authority:${path[depth - 1]}`, pathLength: PATH_LENGTHS[kind] };
+    issuer = await readCertificate(chain[depth], subject, issuer, at);
+  }
+  const { point, notBefore, notAfter, clockDiffers } = await readCertificate(chain[0], { urn, purpose }, issuer, at);
+  return { point, kid: base64url(await sha256(chain[0])), notBefore, notAfter, clockDiffers };
 }
 
 /* ---- 3  signed messages ------------------------------------------------------------------------------------------------ */
@@ -254,7 +266,7 @@ export async function verifyChain(chain, { urn, purpose, authority }, pin, at) {
 const MESSAGE_MAX = 32 * 1024;
 const COMMON = ["v", "iss", "aud", "jti", "iat"];
 
-function takeApart(compact, typ, headerMembers) {
+export function takeApart(compact, typ, headerMembers) {
   must(typeof compact === "string" && compact.length <= MESSAGE_MAX, `${typ}_size`);
   const segments = compact.split(".");
   must(segments.length === 3, `${typ}_shape`);
@@ -264,7 +276,7 @@ function takeApart(compact, typ, headerMembers) {
   return { header, payload, signature, signed: ascii(`${segments[0]}.${segments[1]}`) };
 }
 
-async function claimsOf({ header, payload, signature, signed }, leaf, typ, required, optional) {
+export async function claimsOf({ header, payload, signature, signed }, leaf, typ, required, optional) {
   must(header.kid === leaf.kid, `${typ}_kid`);
   must(await verifies(await verifyKey(leaf.point), signature, signed), `${typ}_signature`);
   const claims = strictObject(payload, [...COMMON, ...required], optional, `${typ}_claims`);
@@ -274,7 +286,7 @@ async function claimsOf({ header, payload, signature, signed }, leaf, typ, requi
 
 /* ---- 4  the opening ---------------------------------------------------------------------------------------------------- */
 
-const certificates = (texts) => texts.map((text) => decode(text, "certificate_base64", base64));
+export const certificates = (texts) => texts.map((text) => decode(text, "certificate_base64", base64));
 
 async function orderHash(opening) {
   if (opening.order !== "") return base64url(await sha256(ascii(opening.order)));
@@ -291,32 +303,42 @@ async function verifyOrder(opening, pin, at) {
   const claims = await claimsOf(taken, leaf, "order", required, ["refund_by"]);
   must(claims.iss === urn && claims.aud === pin.gateway, "order_parties");
   for (const field of ["tid", "amount", "currency", "text"]) must(claims[field] === opening[field], `order_${field}`);
-  return leaf.clockDiffers;
+  return { claims, clockDiffers: leaf.clockDiffers };
 }
 
-/** Verify everything that the gateway sent at R4 against the pin and against itself; returns what sealing needs. */
-export async function verifyOpening(opening, pin = PIN, at = Math.floor(Date.now() / 1000)) {
-  must(opening.gateway === pin.gateway, "gateway");
-  const taken = takeApart(opening.keys, "keys", ["alg", "typ", "kid", "x5c"]);
-  must(Array.isArray(taken.header.x5c), "keys_header");
+/** What the pinned gateway signed for customers: its claims and its leaf. */
+export async function verifyGateway(compact, typ, required, optional, pin, at) {
+  const taken = takeApart(compact, typ, ["alg", "typ", "kid", "x5c"]);
+  must(Array.isArray(taken.header.x5c), `${typ}_header`);
   const chain = certificates(taken.header.x5c);
-  const gateway = { urn: pin.gateway, authority: "gateway" };
-  const leaf = await verifyChain(chain, { ...gateway, purpose: "gateway-sign" }, pin, at);
-  const claims = await claimsOf(taken, leaf, "keys", ["ctx", "n", "seal", "order", "tid", "amount", "currency", "payee", "exp"], []);
-  must(claims.iss === pin.gateway && claims.aud === pin.gateway.replace(/:gateway$/, ":customer"), "keys_parties");
+  const leaf = await verifyChain(chain, { urn: pin.gateway, purpose: "gateway-sign", authority: "gateway" }, pin, at);
+  const claims = await claimsOf(taken, leaf, typ, required, optional);
+  must(claims.iss === pin.gateway && claims.aud === pin.gateway.replace(/:gateway$/, ":customer"), `${typ}_parties`);
+  return { claims, leaf, chain };
+}
+
+export const now = () => Math.floor(Date.now() / 1000);
+
+/** Verify everything that the gateway sent at R4 against the pin and against itself; returns what sealing needs. */
+export async function verifyOpening(opening, pin = PIN, at = now()) {
+  must(opening.gateway === pin.gateway, "gateway");
+  const required = ["ctx", "n", "seal", "order", "tid", "amount", "currency", "payee", "exp"];
+  const { claims, leaf, chain } = await verifyGateway(opening.keys, "keys", required, [], pin, at);
   for (const field of ["tid", "amount", "currency"]) must(claims[field] === opening[field], `keys_${field}`);
   must(/^[1-9][0-9]{0,14}$/.test(claims.amount), "keys_amount");
   must(/^[A-Za-z0-9_-]{22}$/.test(claims.ctx) && /^[A-Za-z0-9_-]{43}$/.test(claims.n), "keys_claims");
   must(claims.payee === opening.merchant.name, "keys_payee");
   must(claims.order === opening.order_hash && claims.order === (await orderHash(opening)), "keys_order");
-  const seal = await verifyChain([...certificates([claims.seal]), chain[1]], { ...gateway, purpose: "gateway-seal" }, pin, at);
-  const merchantDiffers = opening.order === "" ? false : await verifyOrder(opening, pin, at);
-  return { claims, seal, merchant: opening.merchant.urn, clockDiffers: leaf.clockDiffers || seal.clockDiffers || merchantDiffers };
+  const sealer = { urn: pin.gateway, purpose: "gateway-seal", authority: "gateway" };
+  const seal = await verifyChain([...certificates([claims.seal]), chain[1]], sealer, pin, at);
+  const order = opening.order === "" ? null : await verifyOrder(opening, pin, at);
+  const clockDiffers = leaf.clockDiffers || seal.clockDiffers || (order?.clockDiffers ?? false);
+  return { claims, seal, order: order?.claims ?? null, merchant: opening.merchant.urn, clockDiffers };
 }
 
 /* ---- 5  sealing -------------------------------------------------------------------------------------------------------- */
 
-const json = (value) => encoder.encode(JSON.stringify(value));
+export const json = (value) => encoder.encode(JSON.stringify(value));
 
 async function encrypt(key, header, wrapped, plaintext) {
   const protectedHeader = base64url(json(header));
@@ -326,8 +348,8 @@ async function encrypt(key, header, wrapped, plaintext) {
   return [protectedHeader, ...[wrapped, iv, bytes.subarray(0, -16), bytes.subarray(-16)].map(base64url)].join(".");
 }
 
-/** JWE, ECDH-ES+A256KW and A256GCM (RFC 7518 section 4.6), to a P-256 point. */
-async function sealToKey(point, kid, typ, plaintext) {
+/** JWE, ECDH-ES+A256KW and A256GCM (RFC 7518 section 4.6), to a P-256 point; `beside` stands in its header, for all to see. */
+export async function sealToKey({ point, kid }, typ, plaintext, beside = {}) {
   const ecdh = { name: "ECDH", namedCurve: "P-256" };
   const receiver = await crypto.subtle.importKey("raw", point, ecdh, false, []);
   const ephemeral = await crypto.subtle.generateKey(ecdh, false, ["deriveBits"]);
@@ -340,7 +362,7 @@ async function sealToKey(point, kid, typ, plaintext) {
   const wrapped = new Uint8Array(await crypto.subtle.wrapKey("raw", contentKey, wrappingKey, "AES-KW"));
   agreed.fill(0);
   wrapping.fill(0);
-  return encrypt(contentKey, { alg: "ECDH-ES+A256KW", enc: "A256GCM", typ, kid, epk: { kty, crv, x, y } }, wrapped, plaintext);
+  return encrypt(contentKey, { alg: "ECDH-ES+A256KW", enc: "A256GCM", typ, kid, epk: { kty, crv, x, y }, ...beside }, wrapped, plaintext);
 }
 
 /** Make SK, seal it, derive the two keys (which no script can read back) and forget SK. */
@@ -348,7 +370,7 @@ export async function newSession({ claims, seal, merchant }, gateway = PIN.gatew
   const { ctx, n, tid, order, amount, currency } = claims;
   const secret = random(32);
   const payload = json({ sk: base64url(secret), ctx, n, tid });
-  const key = await sealToKey(seal.point, seal.kid, "hanbit-key", payload);
+  const key = await sealToKey(seal, "hanbit-key", payload);
   const base = await crypto.subtle.importKey("raw", secret, "HKDF", false, ["deriveKey"]);
   secret.fill(0);
   payload.fill(0);
@@ -374,21 +396,37 @@ export const sealLogin = (session, login) => sealed(session, "login", login);
 export const loginChallenge = async ({ ctx, n }) => base64url(await sha256(join(ascii("hanbit1 login\0"), ascii(ctx + n))));
 export const consentChallenge = async (core) => base64url(await sha256(join(ascii("hanbit1 consent\0"), await sha256(encoder.encode(core)))));
 
-/** What the customer approves; `account` is {id} from the screen or {number} as typed, which only its salted hash stands for. */
+/** How the core names an account, {id} from the screen or {number} as typed, for which only its salted hash stands; and what goes beside it. */
+export async function nameAccount(account) {
+  if (account.number === undefined) return { name: account.id, beside: {} };
+  const salt = random(32);
+  const name = `typed:${base64url(await sha256(join(ascii("hanbit1 account\0"), salt, ascii(account.number))))}`;
+  return { name, beside: { number: account.number, number_salt: base64url(salt) } };
+}
+
+/** What the customer approves. */
 export async function makeCore(session, account) {
   const { gateway, merchant, tid, order, amount, currency, ctx } = session;
-  const beside = {};
-  let chosen = account.id;
-  if (account.number !== undefined) {
-    const salt = random(32);
-    chosen = `typed:${base64url(await sha256(join(ascii("hanbit1 account\0"), salt, ascii(account.number))))}`;
-    Object.assign(beside, { number: account.number, number_salt: base64url(salt) });
-  }
-  const core = { v: 1, gateway, merchant, tid, order, amount, currency, account: chosen, salt: base64url(random(32)), ctx };
+  const { name, beside } = await nameAccount(account);
+  const core = { v: 1, gateway, merchant, tid, order, amount, currency, account: name, salt: base64url(random(32)), ctx };
   return { core: JSON.stringify(core), beside };
 }
 
-/** R7, SK(PI, TID, AMOUNT): `method` is password (the account's) or passkey (the assertion's JSON text). */
+/** How he proves it is he: `method` is password (the account's) or passkey (the assertion's JSON text). */
+export const makeAuth = (method, value) => JSON.stringify({ method, value, salt: base64url(random(32)) });
+
+/** R7, SK(PI, TID, AMOUNT). */
 export function sealPay(session, { core, beside }, method, value) {
-  return sealed(session, "pay", { core, auth: JSON.stringify({ method, value, salt: base64url(random(32)) }), ...beside });
+  return sealed(session, "pay", { core, auth: makeAuth(method, value), ...beside });
+}
+
+/* ---- 6  the receipt ---------------------------------------------------------------------------------------------------- */
+
+/** 28: signed by the pinned gateway, for the order that was approved; `payment` where an answer named it. */
+export async function verifyReceipt(compact, { tid, amount, currency, order, payee }, payment, pin = PIN, at = now()) {
+  const required = ["payment", "tid", "amount", "currency", "payee", "order", "time", "prev"];
+  const { claims } = await verifyGateway(compact, "receipt", required, [], pin, at);
+  for (const [field, value] of Object.entries({ tid, amount, currency, order, payee })) must(claims[field] === value, `receipt_${field}`);
+  must(payment === undefined || claims.payment === payment, "receipt_payment");
+  return claims;
 }
