@@ -33,7 +33,7 @@ import {
 
 const TOKEN = /^[A-Za-z0-9_-]{22}$/;
 const DIGEST = /^[A-Za-z0-9_-]{43}$/;
-const LINES_MAX = 8 * 1024;
+const LINES_MAX = 48 * 1024;
 const SEALED_MAX = 16 * 1024;
 const SESSION_LIFE_S = 10 * 60;
 const CERTIFICATE_LIFE_S = 15 * 60;
