@@ -44,7 +44,7 @@ from hanbit.merchant.order import Line as OrderLine
 from hanbit.merchant.order import Order as ShopOrder
 from hanbit.merchant.shop import Shop
 from hanbit.parties import customers, enrolment, sessions
-from hanbit.payments import open_order, operations, recovery, redirect_flow, sign_in
+from hanbit.payments import grants, open_order, operations, recovery, redirect_flow, sign_in
 from hanbit.payments import payment as payments
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.payment import Payment
@@ -459,6 +459,11 @@ class Visit:
     async def pay(self, account: str = "bank", method: str = "device") -> Payment:
         """R7 to R12."""
         return await self.submit(self.sealed_pay(account, method))
+
+    async def grant(self, who: SignedIn | None = None) -> str:
+        """D4: leave to try one payment of this order through its shop."""
+        who = who or await self.world.session(self.person)
+        return await grants.give(self.world.gateway, self.reopened(), who, unverified_key=self.sealing.key)
 
     async def cancel(self) -> Payment:
         """The customer's Cancel."""

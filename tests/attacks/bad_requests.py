@@ -329,6 +329,7 @@ BAD: dict[str, Callable[[Site], Iterator[Bad]]] = {
         "/pay/submit", with_sealed("pay"), {**FORM_FIELDS, "key": SPELLINGS_OF_COMPACTS, "pay": SPELLINGS_OF_COMPACTS}
     ),
     "/pay/cancel": bad_posts("/pay/cancel", lambda site: {**opening(site), "key": STRANGE}, {**FORM_FIELDS, "key": SPELLINGS_OF_COMPACTS}),
+    "/pay/grant": bad_posts("/pay/grant", lambda site: {**opening(site), "key": STRANGE}, {**FORM_FIELDS, "key": SPELLINGS_OF_COMPACTS}),
     "/payments/{id}": bad_ids("/payments/{id}"),
     "/payments/{id}/state": bad_ids("/payments/{id}/state"),
     "/payments/{id}/receipt": bad_ids("/payments/{id}/receipt"),

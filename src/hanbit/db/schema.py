@@ -174,6 +174,7 @@ grants = _table(  # a customer's leave to try one payment of one order through i
     _text("merchant"),
     _text("tid"),
     _text("order_hash"),
+    _whole("given_at"),
     _whole("expires_at"),
     _whole("used_at", null=True),
     Index("grants_by_payment", "merchant", "tid"),

@@ -16,6 +16,7 @@ from hanbit.kernel.errors import Unavailable
 from hanbit.payments.gateway import Gateway
 from hanbit.web import faults
 from hanbit.web.customer.enrolment import EnrolmentFace
+from hanbit.web.customer.purchase import PurchaseFace
 from hanbit.web.customer.routes import CustomerFace
 from hanbit.web.pages import Pages
 from hanbit.web.security import Guard, Limits
@@ -63,7 +64,13 @@ def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], 
             raise Unavailable("not ready")
         return PlainTextResponse("ready\n")
 
-    routes = [*face.routes(), *EnrolmentFace(gateway).routes(), Route("/healthz", healthz), Route("/readyz", readyz)]
+    routes = [
+        *face.routes(),
+        *PurchaseFace(gateway).routes(),
+        *EnrolmentFace(gateway).routes(),
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+    ]
     routes += extension.routes(face.pages) if extension is not None else []
     settings = gateway.settings
     forwarded = Middleware(Forwarded, proxies=Proxies(settings.trusted_proxies))

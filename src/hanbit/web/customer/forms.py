@@ -56,8 +56,8 @@ class PayForm(OpeningForm, frozen=True, kw_only=True, forbid_unknown_fields=True
     pay: Sealed
 
 
-class CancelForm(OpeningForm, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The customer's Cancel."""
+class KeyForm(OpeningForm, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The customer's Cancel, or his wish for a grant: whoever sends it runs the payment program on this opening."""
 
     key: Sealed
 

@@ -39,7 +39,7 @@ from hanbit.payments.redirect_flow import Shown, SignedIn
 from hanbit.payments.sign_in import sign_in
 from hanbit.payments.states import FINAL, State
 from hanbit.web.assets import Assets
-from hanbit.web.customer.forms import CancelForm, LoginForm, OpeningForm, PayForm, read_form, read_query
+from hanbit.web.customer.forms import KeyForm, LoginForm, OpeningForm, PayForm, read_form, read_query
 from hanbit.web.customer.outcomes import PAGES, OrderCard, ReceiptCard, page_of
 from hanbit.web.faults import json_response, language_of, visit_of, wants_page
 from hanbit.web.pages import OperatorCard, Pages
@@ -163,7 +163,7 @@ class CustomerFace:
 
     async def cancel_payment(self, request: Request) -> Response:
         """The customer's Cancel; whoever runs the payment program on this order may, because an unpaid order is nobody's yet."""
-        form = await read_form(request, CancelForm)
+        form = await read_form(request, KeyForm)
         who, opening = self._visitor(request), self._reopen(form, any_state=True)
         payment = await redirect_flow.cancel(self.gateway, opening, unverified_key=form.key, is_signed_in=who is not None)
         return self._answer(request, Shown(payment), who)

@@ -1,0 +1,34 @@
+"""The customer's own calls in a dual-signature checkout: the grant before it (D4), and what became of it (D8), which no shop can hide.
+
+POST /pay/grant   a live session: leave to try one payment of this order, once
+"""
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from hanbit.payments import grants, redirect_flow
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.open_order import reopen
+from hanbit.web.customer.forms import KeyForm, read_form
+from hanbit.web.faults import json_response
+from hanbit.web.security import session_token
+
+
+class PurchaseFace:
+    """The handlers; they hold nothing but the gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+
+    def routes(self) -> list[BaseRoute]:
+        """The addresses of this module."""
+        return [Route("/pay/grant", self.give_grant, methods=["POST"])]
+
+    async def give_grant(self, request: Request) -> Response:
+        """D4: the window hands the gateway the order; what is told back is told once."""
+        form = await read_form(request, KeyForm)
+        who = redirect_flow.signed_in(self.gateway, session_token(request))
+        opening = reopen(self.gateway, mid=form.merchant_id, tid=form.tid, amount=form.amount, order=form.order, keys=form.keys)
+        grant = await grants.give(self.gateway, opening, who, unverified_key=form.key)
+        return json_response({"grant": grant, "expires_at": opening.pay_by})
