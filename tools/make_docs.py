@@ -66,6 +66,8 @@ STEPS = {
     "hanbit-renewal": "K2",
     "hanbit-certificates": "K3",
     "hanbit-crl": "K4",
+    "hanbit-session-authority-request": "K5",
+    "hanbit-session-authority": "K5",
     "hanbit-cancel": "C1",
     "hanbit-cancel-confirmation": "C3",
     "hanbit-cancel-refusal": "C3",

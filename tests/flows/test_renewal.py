@@ -31,6 +31,7 @@ AGE_S = 55 * DAY_S
 OWN = [f"keys.{step}:{count}" for step in ("prepared", "registered", "adopted") for count in (1, 2, 3)]
 """gateway-sign, line, gateway-seal"""
 OF_THE_SHOP = [f"merchant.renewal.{step}:1" for step in ("keys", "signed", "answered", "merchant-sign", "line", "switched")]
+OF_ITS_SESSIONS = [f"merchant.session_authority.{step}:1" for step in ("signed", "answered", "written")]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,8 @@ async def all_renewed(p: Parties, folder: Path, before: dict[str, str]) -> None:
     async def done() -> bool:
         ours = p.gateway.keyring.signer.kid != before["gateway-sign"] and p.gateway.keyring.line.kid != before["line"]
         theirs = files.generation(folder / "shop") == 2 and not files.key_file(folder / "shop" / "keys", "line").exists()
-        return ours and theirs and p.running.line.connected(MERCHANT)
+        sessions = p.shop.keys is not None and not p.shop.keys.sessions.is_due(p.gateway.clock.now(), frozenset())
+        return ours and theirs and sessions and p.running.line.connected(MERCHANT)
 
     await p.until(done)
 
@@ -75,6 +77,11 @@ async def renewed_and_proven(folder: Path, before: dict[str, str]) -> None:
         assert [row["purpose"] for row in rows] == ["line", "line", "merchant-sign", "merchant-sign"], (
             "one renewal, however often it was asked"
         )
+        now = p.gateway.clock.now()
+        sql = "SELECT kid FROM certificates WHERE urn LIKE '%:authority:session:%' AND not_after > ?"
+        authorities = p.gateway.reader.all(sql, now)
+        assert [row["kid"] for row in authorities] == [certificates.kid(p.shop.keys.sessions.usable(now).chain[0])]
+        assert len(list((folder / "shop" / "sessions").glob("*.pem"))) == 3, "two chains, and the private key of the one in use"
         shown = continuity(folder)
         assert shown.problems == ()
         assert [link.how for link in shown.links] == ["card", "renewal"]
@@ -92,7 +99,7 @@ def continuity(folder: Path) -> Continuity:
     return verify_continuity(records.about_keys(folder / "shop"), root=root, merchant=card.merchant, card=card.thumbprint, at=at)
 
 
-@pytest.mark.parametrize("point", OWN + OF_THE_SHOP)
+@pytest.mark.parametrize("point", OWN + OF_THE_SHOP + OF_ITS_SESSIONS)
 def test_killed_at_each_step_of_a_renewal_it_is_finished_at_the_next_start(aged: Path, tmp_path: Path, point: str) -> None:
     folder = tmp_path / "killed"
     shutil.copytree(aged, folder)

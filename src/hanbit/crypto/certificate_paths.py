@@ -5,7 +5,7 @@ thought of falls under one comparison: no extension, flag, name form, encoding o
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -75,6 +75,17 @@ def verify_chain(chain: Sequence[bytes], *, root: bytes, at: int, operator: str)
     7. each signature is its issuer's                                                        certificate_signature
     8. each is valid at `at`, the root too                                                   certificate_dates
     """
+    return _verify(chain, profile.path_of, root=root, at=at, operator=operator)
+
+
+def verify_session_authority(chain: Sequence[bytes], *, root: bytes, at: int, operator: str) -> VerifiedCertificate:
+    """The same rules for a merchant's session authority (its own certificate first), in rule 4 an authority instead of a leaf."""
+    return _verify(chain, profile.path_of_authority, root=root, at=at, operator=operator)
+
+
+def _verify(
+    chain: Sequence[bytes], path_of: Callable[[profile.Urn, str], tuple[str, ...]], *, root: bytes, at: int, operator: str
+) -> VerifiedCertificate:
     if not 1 <= len(chain) <= CHAIN_MAX:
         raise ProtocolViolation("certificate_chain", "one to three certificates are expected")
     root_certificate, top = _root_of(operator, root)
@@ -84,11 +95,12 @@ def verify_chain(chain: Sequence[bytes], *, root: bytes, at: int, operator: str)
     if any(content.urn.operator != operator for content in contents):
         raise ProtocolViolation("certificate_operator", "the certificate belongs to another operator")
     try:
-        expected = profile.path_of(leaf.urn, leaf.purpose)
+        expected = path_of(leaf.urn, leaf.purpose)
     except ValueError as error:
         raise ProtocolViolation("certificate_issuer", str(error)) from error
     if tuple(content.urn.text for content in contents[1:]) != expected:
-        raise ProtocolViolation("certificate_issuer", f"a {leaf.purpose} certificate stands under {' and '.join(expected)}")
+        what = leaf.purpose or "session authority's"
+        raise ProtocolViolation("certificate_issuer", f"a {what} certificate stands under {' and '.join(expected)}")
     for certificate, content, issuer in zip(certificates, contents, [*contents[1:], top], strict=True):
         _check_profile(certificate, content, issuer.urn.text, profile.key_identifier(issuer.public))
     for certificate, issuer_certificate in pairwise([*certificates, root_certificate]):

@@ -50,6 +50,8 @@ _ISSUERS: Final[Mapping[tuple[str, str], str]] = {
     ("temporary", "temporary"): "session",
 }
 """(purpose, role in the URN) → the authority that alone may issue it; a pair that is missing here is issued by nobody."""
+SESSION: Final = "session:"
+"""How the name of a merchant's session authority begins."""
 _URN = re.compile(
     rf"urn:hanbit:(?P<operator>{ids.PARTY_ID.pattern}):(?P<role>gateway|merchant|customer|temporary|authority)(?::(?P<name>[A-Za-z0-9:_-]{{1,64}}))?"
 )
@@ -188,6 +190,21 @@ def path_of(urn: Urn, purpose: str) -> tuple[str, ...]:
         return (authority_urn(urn.operator, nearest),)
     merchant = urn.name.partition(":")[0]
     return (authority_urn(urn.operator, f"session:{merchant}"), authority_urn(urn.operator, "merchant"))
+
+
+def path_of_authority(urn: Urn, purpose: str) -> tuple[str, ...]:
+    """The same for a merchant's session authority, the one authority that is given out: its key is the merchant's."""
+    if purpose or not urn.name.startswith(SESSION):
+        raise ValueError("no session authority")
+    return (authority_urn(urn.operator, "merchant"),)
+
+
+def session_authority(merchant: str) -> str:
+    """The URN of the authority by which the merchant with this URN issues temporary certificates; ValueError if it is no merchant."""
+    urn = Urn.read(merchant)
+    if urn.role != "merchant":
+        raise ValueError("not a merchant")
+    return authority_urn(urn.operator, f"{SESSION}{urn.name}")
 
 
 def authority_urn(operator: str, name: str) -> str:

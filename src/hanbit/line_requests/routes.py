@@ -23,7 +23,7 @@ from hanbit.payments.redirect_flow import take_answer
 from hanbit.payments.sign_in import act
 from hanbit.protocols.cancellation.messages import Cancel
 from hanbit.protocols.checkpoint import ProofRequest
-from hanbit.protocols.keys import KeyRecord, Renewal
+from hanbit.protocols.keys import KeyRecord, Renewal, SessionAuthorityRequest
 from hanbit.protocols.line import Acknowledgement, RefusedByGateway
 from hanbit.protocols.redirect import gateway as role
 from hanbit.protocols.redirect.messages import Confirmation, Inquiry, Refusal, Status
@@ -91,6 +91,7 @@ ANSWERED_BY: Final[dict[str, Callable[[Gateway, str, str], Awaitable[str]]]] = {
     Inquiry.TYP: _inquiry,
     Renewal.TYP: key_requests.renew,
     KeyRecord.TYP: key_requests.record_first_key,
+    SessionAuthorityRequest.TYP: key_requests.certify_sessions,
     ProofRequest.TYP: checkpoints.answer_proof_request,
 }
 """What a merchant asks, by typ, and who answers it."""

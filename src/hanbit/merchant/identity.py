@@ -7,6 +7,7 @@ from hanbit.crypto import certificates
 from hanbit.crypto.tls import LineTls
 from hanbit.merchant import files
 from hanbit.merchant.records import Guarded, Lists
+from hanbit.merchant.session_keys import SessionKeys
 from hanbit.protocols.redirect.merchant import Merchant
 from hanbit.protocols.signed import PinnedTrust, Signer
 
@@ -21,6 +22,7 @@ class Identity:
     signer: Signer
     line_tls: LineTls
     lists: Lists
+    sessions: SessionKeys
     trust: PinnedTrust
     """The gateway by its chain, less what is known to be revoked: for the line, which must come up to bring a new list."""
 
@@ -37,6 +39,7 @@ class Identity:
             signer=files.load_signer(directory, registration),
             line_tls=LineTls(*files.line_paths(directory)),
             lists=lists,
+            sessions=SessionKeys.load(directory),
             trust=PinnedTrust(root, registration.operator, urn=registration.gateway, revoked=lists.revoked),
         )
 

@@ -23,7 +23,7 @@ from hanbit.merchant.order_book import OrderBook
 from hanbit.merchant.reconciliation import NEVER_OPENED
 from hanbit.merchant.states import Event
 from hanbit.protocols import signed
-from hanbit.protocols.keys import Certificates, Crl
+from hanbit.protocols.keys import Certificates, Crl, SessionAuthority
 from hanbit.protocols.line import RefusedByGateway
 from hanbit.protocols.redirect.merchant import OUTCOMES, Merchant, Outcome
 from hanbit.protocols.redirect.messages import Closed, Confirmation, Notice, Settled, Status
@@ -31,7 +31,7 @@ from hanbit.protocols.signed import SignedMessage
 
 TRIES_MAX: Final = 3
 _HEADERS_KEPT: Final = 64
-_ABOUT_KEYS: Final = frozenset({Certificates.TYP, Crl.TYP})
+_ABOUT_KEYS: Final = frozenset({Certificates.TYP, Crl.TYP, SessionAuthority.TYP})
 _KEY_IS_GOOD_NO_MORE: Final = frozenset({"certificate_dates", "revoked"})
 _log = logging.getLogger("hanbit.merchant")
 

@@ -3,13 +3,14 @@
     keys made ─▶ renewal signed, durable ─▶ asked ─▶ certificates verified ─▶ chains written ─▶ generation switched ─▶ in use
        keys-2/                renewal.jws                                                         one small file      line dialled anew
 
-A stop anywhere is gone on from: the same keys, the same bytes, so the gateway gives the same answer. The old private keys are destroyed
+A stop anywhere is gone on from: the same keys, the same bytes, so the gateway gives the same answer. The session authority goes the same
+way by itself: asked for at the first connection of a shop that has none, and anew before it ends. The old private keys are destroyed
 once the gateway has accepted the new ones in a handshake and a hello; the certificates stay, as evidence.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol
@@ -18,24 +19,27 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from hanbit.crypto import certificates, keys
+from hanbit.crypto.keys import thumbprint
 from hanbit.kernel import fail_points, ids
 from hanbit.kernel.clock import Clock
-from hanbit.kernel.errors import HanbitError, Unavailable
+from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
 from hanbit.merchant import files, records
 from hanbit.merchant.changes import AnySigned, Keep, Stale
 from hanbit.merchant.following import FollowingClock
 from hanbit.merchant.identity import Identity
+from hanbit.merchant.line import NotTaken
 from hanbit.merchant.order_book import OrderBook
 from hanbit.merchant.records import OwnCertificate
 from hanbit.protocols import keys as role
-from hanbit.protocols.keys import Certificates, Crl, KeyRecord, Recorded
+from hanbit.protocols.keys import Certificates, Crl, KeyRecord, Recorded, RecordedAuthority, SessionAuthority
 from hanbit.protocols.line import RefusedByGateway
-from hanbit.protocols.signed import peek_claims, peek_typ, verify
+from hanbit.protocols.signed import SignedMessage, peek_claims, peek_kid, peek_typ, verify
 
 CHECK_S: Final = 60.0
 RETRY_S: Final = 600
 """After a renewal that was not answered as it should be."""
 RENEWAL: Final = "renewal.jws"
+_SIGNED_TOO_LONG_AGO: Final = frozenset({"certificate_dates", "revoked"})
 _log = logging.getLogger("hanbit.merchant.keys")
 
 
@@ -71,6 +75,7 @@ class KeyDesk:
     ) -> None:
         """`acknowledge(hashes, at=)` signs an acknowledgement; `on_alarm` hears of each certificate that this shop never asked for."""
         self.lists = identity.lists
+        self.sessions = identity.sessions
         self.line: DialledLine | None = None
         self._directory = identity.directory
         self._registration = identity.registration
@@ -90,7 +95,8 @@ class KeyDesk:
         """None until looked for, and again when something has changed."""
         self._raised: set[str] = set()
         self._fault: str | None = None
-        self._not_before = 0
+        self._not_before: dict[str, int] = {}
+        """work → when it is tried next, after it failed"""
 
     @asynccontextmanager
     async def at_work(self, line: DialledLine) -> AsyncIterator[None]:
@@ -115,11 +121,13 @@ class KeyDesk:
         if typ == Crl.TYP:
             self.lists.take(unverified, self._clock.now())
             return None
-        assert typ == Certificates.TYP, typ
         known = await self._book.known(ids.digest(unverified.encode("ascii", "replace")), "", None)
         if known.answer is not None:
             return known.answer
-        return await self._take(self._read(unverified))
+        if typ == SessionAuthority.TYP:
+            return await self._take_authority(self._read_authority(unverified))
+        assert typ == Certificates.TYP, typ
+        return await self._take(self._read(unverified).message)
 
     def ring(self) -> None:
         """The line is up: look at once whether something is to be done."""
@@ -146,17 +154,27 @@ class KeyDesk:
     async def tick(self) -> None:
         """The line is up: destroy keys that were replaced, sign the record of the first key, renew what is due."""
         self._destroy_replaced()
-        at = self._clock.now()
         self._raise_alarms()
-        if at < self._not_before:
+        try:  # first: a renewal hangs up
+            await self._try("sessions", self._certify_sessions_due)
+        finally:  # neither of the two waits for the other
+            await self._try("keys", self._renew_due)
+
+    async def _try(self, what: str, work: Callable[[int], Awaitable[None]]) -> None:
+        """Do it, and after a failure not again too soon."""
+        at = self._clock.now()
+        if at < self._not_before.get(what, 0):
             return
-        self._not_before = at + RETRY_S
+        self._not_before[what] = at + RETRY_S
+        await work(at)
+        self._not_before[what] = 0
+
+    async def _renew_due(self, at: int) -> None:
         try:
             await self._record_first_key(at)
         finally:  # whatever becomes of the record, the keys in use must not expire
             if self.is_due(at):
                 await self.renew()
-        self._not_before = 0
 
     def is_due(self, at: int) -> bool:
         """Whether new keys are to be asked for, or have been and are not in use yet."""
@@ -175,7 +193,7 @@ class KeyDesk:
         fail_points.reach("merchant.renewal.signed")
         recorded = self._read(await self._ask(renewal))
         role.check_answer(recorded, ids.digest(renewal.encode("ascii")), {purpose: key.public_key() for purpose, key in new.items()})
-        acknowledgement = await self._take(recorded)
+        acknowledgement = await self._take(recorded.message)
         fail_points.reach("merchant.renewal.answered")
         for leaf in recorded.leaves:
             files.write_private(files.chain_file(folder, leaf.purpose), certificates.dump_chain_pem(leaf.chain).encode("ascii"))
@@ -188,10 +206,64 @@ class KeyDesk:
         self._line_tls.show(files.chain_path(self._directory, "line"), files.key_path(self._directory, "line"))
         if self.line is not None:
             self.line.redial()
+        self._not_before.clear()  # what was refused under the old key is tried under this one
         self._news.set()  # as soon as the line is up again the old private keys go
         _log.info("the shop's keys were renewed: generation %d", number)
 
+    async def certify_sessions(self) -> None:
+        """A new session authority, in use when this returns; Unavailable if the gateway did not answer as it should."""
+        request = await self._authority_request()
+        fail_points.reach("merchant.session_authority.signed")
+        try:
+            recorded = self._read_authority(await self._ask(request))
+        except NotTaken as error:
+            if error.line_code in _SIGNED_TOO_LONG_AGO and peek_kid(request) != self._signer.kid:
+                self.sessions.drop_request()
+            raise
+        if recorded.message.claims.req != ids.digest(request.encode("ascii")):
+            raise ProtocolViolation("req", "answers another request")
+        fail_points.reach("merchant.session_authority.answered")
+        await self._tell(await self._take_authority(recorded))
+
     # Inside
+
+    async def _certify_sessions_due(self, at: int) -> None:
+        """In plain form there is no signed order, and so nothing that a session could be for."""
+        self.sessions.destroy_replaced()
+        if self._registration.orders == "signed" and self.sessions.is_due(at, self.lists.revoked()):
+            await self.certify_sessions()
+
+    async def _authority_request(self) -> str:
+        """The request's bytes: those that were signed before a stop, or new ones, durable before they leave."""
+        known = self.sessions.request
+        if known is not None:
+            return known
+        at = self._clock.now()
+        message = role.make_session_authority_request(self._signer, self._registration.gateway, self.sessions.new_key(), at=at)
+        await self._book.commit(Keep(message, sent=True, tid=None, answers=None, at=at))
+        self.sessions.keep_request(message.compact)
+        return message.compact
+
+    def _read_authority(self, unverified: str) -> RecordedAuthority:
+        registration = self._registration
+        return role.read_session_authority(
+            unverified,
+            trust=self._trust,
+            root=self._root,
+            gateway=registration.gateway,
+            owner=registration.merchant,
+            at=self._clock.now(),
+        )
+
+    async def _take_authority(self, recorded: RecordedAuthority) -> str:
+        """Keep the record; where it is of the key that waits for it, the authority is in use from now on."""
+        async with self._taking:
+            if self.sessions.request is not None and thumbprint(recorded.certificate.public) == thumbprint(
+                self.sessions.new_key().public_key()
+            ):
+                self.sessions.use(recorded.certificate)
+                _log.info("the shop's session authority was certified")
+            return await self._take_once(recorded.message, records.SESSION_AUTHORITY)
 
     def _next(self) -> Path:
         return files.generation_folder(self._directory, files.generation(self._directory) + 1)
@@ -239,17 +311,17 @@ class KeyDesk:
             at=self._clock.now(),
         )
 
-    async def _take(self, recorded: Recorded) -> str:
+    async def _take(self, message: SignedMessage[Certificates]) -> str:
         """Keep a record of certificates in our name, alarm at what we never asked for, and say that it is kept."""
         async with self._taking:  # the same record comes as an answer and from the gateway's outbox
-            return await self._take_once(recorded)
+            return await self._take_once(message, "certificates")
 
-    async def _take_once(self, recorded: Recorded) -> str:
-        message, at = recorded.message, self._clock.now()
+    async def _take_once(self, message: SignedMessage[Certificates] | SignedMessage[SessionAuthority], kind: str) -> str:
+        at = self._clock.now()
         known = await self._book.known(message.hash, "", None)
         if known.answer is not None:
             return known.answer
-        records.keep(self._directory, f"certificates-{message.hash}", message.compact)
+        records.keep(self._directory, f"{kind}-{message.hash}", message.compact)
         self._alarms = None
         await self._keep(message, answers=message.claims.req, at=at)
         acknowledgement = self._acknowledge((message.hash,), at=at)
@@ -289,7 +361,7 @@ class KeyDesk:
         if peek_typ(unverified) == RefusedByGateway.TYP:
             gateway, at = self._registration.gateway, self._clock.now()
             refused = verify(unverified, RefusedByGateway, trust=self._trust, audience=self._signer.urn, at=at, sender=gateway)
-            raise Unavailable(f"the payment server did not take it: {refused.claims.code}")
+            raise NotTaken(refused.claims.code)
         return unverified
 
     async def _tell(self, acknowledgement: str) -> None:

@@ -3,6 +3,7 @@
     records/key-record.jws, records/key-record-confirmation.jws      both sides' signatures under the first key
     records/certificates-<hash>.jws                                  every certificate that the gateway told us of
     records/renewal-<hash>.jws                                       what we asked for
+    records/session-authority-<hash>.jws                             each certificate of a session authority
     records/crl-<authority>.jws                                      the latest list
 
 Together with the root these files are what `protocols.continuity` and a court need; nothing in them is secret.
@@ -18,6 +19,7 @@ from hanbit.crypto.keys import thumbprint
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, ProtocolViolation, Unavailable
 from hanbit.merchant import files
+from hanbit.merchant.session_keys import SessionKeys
 from hanbit.protocols import keys as role
 from hanbit.protocols.keys import Listed
 from hanbit.protocols.signed import PinnedTrust, RegisteredKey, Trust, peek_chain
@@ -25,6 +27,7 @@ from hanbit.protocols.signed import PinnedTrust, RegisteredKey, Trust, peek_chai
 FOLDER: Final = "records"
 KEY_RECORD: Final = "key-record"
 KEY_RECORD_CONFIRMATION: Final = "key-record-confirmation"
+SESSION_AUTHORITY: Final = "session-authority"
 FILES_MAX: Final = 2_000
 """A renewal leaves two files, every two months."""
 _BYTES_MAX: Final = 64 * 1024
@@ -57,7 +60,7 @@ def read(directory: Path, name: str) -> str | None:
 
 def about_keys(directory: Path) -> list[str]:
     """Every kept message that says how the shop's keys follow one another, for `verify_continuity` and for an evidence file."""
-    names = sorted(path.stem for path in (directory / FOLDER).glob("*.jws") if not path.name.startswith("crl-"))
+    names = sorted(path.stem for path in (directory / FOLDER).glob("*.jws") if not path.name.startswith(("crl-", SESSION_AUTHORITY)))
     return [compact for name in names if (compact := read(directory, name)) is not None]
 
 
@@ -72,7 +75,7 @@ class OwnCertificate:
     purpose: str
     thumbprint: str
     how: str
-    """`code`, `renewal`; empty where the gateway never told of it."""
+    """`code`, `renewal`, `request` (a session authority); empty where the gateway never told of it."""
     issued_at: int
     not_after: int
     serial: int
@@ -86,7 +89,8 @@ def own_certificates(directory: Path, *, at: int) -> list[OwnCertificate]:
     registration = files.read_registration(directory)
     root = certificates.load_chain_pem(directory / files.ROOT)[0]
     trust = PinnedTrust(root, registration.operator, urn=registration.gateway)
-    ours = own_thumbprints(directory)
+    sessions = SessionKeys.load(directory)
+    ours = own_thumbprints(directory) | sessions.own_thumbprints()
     current = {certificates.kid(certificates.load_chain_pem(files.chain_path(directory, purpose))[0]) for purpose in files.PURPOSES}
     found: dict[str, OwnCertificate] = {}
     for path in sorted((directory / FOLDER).glob("certificates-*.jws")):
@@ -112,6 +116,27 @@ def own_certificates(directory: Path, *, at: int) -> list[OwnCertificate]:
                 in_use=leaf.kid in current,
                 asked=name in ours,
             )
+    for path in sorted((directory / FOLDER).glob(f"{SESSION_AUTHORITY}-*.jws")):
+        told = role.read_session_authority(
+            read(directory, path.stem) or "",
+            trust=trust,
+            root=root,
+            gateway=registration.gateway,
+            owner=registration.merchant,
+            at=at,
+        )
+        authority, name = told.certificate, thumbprint(told.certificate.public)
+        found[authority.kid] = OwnCertificate(
+            kid=authority.kid,
+            purpose=SESSION_AUTHORITY,
+            thumbprint=name,
+            how="request",
+            issued_at=told.message.claims.iat,
+            not_after=authority.not_after,
+            serial=authority.serials[0],
+            in_use=sessions.authority is not None and certificates.kid(sessions.authority.chain[0]) == authority.kid,
+            asked=name in ours,
+        )
     for own in _in_folders(directory, current):
         found.setdefault(own.kid, own)
     return sorted(found.values(), key=lambda item: (-item.issued_at, item.purpose))

@@ -124,6 +124,11 @@ class Keyring:
         )
         return (leaf, *authority.chain)
 
+    def issue_session_authority(self, *, merchant: str, public: EllipticCurvePublicKey, at: int) -> tuple[bytes, ...]:
+        """The session authority of the merchant with this id, with the authority above it."""
+        der = certificates.make_authority(self.merchant_authority, self.operator, f"session:{merchant}", public, 0, at)
+        return (der, *self.merchant_authority.chain)
+
     def destroy_old_seals(self, at: int) -> None:
         """Sealing keys that nobody can need any more: their private halves go."""
         for kid, (made_at, _) in list(self.seals.items()):

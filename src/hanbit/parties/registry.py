@@ -57,14 +57,22 @@ class Registry:
 
 def certificate_put(chain: Sequence[bytes], *, root: bytes, operator: str, at: int) -> Put:
     """The row that registers a certificate which the operator has just issued."""
-    certificate = certificates.verify_chain(tuple(chain), root=root, at=at, operator=operator)
+    return _put(certificates.verify_chain(tuple(chain), root=root, at=at, operator=operator), at)
+
+
+def session_authority_put(chain: Sequence[bytes], *, root: bytes, operator: str, at: int) -> Put:
+    """The row that registers a merchant's session authority which the operator has just issued."""
+    return _put(certificates.verify_session_authority(tuple(chain), root=root, at=at, operator=operator), at)
+
+
+def _put(certificate: VerifiedCertificate, at: int) -> Put:
     return Put(
         "certificates",
         {
             "kid": certificate.kid,
             "urn": certificate.urn,
             "purpose": certificate.purpose,
-            "chain": json.dumps([encode_der(der) for der in chain]),
+            "chain": json.dumps([encode_der(der) for der in certificate.chain]),
             "serial": str(certificate.serials[0]),
             "not_before": certificate.not_before,
             "not_after": certificate.not_after,

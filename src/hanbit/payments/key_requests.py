@@ -1,11 +1,14 @@
-"""What a merchant asks about its own keys over the line: the record of its first key, and certificates for its next ones.
+"""What a merchant asks about its own keys over the line: the record of its first key, certificates for its next ones, a session authority.
 
 The order of a renewal's checks: known bytes get the stored answer · signed under a key of this merchant that is good now · each new key
 proven · no key was ever certified before · no other renewal of this merchant is younger than a day · then certificates, renewal and
-record are one Change.
+record are one Change. A session authority is asked for and given in the same way, by itself.
 """
 
 import json
+from collections.abc import Iterable
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 
 from hanbit.crypto import certificates
 from hanbit.crypto.keys import thumbprint
@@ -14,13 +17,14 @@ from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel import ids
 from hanbit.kernel.errors import ProtocolViolation
-from hanbit.parties.registry import certificate_put
+from hanbit.parties.registry import certificate_put, session_authority_put
 from hanbit.payments.apply import signing_still
-from hanbit.payments.certificates import issue, recorded, still_good
+from hanbit.payments.certificates import is_revoked, issue, recorded, still_good
 from hanbit.payments.gateway import Gateway, spend_unasked
+from hanbit.payments.outbox import to_tell
 from hanbit.payments.sign_in import act
 from hanbit.protocols import keys as role
-from hanbit.protocols.keys import RENEWED_PURPOSES, Asked, Certificates, KeyRecordConfirmation
+from hanbit.protocols.keys import RENEWED_PURPOSES, Certificates, KeyRecordConfirmation, SessionAuthority
 from hanbit.protocols.signed import decode_chain, peek_kid
 
 PENDING_S = 24 * 3600
@@ -55,8 +59,8 @@ async def renew(gateway: Gateway, merchant_id: str, unverified: str) -> str:
         return known
     asked = role.read_renewal(unverified, trust=gateway.registry, gateway=gateway.urn, merchant=urn, at=at)
     spend_unasked(gateway, merchant_id)
-    _check_new(gateway, urn, asked)
-    one = _one_at_a_time(gateway, merchant_id, asked, at)
+    _check_new(gateway, urn, asked.publics.values())
+    one = _one_at_a_time(gateway, f"renewal:{merchant_id}", asked.message.hash, at)
     keyring = gateway.keyring
     rows = []
     for purpose in RENEWED_PURPOSES:
@@ -78,21 +82,54 @@ async def renew(gateway: Gateway, merchant_id: str, unverified: str) -> str:
     return made.message.compact
 
 
-def _check_new(gateway: Gateway, urn: str, asked: Asked) -> None:
+async def certify_sessions(gateway: Gateway, merchant_id: str, unverified: str) -> str:
+    """A session authority for the merchant's next key. The same bytes get the same answer for ever; one a day, unless it was revoked."""
+    urn, at = gateway.settings.merchant_urn(merchant_id), gateway.clock.now()
+    known = evidence.answer_to(gateway.reader, _hash(unverified), SessionAuthority.TYP)
+    if known is not None:
+        return known
+    asked, public = role.read_session_authority_request(unverified, trust=gateway.registry, gateway=gateway.urn, merchant=urn, at=at)
+    spend_unasked(gateway, merchant_id)
+    _check_new(gateway, urn, (public,))
+    keyring = gateway.keyring
+    chain = keyring.issue_session_authority(merchant=merchant_id, public=public, at=at)
+    row = session_authority_put(chain, root=keyring.root, operator=keyring.operator, at=at)
+    one = _one_at_a_time(gateway, f"session-authority:{merchant_id}", asked.hash, at, kid=str(row.row["kid"]))
+    answer = role.make_session_authority(gateway.signer, asked, chain, at=at)
+    change = Change(
+        requires=(signing_still(gateway), still_good(asked.kid)),
+        puts=(row, one),
+        messages=tuple(record(item, merchant=merchant_id, tid="") for item in (asked, answer)),
+        appends=(to_tell(answer, merchant=merchant_id, tid="", at=at), act(at, urn, "certify", "session authority", merchant_id)),
+    )
+    try:
+        await gateway.book.commit(change)
+    except Stale:  # the same bytes came twice at once, or another request of this merchant's came first
+        known = evidence.answer_to(gateway.reader, asked.hash, SessionAuthority.TYP)
+        if known is None:
+            raise ProtocolViolation("renewal_pending", "another request has just been answered") from None
+        return known
+    return answer.compact
+
+
+def _check_new(gateway: Gateway, urn: str, asked: Iterable[EllipticCurvePublicKey]) -> None:
     """No key of this merchant is certified twice; what belongs to others cannot be asked for, since each request proves its key."""
-    rows = gateway.reader.all("SELECT chain FROM certificates WHERE urn = ?", urn)
+    rows = gateway.reader.all("SELECT chain FROM certificates WHERE urn IN (?, ?)", urn, certificates.session_authority(urn))
     used = {thumbprint(certificates.public_of(decode_chain(json.loads(row["chain"]))[0])) for row in rows}
-    if not used.isdisjoint(thumbprint(public) for public in asked.publics.values()):
-        raise ProtocolViolation("key_used", "a renewal brings new keys")
+    if not used.isdisjoint(thumbprint(public) for public in asked):
+        raise ProtocolViolation("key_used", "each certificate is for a new key")
 
 
-def _one_at_a_time(gateway: Gateway, merchant_id: str, asked: Asked, at: int) -> Put:
-    """The row that lets one renewal of a merchant through at a time; renewal_pending if another was answered within a day."""
-    name = f"renewal:{merchant_id}"
+def _one_at_a_time(gateway: Gateway, name: str, request: str, at: int, *, kid: str = "") -> Put:
+    """The row that lets one request of a merchant through at a time; renewal_pending if another was answered within a day.
+
+    `kid` is what is given: what was given and revoked since does not count.
+    """
     row = gateway.reader.one("SELECT version, value FROM settings WHERE name = ?", name)
-    if row is not None and at < json.loads(row["value"])["at"] + PENDING_S:
-        raise ProtocolViolation("renewal_pending", "another renewal was answered within a day")
-    value = json.dumps({"at": at, "renewal": asked.message.hash})
+    last = None if row is None else json.loads(row["value"])
+    if last is not None and at < last["at"] + PENDING_S and not (last.get("kid") and is_revoked(gateway, last["kid"])):
+        raise ProtocolViolation("renewal_pending", "another request was answered within a day")
+    value = json.dumps({"at": at, "renewal": request} | ({"kid": kid} if kid else {}))
     return Put("settings", {"name": name, "value": value}, 0 if row is None else row["version"])
 
 

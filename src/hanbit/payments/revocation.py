@@ -23,7 +23,10 @@ AuthorityName = Literal["gateway", "merchant"]
 AUTHORITIES: Final[tuple[AuthorityName, ...]] = ("gateway", "merchant")
 EVERY_S: Final = 3600
 TOLD_AT_ONCE_MAX: Final = 50
-_REVOKED: Final = "SELECT serial, revoked_at FROM certificates WHERE urn BETWEEN ? AND ? AND revoked_at IS NOT NULL AND not_after >= ?"
+_REVOKED: Final = (
+    "SELECT serial, revoked_at FROM certificates WHERE (urn BETWEEN ? AND ? OR urn BETWEEN ? AND ?) "
+    "AND revoked_at IS NOT NULL AND not_after >= ?"
+)
 
 
 async def publish_due(gateway: Gateway) -> int:
@@ -39,9 +42,10 @@ async def publish(gateway: Gateway, authority: AuthorityName) -> None:
     """Make, store and tell a new list of this authority; if somebody else does so at this moment, his is as good."""
     at, keyring = gateway.clock.now(), gateway.keyring
     known = _latest(gateway, authority)
-    everybody = role.everybody(gateway.urn)
-    first, last = (gateway.urn, gateway.urn) if authority == "gateway" else (f"{everybody}:", f"{everybody}:~")
-    rows = gateway.reader.all(_REVOKED, first, last, at)
+    merchants, sessions = role.everybody(gateway.urn), certificates.authority_urn(keyring.operator, "session")
+    own = (gateway.urn, gateway.urn) * 2
+    theirs = (f"{merchants}:", f"{merchants}:~", f"{sessions}:", f"{sessions}:~")
+    rows = gateway.reader.all(_REVOKED, *(own if authority == "gateway" else theirs), at)
     # Never below the time: a book that was restored from a copy must not count on from an older number.
     number = max(at, 1 if known is None else known.number + 1)
     issuer = keyring.gateway_authority if authority == "gateway" else keyring.merchant_authority
@@ -68,7 +72,9 @@ async def tell_latest(gateway: Gateway, merchant_id: str) -> None:
 def authority_of(urn: str) -> AuthorityName | None:
     """The authority whose list names this party's certificates; None for customers."""
     role_name = urn.split(":")[3]
-    return "gateway" if role_name == "gateway" else "merchant" if role_name == "merchant" else None
+    if role_name in ("merchant", "authority"):  # the one authority that can be revoked here is a merchant's session authority
+        return "merchant"
+    return "gateway" if role_name == "gateway" else None
 
 
 async def _tell_all(gateway: Gateway, compact: str) -> None:

@@ -7,6 +7,8 @@
                         ◀──────────────        certificates
                         ◀──────────────        certificates, for each that was issued in this merchant's name, until acknowledged
                         ◀──────────────        crl, hourly and when the line comes up
+    session-authority-request ─────────▶       signed under merchant-sign, one PKCS#10 request for the key that is to certify sessions (D3)
+                        ◀──────────────        session-authority, for 30 days
 
 A `certificates` message is also the record of every other certificate that the operator issues: its `aud` is the owner's name and its
 number follows from the certificate, so that each is recorded once and found by its kid.
@@ -113,7 +115,28 @@ class Crl(Message, frozen=True, kw_only=True):
     crl: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=CRL_TEXT_MAX)]
 
 
-MESSAGES: tuple[type[Message], ...] = (KeyRecord, KeyRecordConfirmation, Renewal, Certificates, Crl)
+class SessionAuthorityRequest(Message, frozen=True, kw_only=True):
+    """A certificate is asked for the key by which the merchant issues temporary certificates."""
+
+    TYP: ClassVar[str] = "hanbit-session-authority-request"
+    SENDER: ClassVar[str] = "merchant"
+    PURPOSE: ClassVar[str] = "merchant-sign"
+    request: _Request
+
+
+class SessionAuthority(Message, frozen=True, kw_only=True):
+    """The merchant's session authority, with the authority above it; the record of it too."""
+
+    TYP: ClassVar[str] = "hanbit-session-authority"
+    SENDER: ClassVar[str] = "gateway"
+    PURPOSE: ClassVar[str] = "gateway-sign"
+    chain: _Chain
+    req: Digest
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    KeyRecord, KeyRecordConfirmation, Renewal, Certificates, Crl, SessionAuthorityRequest, SessionAuthority,
+)  # fmt: skip
 
 
 # --- the record of the first key ------------------------------------------------------------------------------------------------------
@@ -254,6 +277,57 @@ def check_answer(recorded: Recorded, renewal: str, publics: Mapping[str, Ellipti
     came = {leaf.purpose: thumbprint(leaf.public) for leaf in recorded.leaves}
     if came != {purpose: thumbprint(public) for purpose, public in publics.items()}:
         raise ProtocolViolation("certificates", "for other keys or purposes than were asked for")
+
+
+# --- the session authority ---------------------------------------------------------------------------------------------------------------
+
+
+def make_session_authority_request(
+    signer: Signer, gateway: str, key: EllipticCurvePrivateKey, *, at: int
+) -> SignedMessage[SessionAuthorityRequest]:
+    """Ask for the certificate of the key that is to issue this merchant's temporary certificates."""
+    request = certificates.certificate_request(key, certificates.session_authority(signer.urn), "")
+    return sign(SessionAuthorityRequest(**head(signer, gateway, at), request=ids.encode_base64url(request)), signer)
+
+
+def read_session_authority_request(
+    unverified: str, *, trust: Trust, gateway: str, merchant: str, at: int
+) -> tuple[SignedMessage[SessionAuthorityRequest], EllipticCurvePublicKey]:
+    """Verify it: under a key of this merchant that is good now, for the session authority of this merchant and no other, the key proven."""
+    message = verify(unverified, SessionAuthorityRequest, trust=trust, audience=gateway, at=at, sender=merchant)
+    request = certificates.read_request(_decode(message.claims.request))
+    if (request.urn, request.purpose) != (certificates.session_authority(merchant), ""):
+        raise ProtocolViolation("request", "not for this merchant's session authority")
+    return message, request.public
+
+
+def make_session_authority(
+    signer: Signer, request: SignedMessage[SessionAuthorityRequest], chain: tuple[bytes, ...], *, at: int
+) -> SignedMessage[SessionAuthority]:
+    """The certificate, own first; the record's number follows from it like that of every other."""
+    common = head(signer, request.claims.iss, at) | {"jti": record_number(certificates.kid(chain[0]))}
+    return sign(SessionAuthority(**common, chain=tuple(encode_der(der) for der in chain), req=request.hash), signer)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAuthority:
+    """A verified record with the verified session authority."""
+
+    message: SignedMessage[SessionAuthority]
+    certificate: VerifiedCertificate
+
+
+def read_session_authority(unverified: str, *, trust: Trust, root: bytes, gateway: str, owner: str, at: int) -> RecordedAuthority:
+    """Verify a record as of when it was signed, like those of leaves; whose key it names its reader compares."""
+    message = verify_as_signed(unverified, SessionAuthority, trust=trust, audience=owner, at=at, sender=gateway)
+    claims = message.claims
+    chain, operator = decode_chain(claims.chain), gateway.split(":")[2]
+    certificate = certificates.verify_session_authority(chain, root=root, at=claims.iat, operator=operator)
+    if certificate.urn != certificates.session_authority(owner):
+        raise ProtocolViolation("certificate_operator", "a session authority of somebody else")
+    if claims.jti != record_number(certificate.kid):
+        raise ProtocolViolation("jti", "not the number of this certificate's record")
+    return RecordedAuthority(message, certificate)
 
 
 # --- lists of the revoked -------------------------------------------------------------------------------------------------------------
