@@ -14,7 +14,7 @@ import pytest
 from hanbit.crypto.leaves import digest
 from hanbit.crypto.merkle import Frontier, leaf_hash
 from hanbit.db import ddl, schema, sqlite_file
-from hanbit.db.change import Change, Put
+from hanbit.db.change import Append, Change, Put
 from hanbit.db.covered import COLUMNS, COVERED, KEYS, dump_frontier, fill_log
 from hanbit.db.reading import Reader
 from hanbit.db.sqlite import BOOK_FILE, create_book
@@ -55,6 +55,11 @@ PEOPLE = (
     ),
 )
 """Rows of who works at the operator; what they mean does not matter to the log."""
+_EXCHANGE = {"merchant": "garam", "tid": "t", "payment": None, "result": "declined", "reason": "declined", "oimd": "o", "pimd": "p"}
+EXCHANGES = tuple(
+    Append("exchanges", {**_EXCHANGE, "sid": sid, "thumbprint": sid, "request_hash": sid, "answer_hash": sid, "at": NOW}) for sid in "ab"
+)
+"""Rows of sessions that a merchant asked for; likewise."""
 
 
 @asynccontextmanager
@@ -72,7 +77,7 @@ async def lived(folder: Path) -> AsyncIterator[World]:
         assert cancelled.state == "confirmed", cancelled
         for number in range(300):
             await operations.set_state(world.gateway, what="customer", id="kim", state=("active", "suspended")[number % 2])
-        await world.gateway.book.commit(Change(puts=PEOPLE))
+        await world.gateway.book.commit(Change(puts=PEOPLE, appends=EXCHANGES))
         await world.tick(61)
         yield world
 
