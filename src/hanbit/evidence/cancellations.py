@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from hanbit.kernel.errors import ProtocolViolation
 from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
+from hanbit.protocols.dual_signature.messages import Authorization
 from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect.messages import Closed, Settled, Voided, plain_order_hash
 from hanbit.protocols.signed import SignedMessage
@@ -20,15 +21,20 @@ def check_cancellations(chain: Iterable[SignedMessage[Message]], *, order: str |
     so_far = _SoFar(order, currency)
     for message in chain:
         claims = message.claims
-        if isinstance(claims, Settled | Voided | Closed):
+        if isinstance(claims, Settled | Voided | Closed) or is_approved(claims):
             so_far.links.add(message.hash)
-            so_far.captured += int(claims.amount) if isinstance(claims, Settled) else 0
+            so_far.captured += int(claims.amount) if isinstance(claims, Settled | Authorization) else 0
         elif isinstance(claims, Cancel):
             so_far.ask(message.hash, claims)
         elif isinstance(claims, CancelConfirmation | CancelRefusal):
             so_far.answer(claims)
     if so_far.waiting:
         raise ProtocolViolation("link", "a cancellation without its answer")
+
+
+def is_approved(claims: Message) -> bool:
+    """Whether this is what `settled` is in the redirect checkout: the gateway's word that the money has moved."""
+    return isinstance(claims, Authorization) and claims.result == "approved"
 
 
 @dataclass(slots=True)

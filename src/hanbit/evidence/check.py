@@ -5,6 +5,7 @@ and purpose (dates and revocation as of the moment when it was stored). For each
 
     order ← keys ← (consent) ← notice ← confirmation ← settled ← receipt
                                       ← refusal ← voided          notice ← voided (expired)          order ← closed
+    order ← keys ← (consent) ← authorization-request ← authorization ← receipt
     order or outcome ← cancel ← cancel-confirmation or cancel-refusal
 
 Every link is for the same merchant, tid, order, amount and currency. Without a signed order the chain must begin at the hash of the
@@ -22,6 +23,8 @@ from hanbit.kernel.errors import HanbitError, ProtocolViolation
 from hanbit.protocols import checkpoint, keys, line
 from hanbit.protocols.cancellation import messages as cancellation
 from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
+from hanbit.protocols.dual_signature import messages as dual_signature
+from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest
 from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect import messages as redirect
 from hanbit.protocols.redirect.messages import (
@@ -38,7 +41,9 @@ from hanbit.protocols.redirect.messages import (
 )
 from hanbit.protocols.signed import RegisteredKey, SignedMessage, Trust, peek_claims, peek_typ, verify
 
-KINDS: tuple[type[Message], ...] = (*redirect.MESSAGES, *cancellation.MESSAGES, *line.MESSAGES, *keys.MESSAGES, *checkpoint.MESSAGES)
+KINDS: tuple[type[Message], ...] = (
+    *redirect.MESSAGES, *dual_signature.MESSAGES, *cancellation.MESSAGES, *line.MESSAGES, *keys.MESSAGES, *checkpoint.MESSAGES,
+)  # fmt: skip
 SHOWN_MAX = 20
 
 
@@ -136,23 +141,55 @@ def check_chain(merchant: str, tid: str, chain: Sequence[SignedMessage[Message]]
         _check_names(claims, merchant, tid)
         if isinstance(claims, Order | redirect.Inquiry | redirect.Status | Cancel | CancelConfirmation | CancelRefusal):
             continue
-        if not isinstance(claims, Keys | Consent | Notice | Closed | Confirmation | Refusal | Settled | Voided | Receipt):
-            raise ProtocolViolation("link", f"{claims.TYP} belongs to no payment")
-        if first is None or claims.order != first.order:
-            raise ProtocolViolation("link", f"{claims.TYP} is for another order")
-        if not isinstance(claims, Consent | Closed) and (claims.amount, claims.currency) != (first.amount, first.currency):
-            raise ProtocolViolation("link", f"{claims.TYP} says another amount")
-        if isinstance(claims, Notice | Closed) and claims.prev != first.order:
-            raise ProtocolViolation("link", f"{claims.TYP} does not follow the order")
-        if isinstance(claims, Confirmation | Refusal):
-            _follows(claims.TYP, claims.req, by_hash, Notice)
-        if isinstance(claims, Settled):
-            _follows(claims.TYP, claims.prev, by_hash, Confirmation)
-        if isinstance(claims, Voided):
-            _follows(claims.TYP, claims.prev, by_hash, Refusal, Notice)
-        if isinstance(claims, Receipt):
-            _follows(claims.TYP, claims.prev, by_hash, Settled)
+        if isinstance(claims, AuthorizationRequest | Authorization):
+            _check_purchase(message, claims, by_hash, first)
+            continue
+        _check_link(claims, by_hash, first)
     check_cancellations(chain, order=None if first is None else first.order, currency=None if first is None else first.currency)
+
+
+def _check_link(claims: Message, by_hash: dict[str, Message], first: "_FirstLink | None") -> None:
+    """A message of the redirect checkout, or one that both have, continues what it must continue and says the same figures."""
+    if not isinstance(claims, Keys | Consent | Notice | Closed | Confirmation | Refusal | Settled | Voided | Receipt):
+        raise ProtocolViolation("link", f"{claims.TYP} belongs to no payment")
+    if first is None or claims.order != first.order:
+        raise ProtocolViolation("link", f"{claims.TYP} is for another order")
+    if not isinstance(claims, Consent | Closed) and (claims.amount, claims.currency) != (first.amount, first.currency):
+        raise ProtocolViolation("link", f"{claims.TYP} says another amount")
+    if isinstance(claims, Notice | Closed) and claims.prev != first.order:
+        raise ProtocolViolation("link", f"{claims.TYP} does not follow the order")
+    if isinstance(claims, Confirmation | Refusal):
+        _follows(claims.TYP, claims.req, by_hash, Notice)
+    if isinstance(claims, Settled):
+        _follows(claims.TYP, claims.prev, by_hash, Confirmation)
+    if isinstance(claims, Voided):
+        _follows(claims.TYP, claims.prev, by_hash, Refusal, Notice)
+    if isinstance(claims, Receipt):
+        _follows(claims.TYP, claims.prev, by_hash, Settled, Authorization)
+
+
+def _check_purchase(
+    message: SignedMessage[Message], claims: AuthorizationRequest | Authorization, by_hash: dict[str, Message], first: "_FirstLink | None"
+) -> None:
+    """D6, D7: a request continues the dual signature that it carries, an answer its request; what was approved is what was ordered.
+
+    A declined one may name an order that no customer has opened, or another amount: that is why it was declined.
+    """
+    if isinstance(claims, AuthorizationRequest):
+        if ids.digest(claims.dual.encode("ascii", "replace")) != claims.prev:
+            raise ProtocolViolation("link", f"{claims.TYP} does not follow the dual signature that it carries")
+        if not any(isinstance(other, Authorization) and other.req == message.hash for other in by_hash.values()):
+            raise ProtocolViolation("link", f"{claims.TYP} without its answer")
+        return
+    asked = by_hash.get(claims.req)
+    if not isinstance(asked, AuthorizationRequest) or _purchase(asked) != _purchase(claims):
+        raise ProtocolViolation("link", f"{claims.TYP} answers no request that is stored")
+    if claims.result == "approved" and first != _FirstLink(claims.order, claims.amount, claims.currency):
+        raise ProtocolViolation("link", f"{claims.TYP} approves something else than what was ordered")
+
+
+def _purchase(claims: AuthorizationRequest | Authorization) -> tuple[str, str, str, str, str]:
+    return claims.sid, claims.tid, claims.order, claims.amount, claims.currency
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,14 +56,17 @@ class Transition:
     evidence: tuple[str, ...]
 
 
+ASKED_BY_SHOP = ("authorization-request", "authorization")
+"""What an attempt of the dual-signature checkout brings: the shop's request, which is its confirmation, and the signed answer (D6, D7)."""
+
 TABLE: dict[State, dict[Event, Transition]] = {
     State.NEW: {
         Event.OPENED: Transition(State.OPEN, None, ("order", "keys")),
         Event.MERCHANT_CANCELLED: Transition(State.CLOSED, None, ("cancel", "cancel-confirmation", "closed")),
     },
     State.OPEN: {
-        Event.DECLINED: Transition(State.OPEN, None, ("keys",)),
-        Event.ATTEMPTS_EXHAUSTED: Transition(State.CLOSED, None, ("keys", "closed")),
+        Event.DECLINED: Transition(State.OPEN, None, ("keys", *ASKED_BY_SHOP)),
+        Event.ATTEMPTS_EXHAUSTED: Transition(State.CLOSED, None, ("keys", *ASKED_BY_SHOP, "closed")),
         Event.CUSTOMER_CANCELLED: Transition(State.CLOSED, None, ("closed",)),
         Event.PAY_BY_PASSED: Transition(State.CLOSED, None, ("closed",)),
         Event.AUTHORIZED: Transition(State.AUTHORIZED, "hold", ("keys", "consent", "notice")),
@@ -71,7 +74,7 @@ TABLE: dict[State, dict[Event, Transition]] = {
         Event.CANCELLATION_REFUSED: Transition(State.OPEN, None, ("cancel", "cancel-refusal")),
     },
     State.AUTHORIZED: {
-        Event.MERCHANT_CONFIRMED: Transition(State.CAPTURED, "capture", ("confirmation", "settled", "receipt")),
+        Event.MERCHANT_CONFIRMED: Transition(State.CAPTURED, "capture", ("confirmation", "settled", *ASKED_BY_SHOP, "receipt")),
         Event.MERCHANT_REFUSED: Transition(State.REFUSED, "void", ("refusal", "voided")),
         Event.HOLD_EXPIRED: Transition(State.VOIDED, "void", ("voided",)),
     },

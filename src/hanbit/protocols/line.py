@@ -19,7 +19,7 @@ from hanbit.protocols.fields import INSTANT_MAX, Code, Compact, Digest, Instant,
 from hanbit.protocols.signed import Signer, Trust, head, sign, verify
 
 FRAME_MAX = 64 * 1024
-"""Bytes of one frame: a JWS, or (D6) a JWS, one line feed and an envelope."""
+"""Bytes of one frame: a JWS, or a JWS, one line feed and what goes with it (D6: the envelope; D7: the customer's receipt)."""
 HELLO_LIFETIME_S = 120
 OFFSET_WARNED_S = 30
 """With clocks further apart than this both ends warn."""
@@ -29,8 +29,8 @@ CLOCK_OFFSET = "clock_offset"
 _HEADER_MAX = 16 * 1024
 _HEADERS_KEPT = 512
 _TYP = re.compile(r"hanbit-[a-z-]{1,40}")
-_AFTER_PAYLOAD = re.compile(r"[A-Za-z0-9_-]{86}(?:\n[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){4})?")
-"""An ES256 signature (64 bytes) and, after a line feed, the five parts of a JWE."""
+_AFTER_PAYLOAD = re.compile(r"[A-Za-z0-9_-]{86}(?:\n[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*){2}(?:(?:\.[A-Za-z0-9_-]*){2})?)?")
+"""An ES256 signature (64 bytes) and, after a line feed, the three parts of a JWS or the five of a JWE."""
 _TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/???")
 _PADDING = (b"", b"", b"==", b"=")
 
@@ -203,7 +203,7 @@ class Matching:
 
 
 def read_frame(unverified: str) -> Frame:
-    """Take apart what routing needs; ProtocolViolation if these bytes are no JWS (with or without an envelope) of known shape."""
+    """Take apart what routing needs; ProtocolViolation if these bytes are no JWS (by itself or with what may follow) of known shape."""
     header, _, rest = unverified.partition(".")
     payload, _, signature = rest.partition(".")
     if len(unverified) > FRAME_MAX or len(header) > _HEADER_MAX or not _AFTER_PAYLOAD.fullmatch(signature):
@@ -217,7 +217,7 @@ def read_frame(unverified: str) -> Frame:
 
 
 def frame_hash(frame: str) -> str:
-    """The name by which an answer refers to this frame: the hash of its message, without the envelope that may follow."""
+    """The name by which an answer refers to this frame: the hash of its message, without what may follow."""
     return ids.digest(frame.partition("\n")[0].encode("ascii"))
 
 

@@ -122,6 +122,11 @@ def test_an_envelope_after_a_line_feed_changes_nothing_in_the_name_of_the_reques
     assert frame_hash(f"{frame}\n{ENVELOPE}") == frame_hash(frame) == ids.digest(frame.encode())
 
 
+def test_a_receipt_travels_beside_the_answer_in_the_same_frame() -> None:
+    frame = request()
+    assert read_frame(f"{answer_to(frame)}\n{request()}") == Frame("hanbit-confirmation", (frame_hash(frame),))
+
+
 def test_the_typ_and_the_hash_are_read_from_a_frame() -> None:
     frame = request()
     assert read_frame(answer_to(frame)) == Frame("hanbit-confirmation", (frame_hash(frame),))

@@ -8,16 +8,17 @@ from hanbit.kernel.errors import WrongState
 from hanbit.payments.apply import BROUGHT, RULES
 from hanbit.payments.states import FINAL, IN_MERCHANT_WORDS, TABLE, Event, State, step
 from hanbit.protocols.cancellation import messages as cancellation
+from hanbit.protocols.dual_signature import messages as dual_signature
 from hanbit.protocols.redirect import messages as redirect
 
 GOLDEN = {
     ("new", "opened"): ("open", None, "order keys"),
-    ("open", "declined"): ("open", None, "keys"),
-    ("open", "attempts_exhausted"): ("closed", None, "keys closed"),
+    ("open", "declined"): ("open", None, "keys authorization-request authorization"),
+    ("open", "attempts_exhausted"): ("closed", None, "keys authorization-request authorization closed"),
     ("open", "customer_cancelled"): ("closed", None, "closed"),
     ("open", "pay_by_passed"): ("closed", None, "closed"),
     ("open", "authorized"): ("authorized", "hold", "keys consent notice"),
-    ("authorized", "merchant_confirmed"): ("captured", "capture", "confirmation settled receipt"),
+    ("authorized", "merchant_confirmed"): ("captured", "capture", "confirmation settled authorization-request authorization receipt"),
     ("authorized", "merchant_refused"): ("refused", "void", "refusal voided"),
     ("authorized", "hold_expired"): ("voided", "void", "voided"),
     ("new", "merchant_cancelled"): ("closed", None, "cancel cancel-confirmation closed"),
@@ -77,9 +78,10 @@ def test_no_money_moves_without_the_confirmation_in_the_same_step() -> None:
         for row in rows.values():
             assert (row.rule == "capture") == (row.to == State.CAPTURED != state)
             assert (row.rule == "capture") == ("confirmation" in row.evidence) == ("receipt" in row.evidence)
+            assert (row.rule == "capture") <= ("authorization-request" in row.evidence), "a shop's request is its confirmation"
 
 
 def test_every_kind_of_evidence_is_a_message_and_every_state_has_words() -> None:
-    typs = {kind.TYP.removeprefix("hanbit-") for kind in (*redirect.MESSAGES, *cancellation.MESSAGES)}
+    typs = {kind.TYP.removeprefix("hanbit-") for kind in (*redirect.MESSAGES, *cancellation.MESSAGES, *dual_signature.MESSAGES)}
     assert {kind for rows in TABLE.values() for row in rows.values() for kind in row.evidence} <= typs
     assert set(IN_MERCHANT_WORDS) == set(State) == set(TABLE)
