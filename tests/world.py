@@ -431,7 +431,7 @@ class Visit:
         if method == "device":
             return role.auth_device(self.opening, core, self.person.device, self.world.clock.now())
         if method == "code":
-            return role.auth_code(self.sealing, core, self.person.code_secret)
+            return role.auth_code(self.sealing.session.code_binding, core, self.person.code_secret)
         assert method == "password"
         return role.auth_password(self.person.accounts[account].password)
 

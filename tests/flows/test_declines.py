@@ -16,7 +16,7 @@ async def wrong_password(visit: Visit) -> Payment:
 
 async def wrong_code(visit: Visit) -> Payment:
     core = visit.core()
-    return await visit.submit(visit.seal(core, role.auth_code(visit.sealing, core, bytes(32))))
+    return await visit.submit(visit.seal(core, role.auth_code(visit.sealing.session.code_binding, core, bytes(32))))
 
 
 async def code_for_another_core(visit: Visit) -> Payment:

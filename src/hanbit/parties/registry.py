@@ -31,20 +31,24 @@ class Registry:
         if known is None:
             chain_texts = self.chain_texts(kid)
             known = certificates.verify_chain(decode_chain(chain_texts), root=self._root, at=at, operator=self._operator)
-            if len(self._verified) >= _KEYS_KEPT:
-                self._verified.clear()
-            self._verified[kid] = known
+            self._keep(kid, known)
         if chain and chain != known.chain:
             raise ProtocolViolation("unknown_key", "not the registered chain")
-        return RegisteredKey(
-            kid=kid,
-            urn=known.urn,
-            purpose=known.purpose,
-            public=known.public,
-            not_before=known.not_before,
-            not_after=known.not_after,
-            revoked_at=row["revoked_at"],
-        )
+        return _registered(known, row["revoked_at"])
+
+    def session_authority(self, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
+        """The registered session authority whose chain this is; its dates and revocation are the caller's to look at, as for any key."""
+        kid = certificates.kid(chain[0]) if chain else ""
+        row = self._reader.one("SELECT revoked_at FROM certificates WHERE kid = ? AND purpose = ''", kid)
+        if row is None:
+            raise ProtocolViolation("unknown_key", "no such session authority is registered")
+        known = self._verified.get(kid)
+        if known is None:
+            known = certificates.verify_session_authority(chain, root=self._root, at=at, operator=self._operator)
+            self._keep(kid, known)
+        if chain != known.chain:
+            raise ProtocolViolation("unknown_key", "not the registered chain")
+        return _registered(known, row["revoked_at"])
 
     def chain_texts(self, kid: str) -> list[str]:
         """The registered chain in base64 DER, leaf first, to hand to customers beside an order."""
@@ -53,6 +57,23 @@ class Registry:
             return [] if row is None else list(json.loads(row["chain"]))
         except (ValueError, TypeError) as error:  # somebody has been at the book: `hanbit evidence check` names the row
             raise ProtocolViolation("unknown_key", "the registered chain cannot be read") from error
+
+    def _keep(self, kid: str, known: VerifiedCertificate) -> None:
+        if len(self._verified) >= _KEYS_KEPT:
+            self._verified.clear()
+        self._verified[kid] = known
+
+
+def _registered(known: VerifiedCertificate, revoked_at: int | None) -> RegisteredKey:
+    return RegisteredKey(
+        kid=known.kid,
+        urn=known.urn,
+        purpose=known.purpose,
+        public=known.public,
+        not_before=known.not_before,
+        not_after=known.not_after,
+        revoked_at=revoked_at,
+    )
 
 
 def certificate_put(chain: Sequence[bytes], *, root: bytes, operator: str, at: int) -> Put:

@@ -12,7 +12,7 @@ from hanbit.payments.payment import Payment
 from hanbit.payments.states import ATTEMPTS_MAX, Event, State
 from hanbit.protocols.redirect import gateway as role
 from hanbit.protocols.redirect.messages import Keys, Notice
-from hanbit.protocols.sealed import Instruction
+from hanbit.protocols.sealed import CommonCore, Instruction
 from hanbit.protocols.signed import SignedMessage
 
 STALE_TRIES = 3
@@ -20,7 +20,7 @@ FIRST_RESEND_S = 2
 
 
 async def authorize(
-    gateway: Gateway, opening: Opening, customer: Customer, instruction: Instruction, approval: Approval, *, session: str
+    gateway: Gateway, opening: Opening, customer: Customer, instruction: Instruction[CommonCore], approval: Approval, *, session: str
 ) -> tuple[Payment, SignedMessage[Notice] | None]:
     """Hold the money and store the notice (the exact bytes that leave next); without a notice the payment was decided elsewhere.
 
@@ -79,7 +79,7 @@ async def decline(
     gateway: Gateway,
     opening: Opening,
     customer: Customer,
-    instruction: Instruction,
+    instruction: Instruction[CommonCore],
     approval: Approval | None,
     reason: str,
     *,
@@ -122,7 +122,13 @@ async def decline(
 
 
 def attempt(
-    payment: Payment, customer: Customer, instruction: Instruction, approval: Approval | None, result: str, session: str, at: int
+    payment: Payment,
+    customer: Customer,
+    instruction: Instruction[CommonCore],
+    approval: Approval | None,
+    result: str,
+    session: str,
+    at: int,
 ) -> Append:
     """The row of an attempt: what was approved, how it was checked, in which web session; a password or code itself is not kept."""
     return Append(
@@ -144,7 +150,7 @@ def attempt(
     )
 
 
-def was_tried(gateway: Gateway, payment: Payment, instruction: Instruction) -> bool:
+def was_tried(gateway: Gateway, payment: Payment, instruction: Instruction[CommonCore]) -> bool:
     """Whether these very sealed bytes are an attempt already (a double click): they are not tried twice."""
     sql = "SELECT 1 FROM attempts WHERE payment = ? AND sealed_hash = ?"
     return gateway.reader.one(sql, payment.id, instruction.sealed_hash) is not None

@@ -20,7 +20,7 @@ from hanbit.parties.throttle import Tries
 from hanbit.payments.gateway import Gateway
 from hanbit.protocols.redirect import gateway as role
 from hanbit.protocols.redirect.messages import Consent
-from hanbit.protocols.sealed import Instruction, SessionKey, code_value, consent_challenge
+from hanbit.protocols.sealed import CommonCore, Instruction, code_value, consent_challenge
 from hanbit.protocols.signed import SignedMessage
 
 SIGNED_METHODS = frozenset({"passkey", "device"})
@@ -40,7 +40,7 @@ class Approval:
     puts: tuple[Put, ...] = ()
 
 
-async def check(gateway: Gateway, customer: Customer, instruction: Instruction, session: SessionKey) -> Approval:
+async def check(gateway: Gateway, customer: Customer, instruction: Instruction[CommonCore]) -> Approval:
     """The right factor for an account of one's own, else Declined("wrong_factor"): the two cannot be told apart from outside."""
     named = _named_account(gateway, instruction)
     account = named if named is not None and named.customer == customer.id else None
@@ -55,7 +55,7 @@ async def check(gateway: Gateway, customer: Customer, instruction: Instruction, 
         if method == "passkey":
             return _check_passkey(gateway, customer, account, instruction)
         if method == "code":
-            return _check_code(gateway, customer, account, instruction, session)
+            return _check_code(gateway, customer, account, instruction)
     except (ProtocolViolation, BadInput) as error:
         raise Declined("wrong_factor", str(error)) from error
     raise Declined("wrong_factor", "unknown method")
@@ -116,7 +116,7 @@ async def guarded_nobody(gateway: Gateway, name: str, password: str) -> None:
         raise
 
 
-def _named_account(gateway: Gateway, instruction: Instruction) -> Account | None:
+def _named_account(gateway: Gateway, instruction: Instruction[CommonCore]) -> Account | None:
     if instruction.number is not None:
         return accounts.by_number(gateway.reader, gateway.keyring.pepper, instruction.number)
     return accounts.by_id(gateway.reader, instruction.core.account)
@@ -132,7 +132,7 @@ async def _check_password(gateway: Gateway, customer: Customer, account: Account
     return Approval(account, "password")
 
 
-def _check_device(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction) -> Approval:
+def _check_device(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction[CommonCore]) -> Approval:
     urn = ids.urn(gateway.settings.operator, "customer", customer.id)
     consent = role.verify_consent(instruction, trust=gateway.registry, gateway=gateway.urn, customer_urn=urn, at=gateway.clock.now())
     row = gateway.reader.one("SELECT customer, state FROM devices WHERE id = ? AND kind = 'device'", consent.kid)
@@ -141,7 +141,7 @@ def _check_device(gateway: Gateway, customer: Customer, account: Account, instru
     return Approval(account, "device", consent=consent)
 
 
-def _check_passkey(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction) -> Approval:
+def _check_passkey(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction[CommonCore]) -> Approval:
     try:
         unverified = msgspec.json.decode(instruction.auth.value)
     except (msgspec.MsgspecError, RecursionError) as error:
@@ -153,12 +153,12 @@ def _check_passkey(gateway: Gateway, customer: Customer, account: Account, instr
     return Approval(account, "passkey", signature=instruction.auth.value, puts=(counted,))
 
 
-def _check_code(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction, session: SessionKey) -> Approval:
+def _check_code(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction[CommonCore]) -> Approval:
     sql = "SELECT id, public FROM devices WHERE customer = ? AND kind = 'code' AND state = 'active' LIMIT 20"
     for row in gateway.reader.all(sql, customer.id):
         name = row["id"].removeprefix("code:")
         secret = unwrap(gateway.keyring.pepper, name, json.loads(row["public"])["wrapped"])
-        expected = code_value(secret, session, instruction.core_hash)
+        expected = code_value(secret, instruction.code_binding, instruction.core_hash)
         if equal(expected.encode("ascii"), instruction.auth.value.encode("utf-8")):
             return Approval(account, "code")
     raise ProtocolViolation("code")

@@ -69,7 +69,7 @@ async def pay(gateway: Gateway, opening: Opening, who: SignedIn, *, unverified_k
     # Right factor? Only then: payable? Otherwise the page would tell a stranger what is in the account.
     approval, session = None, who.session.token_hash
     try:
-        approval = await factors.check(gateway, who.customer, instruction, session_key)
+        approval = await factors.check(gateway, who.customer, instruction)
         payment, notice = await authorize(gateway, opening, who.customer, instruction, approval, session=session)
     except Declined as declined:
         return Shown(await decline(gateway, opening, who.customer, instruction, approval, declined.reason, session=session))

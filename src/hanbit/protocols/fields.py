@@ -1,6 +1,6 @@
 """The base of all signed messages: the claims each carries and the grammars of their fields."""
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
@@ -41,3 +41,22 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The purpose that the signer's certificate must have."""
     BARE: ClassVar[bool] = False
     """True for an order: its header carries no `x5c`, so that one order has one hash."""
+
+
+Coordinate = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
+"""One coordinate of a P-256 point, 32 bytes in base64url."""
+
+
+class PublicKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A public key as a JWK (RFC 7518 section 6.2); its thumbprint is that of RFC 7638."""
+
+    kty: Literal["EC"] = "EC"
+    crv: Literal["P-256"] = "P-256"
+    x: Coordinate
+    y: Coordinate
+
+
+class KeyedMessage(Message, frozen=True, kw_only=True):
+    """A message of somebody who has no certificate yet: its header is `alg, typ` only, and it is signed with the key that it names."""
+
+    key: PublicKey

@@ -2,12 +2,15 @@
 
 `key` carries a fresh SK to the gateway-seal key; `login` and `pay` are sealed under two keys derived from SK. Each `login` and `pay`
 travels with its `key`, so that the gateway keeps no SK. Sealed bytes are not evidence: only their hash is kept.
+
+In the dual-signature checkout the shop carries PI, so nothing was agreed before: the envelope is sealed to the gateway-seal key itself,
+under the session's sid, and opens to the same {core, auth}.
 """
 
 import hashlib
 import secrets
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -15,13 +18,14 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from hanbit.crypto import envelopes
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, ProtocolViolation
-from hanbit.protocols.fields import Amount, Currency, Digest, Tid, Token, Urn
+from hanbit.protocols.fields import Amount, Currency, Digest, Instant, Tid, Token, Urn
 from hanbit.protocols.signed import check_strict_json
 
 SEALED_MAX = 16 * 1024
 """Bytes of one sealed message."""
 SECRET_BYTES = 32
 KEY_TYP, LOGIN_TYP, PAY_TYP, ENROL_TYP = "hanbit-key", "hanbit-login", "hanbit-pay", "hanbit-enrol"
+PURCHASE_TYP = "hanbit-purchase"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,22 @@ class SessionKey:
     n: str
     tid: str
 
+    @property
+    def code_binding(self) -> "CodeBinding":
+        """A one-time code in this session is good for this SK only."""
+        return CodeBinding(salt=self.secret, info=b"hanbit1 code" + self.ctx.encode("ascii"))
 
-class Core(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the customer approves: exactly this amount, to this merchant, for this order, from this account."""
+
+@dataclass(frozen=True, slots=True)
+class CodeBinding:
+    """What a one-time code is bound to besides the core: salt and info of the key that is derived from the enrolled secret."""
+
+    salt: bytes = field(repr=False)
+    info: bytes
+
+
+class CommonCore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the customer approves, whichever way: exactly this amount, to this merchant, for this order, from this account."""
 
     v: int
     gateway: Urn
@@ -46,7 +63,33 @@ class Core(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     currency: Currency
     account: str
     salt: Digest
+
+
+class Core(CommonCore, frozen=True, kw_only=True):
+    """R7: in this opening."""
+
     ctx: Token
+
+
+class PurchaseCore(CommonCore, frozen=True, kw_only=True):
+    """D5: by this grant, in this session with the shop, beside exactly this OI, signed by exactly this temporary key."""
+
+    exp: Instant
+    grant: Token
+    sid: Token
+    nc: Digest
+    nm: Digest
+    oimd: Digest
+    thumbprint: Digest
+
+    @property
+    def code_binding(self) -> CodeBinding:
+        """There is no SK: a one-time code is good for this grant and this session only."""
+        return CodeBinding(salt=hashlib.sha256(f"{self.grant}{self.sid}".encode("ascii")).digest(), info=b"hanbit1 purchase code")
+
+
+C = TypeVar("C", bound=CommonCore)
+C_co = TypeVar("C_co", bound=CommonCore, covariant=True)
 
 
 class Auth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,15 +101,16 @@ class Auth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 @dataclass(frozen=True, slots=True)
-class Instruction:
-    """R7 opened: SK(PI, TID, AMOUNT). `core_text` are the exact bytes that a consent signs."""
+class Instruction(Generic[C_co]):
+    """PI opened: R7's SK(PI, TID, AMOUNT), or D5's envelope. `core_text` are the exact bytes that a consent signs."""
 
-    core: Core
+    core: C_co
     core_text: str
     auth: Auth
     auth_hash: str
     number: str | None
     sealed_hash: str
+    code_binding: CodeBinding
 
     @property
     def core_hash(self) -> str:
@@ -135,25 +179,38 @@ def pay_plain(core_text: str, auth_text: str, *, number: str | None = None, numb
     return plain
 
 
-def open_pay(unverified: str, session: SessionKey) -> Instruction:
+def open_pay(unverified: str, session: SessionKey) -> Instruction[Core]:
     """R7: core and authenticator; a typed number is compared with its commitment in the core."""
     payload = _decode(open_sealed(unverified, session, PAY_TYP), _PayPayload)
-    core = _decode(payload.core.encode("utf-8"), Core)
-    auth = _decode(payload.auth.encode("utf-8"), Auth)
-    if core.v != 1 or core.ctx != session.ctx or core.tid != session.tid:
+    core = _read_core(payload, Core)
+    if core.ctx != session.ctx or core.tid != session.tid:
         raise ProtocolViolation("sealed")
-    if (payload.number is None) != (not core.account.startswith("typed:")):
+    return _instruction(payload, core, unverified, session.code_binding)
+
+
+def seal_purchase(public: EllipticCurvePublicKey, kid: str, *, sid: str, plain: dict[str, Any]) -> str:
+    """Customer, D5: the envelope; `plain` is what `pay_plain` makes of a purchase's core and authenticator."""
+    return envelopes.seal_to_key(public, kid, msgspec.json.encode(plain), PURCHASE_TYP, {"sid": sid})
+
+
+def peek_purchase(unverified: str) -> tuple[str, str]:
+    """The kid and the sid that an envelope names in clear: to choose the key by, and for a shop to see that it is one of this session."""
+    _limit(unverified)
+    header = envelopes.peek_header(unverified)
+    if header.get("typ") != PURCHASE_TYP or set(header) != {"alg", "enc", "typ", "kid", "epk", "sid"}:
         raise ProtocolViolation("sealed")
-    if payload.number is not None and core.account != typed_account(payload.number, _secret(payload.number_salt or "")):
+    return str(header["kid"]), str(header["sid"])
+
+
+def open_purchase(unverified: str, private: EllipticCurvePrivateKey, kid: str, *, sid: str) -> Instruction[PurchaseCore]:
+    """Gateway, D7: PI of this session; whatever is wrong is one ProtocolViolation("sealed")."""
+    _limit(unverified)
+    plain = envelopes.open_with_key(unverified, private, typ=PURCHASE_TYP, expected_kid=kid, extra_header={"sid": sid})
+    payload = _decode(plain, _PayPayload)
+    core = _read_core(payload, PurchaseCore)
+    if core.sid != sid:
         raise ProtocolViolation("sealed")
-    return Instruction(
-        core=core,
-        core_text=payload.core,
-        auth=auth,
-        auth_hash=ids.digest(payload.auth.encode("utf-8")),
-        number=payload.number,
-        sealed_hash=ids.digest(unverified.encode("ascii")),
-    )
+    return _instruction(payload, core, unverified, core.code_binding)
 
 
 def typed_account(number: str, salt: bytes) -> str:
@@ -161,9 +218,9 @@ def typed_account(number: str, salt: bytes) -> str:
     return "typed:" + ids.encode_base64url(hashlib.sha256(b"hanbit1 account\0" + salt + number.encode("utf-8")).digest())
 
 
-def code_value(enrolled_secret: bytes, session: SessionKey, core_hash: str) -> str:
-    """The one-time code by session key (A24): a MAC under a key from the enrolled secret and SK, over the hash of the core."""
-    key = envelopes.derive(enrolled_secret, salt=session.secret, info=b"hanbit1 code" + session.ctx.encode("ascii"))
+def code_value(enrolled_secret: bytes, binding: CodeBinding, core_hash: str) -> str:
+    """The one-time code (A24): a MAC over the core's hash, under a key from the enrolled secret and SK (in a purchase: grant and sid)."""
+    key = envelopes.derive(enrolled_secret, salt=binding.salt, info=binding.info)
     return ids.encode_base64url(envelopes.mac(key, ids.decode_base64url(core_hash)))
 
 
@@ -175,6 +232,30 @@ def consent_challenge(core_hash: str) -> bytes:
 def login_challenge(ctx: str, n: str) -> bytes:
     """The passkey's challenge for a login: bound to this opening."""
     return hashlib.sha256(b"hanbit1 login\0" + ctx.encode("ascii") + n.encode("ascii")).digest()
+
+
+def _read_core(payload: _PayPayload, kind: type[C]) -> C:
+    """The core as one of this kind; a typed number is compared with its commitment."""
+    core: C = _decode(payload.core.encode("utf-8"), kind)
+    if core.v != 1:
+        raise ProtocolViolation("sealed")
+    if (payload.number is None) != (not core.account.startswith("typed:")):
+        raise ProtocolViolation("sealed")
+    if payload.number is not None and core.account != typed_account(payload.number, _secret(payload.number_salt or "")):
+        raise ProtocolViolation("sealed")
+    return core
+
+
+def _instruction(payload: _PayPayload, core: C, unverified: str, binding: CodeBinding) -> Instruction[C]:
+    return Instruction(
+        core=core,
+        core_text=payload.core,
+        auth=_decode(payload.auth.encode("utf-8"), Auth),
+        auth_hash=ids.digest(payload.auth.encode("utf-8")),
+        number=payload.number,
+        sealed_hash=ids.digest(unverified.encode("ascii")),
+        code_binding=binding,
+    )
 
 
 def _key_for(session: SessionKey, typ: str) -> bytes:

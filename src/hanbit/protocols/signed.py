@@ -15,7 +15,9 @@ nobody serialises them again. `verify` checks, in this order, what needs neither
 10. `iat` not in the future beyond the tolerance
 11. strict JSON: no duplicate names, no floats, exactly the claims of the typ
 
-Signature before claims: nothing of an unsigned payload is interpreted, apart from its `typ`.
+Signature before claims: nothing of an unsigned payload is interpreted, apart from its `typ`. One kind has neither kid nor chain, a session
+request of the dual-signature checkout: its header is exactly `alg, typ`, and it is signed with the key in its own claim (`verify_keyed`).
+It proves that its sender holds that key and nothing else.
 """
 
 import json
@@ -31,7 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from hanbit.crypto import certificates, keys, signatures
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, ProtocolViolation
-from hanbit.protocols.fields import VERSION, Message
+from hanbit.protocols.fields import VERSION, KeyedMessage, Message, PublicKey
 
 MESSAGE_MAX = 32 * 1024
 """Bytes of one compact message."""
@@ -44,6 +46,7 @@ _KEYS_KEPT = 4096
 
 T = TypeVar("T", bound=Message)
 T_co = TypeVar("T_co", bound=Message, covariant=True)
+K = TypeVar("K", bound=KeyedMessage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,11 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     typ: str
     kid: str
     x5c: tuple[str, ...] | None = None
+
+
+class _KeyedHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    alg: str
+    typ: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +235,44 @@ def verify(
     return SignedMessage(compact=compact, hash=ids.digest(compact.encode("ascii")), kid=header.kid, claims=claims)
 
 
+def public_key(public: EllipticCurvePublicKey) -> PublicKey:
+    """A public key as a keyed message names it."""
+    jwk = keys.public_jwk(public)
+    return PublicKey(x=jwk["x"], y=jwk["y"])
+
+
+def sign_keyed(claims: K, key: EllipticCurvePrivateKey) -> SignedMessage[K]:
+    """Sign with the key that the claims name; its `kid` is that key's thumbprint (RFC 7638)."""
+    if claims.key != public_key(key.public_key()):
+        raise AssertionError(f"{claims.TYP} is signed with the key that it names")
+    header = ids.encode_base64url(msgspec.json.encode({"alg": "ES256", "typ": claims.TYP}))
+    signed = f"{header}.{ids.encode_base64url(msgspec.json.encode(claims))}"
+    compact = f"{signed}.{ids.encode_base64url(signatures.sign(key, signed.encode('ascii')))}"
+    return SignedMessage(compact=compact, hash=ids.digest(compact.encode("ascii")), kid=keys.thumbprint(key.public_key()), claims=claims)
+
+
+def verify_keyed(unverified: str | bytes, kind: type[K], *, audience: str, at: int, sender: str) -> SignedMessage[K]:
+    """Rules 1 to 4, then 11 for the key's sake, 7 under that key, 8 to 10; raises ProtocolViolation naming the broken rule.
+
+    `sender` is the name of a role and of nobody in it: who holds the key is not known.
+    """
+    compact, signed, header, payload, signature = _take_apart(unverified, keyed=True)
+    if header.typ != kind.TYP:
+        _violation("typ", f"{header.typ!r} where {kind.TYP!r} is expected")
+    claims = _strict_json(payload, kind)
+    public = keys.public_from_jwk(msgspec.to_builtins(claims.key))
+    signatures.verify(public, signed, signature)
+    if claims.v != VERSION:
+        _violation("version")
+    if claims.iss != sender:
+        _violation("sender", claims.iss)
+    if claims.aud != audience:
+        _violation("aud", claims.aud)
+    if claims.iat > at + FUTURE_TOLERANCE_S:
+        _violation("iat")
+    return SignedMessage(compact=compact, hash=ids.digest(compact.encode("ascii")), kid=keys.thumbprint(public), claims=claims)
+
+
 def check_usable(key: RegisteredKey, at: int) -> None:
     """Rule 6: within the key's dates and not revoked."""
     if not key.not_before <= at <= key.not_after:
@@ -282,7 +328,7 @@ def verify_compact(unverified: str | bytes, public: EllipticCurvePublicKey) -> b
     return payload
 
 
-def _take_apart(unverified: str | bytes) -> tuple[str, bytes, _ParsedHeader, bytes, bytes]:
+def _take_apart(unverified: str | bytes, *, keyed: bool = False) -> tuple[str, bytes, _ParsedHeader, bytes, bytes]:
     if len(unverified) > MESSAGE_MAX:
         _violation("size")
     try:
@@ -294,7 +340,7 @@ def _take_apart(unverified: str | bytes) -> tuple[str, bytes, _ParsedHeader, byt
     if len(segments) != 3:  # noqa: PLR2004 - RFC 7515 section 7.1: header, payload, signature
         _violation("shape", "not three segments")
     try:
-        header = _parse_header(segments[0])
+        header = _parse_keyed_header(segments[0]) if keyed else _parse_header(segments[0])
         payload = ids.decode_base64url(segments[1])
         signature = ids.decode_base64url(segments[2])
     except BadInput as error:
@@ -312,6 +358,15 @@ def _parse_header(segment: str) -> _ParsedHeader:
     if header.x5c is not None and not 1 <= len(header.x5c) <= CHAIN_MAX:
         _violation("header", "x5c")
     return _ParsedHeader(typ=header.typ, kid=header.kid, chain=tuple(_decode_der(text) for text in header.x5c or ()))
+
+
+def _parse_keyed_header(segment: str) -> _ParsedHeader:
+    if len(segment) > HEADER_MAX:
+        _violation("size")
+    header = _strict_json(ids.decode_base64url(segment), _KeyedHeader, rule="header")
+    if header.alg != "ES256":
+        _violation("header", "alg")
+    return _ParsedHeader(typ=header.typ, kid="", chain=())
 
 
 @lru_cache(maxsize=_HEADERS_KEPT)
@@ -345,7 +400,7 @@ def decode_chain(texts: tuple[str, ...] | list[str]) -> tuple[bytes, ...]:
     return tuple(_decode_der(text) for text in texts)
 
 
-def _strict_json(data: bytes, kind: type[T] | type[_Header], *, rule: str = "claims") -> Any:
+def _strict_json(data: bytes, kind: type[T] | type[_Header] | type[_KeyedHeader], *, rule: str = "claims") -> Any:
     """Decode exactly one `kind`: msgspec checks names and types; what it forgives (duplicates, 1.0) our own encoding would not produce."""
     try:
         value = msgspec.json.decode(data, type=kind)

@@ -216,7 +216,7 @@ class Wallet:
         if isinstance(factor, Device):
             auth = customer.auth_device(opening, core, factor.signer, self._clock.now())
         elif isinstance(factor, OneTimeCode):
-            auth = customer.auth_code(sealing, core, factor.secret)
+            auth = customer.auth_code(sealing.session.code_binding, core, factor.secret)
         else:
             auth = customer.auth_password(factor.value)
         body = opened.body()

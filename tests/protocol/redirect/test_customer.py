@@ -99,9 +99,12 @@ def test_one_time_code_is_bound_to_session_key_and_core() -> None:
     opening, secret = believe(), b"s" * 32
     first, second = customer.begin(opening), customer.begin(opening)
     core, other = customer.make_core(opening, "a1"), customer.make_core(opening, "a1")
-    codes = {msgspec.json.decode(customer.auth_code(*case, secret))["value"] for case in ((first, core), (first, other), (second, core))}
+    codes = {
+        msgspec.json.decode(customer.auth_code(sealing.session.code_binding, text, secret))["value"]
+        for sealing, text in ((first, core), (first, other), (second, core))
+    }
     assert len(codes) == 3
-    assert sealed.code_value(secret, open_session(first.key, opening), ids.digest(core.encode())) in codes
+    assert sealed.code_value(secret, open_session(first.key, opening).code_binding, ids.digest(core.encode())) in codes
 
 
 def test_typed_number_stands_in_the_core_as_a_commitment_only() -> None:

@@ -124,14 +124,14 @@ def test_a_core_in_another_spelling_keeps_its_own_hash() -> None:
 def test_the_one_time_code_is_bound_to_secret_session_and_core() -> None:
     own, digest = session(), ids.digest(core().encode())
     codes = {
-        sealed.code_value(bytes(32), own, digest),
-        sealed.code_value(b"\1" * 32, own, digest),
-        sealed.code_value(bytes(32), session(), digest),
-        sealed.code_value(bytes(32), SessionKey(own.secret, "D" * 22, N, TID), digest),
-        sealed.code_value(bytes(32), own, "A" * 43),
+        sealed.code_value(bytes(32), own.code_binding, digest),
+        sealed.code_value(b"\1" * 32, own.code_binding, digest),
+        sealed.code_value(bytes(32), session().code_binding, digest),
+        sealed.code_value(bytes(32), SessionKey(own.secret, "D" * 22, N, TID).code_binding, digest),
+        sealed.code_value(bytes(32), own.code_binding, "A" * 43),
     }
     assert len(codes) == 5
-    assert sealed.code_value(bytes(32), own, digest) in codes
+    assert sealed.code_value(bytes(32), own.code_binding, digest) in codes
 
 
 def test_challenges_of_login_and_payment_never_meet() -> None:

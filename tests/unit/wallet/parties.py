@@ -14,7 +14,7 @@ from hanbit.protocols import sealed, signed
 from hanbit.protocols.redirect import customer
 from hanbit.protocols.redirect.customer import Opening, Pin, Redirect
 from hanbit.protocols.redirect.messages import Keys, Order, Receipt
-from hanbit.protocols.sealed import Instruction, SessionKey
+from hanbit.protocols.sealed import Core, Instruction, SessionKey
 from hanbit.protocols.signed import SignedMessage, Signer
 
 AT = 1_800_000_000
@@ -191,6 +191,6 @@ def open_key(operator: Operator, key: str, claims: Keys) -> SessionKey:
     return sealed.open_key(key, operator.seal_key, certificates.kid(operator.seal), ctx=claims.ctx, n=claims.n, tid=claims.tid)
 
 
-def open_instruction(key: str, pay: str, opening: Opening) -> Instruction:
+def open_instruction(key: str, pay: str, opening: Opening) -> Instruction[Core]:
     """The gateway opens SK(PI, TID, AMOUNT)."""
     return sealed.open_pay(pay, open_session(key, opening))

@@ -14,7 +14,7 @@ from hanbit.crypto import certificates, envelopes, keys
 from hanbit.kernel import ids
 from hanbit.protocols import sealed, signed
 from hanbit.protocols.redirect.messages import Keys
-from hanbit.protocols.sealed import Instruction
+from hanbit.protocols.sealed import Core, Instruction
 from hanbit.protocols.signed import PinnedTrust
 from tests.unit.wallet.parties import AT, Operator, make_keys, make_opening, make_order, open_key, query, receipt_for
 
@@ -47,7 +47,7 @@ class Server:
     """Path → what is answered there in place of the honest answer."""
     received: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     logins: list[dict[str, Any]] = field(default_factory=list)
-    instructions: list[Instruction] = field(default_factory=list)
+    instructions: list[Instruction[Core]] = field(default_factory=list)
     cookies: list[str] = field(default_factory=list)
     enrolments: list[dict[str, Any]] = field(default_factory=list)
     customer: str = "hong"

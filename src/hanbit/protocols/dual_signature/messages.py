@@ -4,31 +4,40 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from hanbit.protocols.fields import Amount, Code, Compact, Currency, Digest, Instant, Message, Text, Tid, Token, Urn
+from hanbit.protocols.fields import (
+    Amount,
+    Code,
+    Compact,
+    Currency,
+    Digest,
+    Instant,
+    KeyedMessage,
+    Message,
+    PublicKey,
+    Text,
+    Tid,
+    Token,
+    Urn,
+)
 
-LINES_MAX = 8 * 1024
-"""Characters of an order's lines as the shop wrote them."""
-Coordinate = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
-"""One coordinate of a P-256 point, 32 bytes in base64url."""
+__all__ = ["PublicKey"]
+
+LINES_MAX = 48 * 1024
+"""Characters of an order's lines as the shop wrote them: the longest order that a shop can place has some 46,000."""
+OI_MAX = 192 * 1024
+"""Bytes of OI: the lines in UTF-8, once more as a JSON text, and the names around them."""
+ENVELOPE_MAX = 16 * 1024
+"""Characters of the envelope."""
+_Der = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]{1,2732}={0,2}$")]
 
 
-class PublicKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """kc's public part as a JWK (RFC 7518 section 6.2); its thumbprint is that of RFC 7638."""
-
-    kty: Literal["EC"] = "EC"
-    crv: Literal["P-256"] = "P-256"
-    x: Coordinate
-    y: Coordinate
-
-
-class SessionRequest(Message, frozen=True, kw_only=True):
-    """D2: a fresh key asks for a temporary certificate (B1). Its header is `alg, typ` only, and it is signed by the key that it names."""
+class SessionRequest(KeyedMessage, frozen=True, kw_only=True):
+    """D2: a fresh key kc asks for a temporary certificate (B1). Its header is `alg, typ` only; it is signed by the key that it names."""
 
     TYP: ClassVar[str] = "hanbit-session-request"
     SENDER: ClassVar[str] = "customer"
     PURPOSE: ClassVar[str] = ""
     nc: Digest
-    key: PublicKey
     order: Digest
 
 
@@ -49,6 +58,13 @@ class Session(Message, frozen=True, kw_only=True):
     order: Digest
     req: Digest
     exp: Instant
+
+
+class SessionAnswer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """D3 as it travels: the signed `session`, and the chain of kc's temporary certificate (leaf, session authority, merchant authority)."""
+
+    session: Compact
+    certificate: Annotated[tuple[_Der, ...], msgspec.Meta(min_length=3, max_length=3)]
 
 
 class OrderInformation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,6 +104,15 @@ class Dual(Message, frozen=True, kw_only=True):
     order: Digest
     prev: Digest
     exp: Instant
+
+
+class Purchase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """D5 as it travels: OI's text, the hash of PI, the dual signature, and PI itself sealed to the gateway."""
+
+    oi: Annotated[str, msgspec.Meta(max_length=OI_MAX)]
+    pimd: Digest
+    dual: Compact
+    envelope: Annotated[str, msgspec.Meta(max_length=ENVELOPE_MAX)]
 
 
 class AuthorizationRequest(Message, frozen=True, kw_only=True):

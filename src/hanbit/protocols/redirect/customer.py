@@ -42,9 +42,9 @@ from hanbit.kernel import ids, money
 from hanbit.kernel.errors import BadInput, ProtocolViolation
 from hanbit.kernel.money import Money
 from hanbit.protocols import sealed, signed
-from hanbit.protocols.fields import INSTANT_MAX, VERSION
+from hanbit.protocols.fields import INSTANT_MAX, VERSION, Message
 from hanbit.protocols.redirect.messages import Consent, Keys, Order, Receipt, plain_order_hash
-from hanbit.protocols.sealed import Auth, Core, SessionKey
+from hanbit.protocols.sealed import Auth, CodeBinding, Core, SessionKey
 from hanbit.protocols.signed import RegisteredKey, SignedMessage, Signer
 
 CLOCK_TOLERANCE_S: Final = 24 * 3600
@@ -62,7 +62,7 @@ _SALT_BYTES: Final = 32
 _FOR_EVER: Final = 253_402_300_799
 _HALF_CHARACTER: Final = re.compile(r"[\ud800-\udfff]")
 
-M = TypeVar("M", Keys, Order, Receipt)
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,8 @@ class Opening:
     keys: SignedMessage[Keys]
     seal: VerifiedCertificate
     signed_in: bool
+    oi: str
+    """The salted hash of the order's lines, as the shop signed it; empty in the plain form."""
     clock_offset_s: int
     """To add to the customer's clock, so that what he signs bears the gateway's time."""
     notes: tuple[str, ...] = ()
@@ -218,7 +220,7 @@ def verify_opening(unverified: bytes, *, redirect: Redirect, pin: Pin, at: int) 
     shown = _decode_opening(unverified)
     if shown.gateway != pin.gateway:
         _violation("gateway", "not the gateway that is pinned")
-    keys = _verify(shown.keys, Keys, pin=pin, urn=pin.gateway, audience=pin.audience, at=at)
+    keys = verify_pinned(shown.keys, Keys, pin=pin, urn=pin.gateway, audience=pin.audience, at=at)
     seal = pin.certificate((*signed.decode_chain((keys.claims.seal,)), *signed.peek_chain(keys.compact)[1:]), at)
     if seal.urn != pin.gateway or seal.purpose != "gateway-seal":
         _violation("seal", f"a {seal.purpose} key of {seal.urn}")
@@ -249,6 +251,7 @@ def verify_opening(unverified: bytes, *, redirect: Redirect, pin: Pin, at: int) 
         keys=keys,
         seal=seal,
         signed_in=shown.signed_in,
+        oi=order.claims.oi if order else "",
         clock_offset_s=keys.claims.iat - at,
         notes=_clock_notes(keys.claims.iat, at),
     )
@@ -295,9 +298,9 @@ def auth_device(opening: Opening, core: str, signer: Signer, at: int) -> str:
     return _auth("device", signed.sign(consent, signer).compact)
 
 
-def auth_code(sealing: Sealing, core: str, secret: bytes) -> str:
-    """The one-time code by session key (A24): good for this SK and this core only."""
-    return _auth("code", sealed.code_value(secret, sealing.session, _hash(core)))
+def auth_code(binding: CodeBinding, core: str, secret: bytes) -> str:
+    """The one-time code by session key (A24): good for this SK (`sealing.session.code_binding`) and this core only."""
+    return _auth("code", sealed.code_value(secret, binding, _hash(core)))
 
 
 def typed_number(number: str) -> tuple[str, bytes]:
@@ -312,17 +315,26 @@ def seal_pay(sealing: Sealing, core: str, auth: str, *, number: str | None = Non
     return sealed.seal(sealing.session, sealed.PAY_TYP, plain, sealing.next())
 
 
-def verify_receipt(unverified: str | bytes, *, opening: Opening, payment: str, pin: Pin, at: int) -> SignedMessage[Receipt]:
-    """Checks 13 to 15 (28); raises ProtocolViolation naming the broken rule."""
-    receipt = _verify(unverified, Receipt, pin=pin, urn=pin.gateway, audience=pin.audience, at=at)
+def verify_receipt(unverified: str | bytes, *, opening: Opening, payment: str | None, pin: Pin, at: int) -> SignedMessage[Receipt]:
+    """Checks 13 to 15 (28); raises ProtocolViolation naming the broken rule. `payment` is None where nobody told its number before."""
+    receipt = verify_pinned(unverified, Receipt, pin=pin, urn=pin.gateway, audience=pin.audience, at=at)
     _same(receipt.claims, opening.redirect, "receipt")
     if receipt.claims.order != opening.order_hash:
         _violation("receipt", "for another order")
     if receipt.claims.payee != opening.payee:
         _violation("receipt", "for another payee")
-    if receipt.claims.payment != payment:
+    if payment is not None and receipt.claims.payment != payment:
         _violation("receipt", "of another payment")
     return receipt
+
+
+def verify_pinned(
+    unverified: str | bytes, kind: type[M], *, pin: Pin, urn: str, audience: str, at: int, beside: tuple[bytes, ...] = ()
+) -> SignedMessage[M]:
+    """A message signed by this party, certified up to the pinned root, its dates seen with 24 hours of tolerance."""
+    trust = _PinnedTrust(pin, urn, at, beside)
+    # The latest time that the tolerance allows: a message from a gateway whose clock is right must not look like one from the future.
+    return signed.verify(unverified, kind, trust=trust, audience=audience, at=at + CLOCK_TOLERANCE_S, sender=urn)
 
 
 def _decode_opening(unverified: bytes) -> _Opening:
@@ -336,17 +348,9 @@ def _decode_opening(unverified: bytes) -> _Opening:
 
 def _verify_order(shown: _Opening, redirect: Redirect, merchant: str, *, pin: Pin, at: int) -> SignedMessage[Order]:
     beside = signed.decode_chain(shown.merchant_chain)
-    order = _verify(redirect.order, Order, pin=pin, urn=merchant, audience=pin.gateway, at=at, beside=beside)
+    order = verify_pinned(redirect.order, Order, pin=pin, urn=merchant, audience=pin.gateway, at=at, beside=beside)
     _same(order.claims, redirect, "order")
     return order
-
-
-def _verify(
-    unverified: str | bytes, kind: type[M], *, pin: Pin, urn: str, audience: str, at: int, beside: tuple[bytes, ...] = ()
-) -> SignedMessage[M]:
-    trust = _PinnedTrust(pin, urn, at, beside)
-    # The latest time that the tolerance allows: a message from a gateway whose clock is right must not look like one from the future.
-    return signed.verify(unverified, kind, trust=trust, audience=audience, at=at + CLOCK_TOLERANCE_S, sender=urn)
 
 
 def _same(claims: Keys | Order | Receipt, redirect: Redirect, what: str) -> None:

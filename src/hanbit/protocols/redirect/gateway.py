@@ -25,7 +25,7 @@ from hanbit.protocols.redirect.messages import (
     Voided,
     plain_order_hash,
 )
-from hanbit.protocols.sealed import Instruction
+from hanbit.protocols.sealed import CommonCore, Core, Instruction
 from hanbit.protocols.signed import SignedMessage, Signer, Trust, decode_chain, encode_der, head, peek_typ, sign, verify
 
 OPENING_LIFE_S = 30 * 60
@@ -149,7 +149,7 @@ def seal_kid(claims: Keys) -> str:
     return kid(decode_chain([claims.seal])[0])
 
 
-def compare_instruction(instruction: Instruction, offer: Offer, *, gateway: str) -> None:
+def compare_instruction(instruction: Instruction[Core], offer: Offer, *, gateway: str) -> None:
     """R7: every name and figure that the customer approved, against the order."""
     core = instruction.core
     said = (core.gateway, core.merchant, core.tid, core.order, core.amount, core.currency)
@@ -158,7 +158,9 @@ def compare_instruction(instruction: Instruction, offer: Offer, *, gateway: str)
         raise ProtocolViolation("core_mismatch", "the approval is for something else")
 
 
-def verify_consent(instruction: Instruction, *, trust: Trust, gateway: str, customer_urn: str, at: int) -> SignedMessage[Consent]:
+def verify_consent(
+    instruction: Instruction[CommonCore], *, trust: Trust, gateway: str, customer_urn: str, at: int
+) -> SignedMessage[Consent]:
     """R7 with a device key: the customer's own signature over the hash of the core and the order."""
     consent = verify(instruction.auth.value, Consent, trust=trust, audience=gateway, at=at, sender=customer_urn)
     if (consent.claims.core, consent.claims.order) != (instruction.core_hash, instruction.core.order):
