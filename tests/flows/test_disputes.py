@@ -75,7 +75,7 @@ async def forged_confirmation(world: World) -> tuple[Visit, Signer]:
 
 async def shops_own(world: World, visit: Visit) -> Bundle:
     """The shop's half."""
-    collected = await own_evidence.collect(world.shop.shop, visit.redirect.tid)
+    collected = await own_evidence.collect(await world.shop_order(visit), world.shop.shop.book, world.shop.shop.witness)
     chains = [world.parties.merchants["shop"].chain]
     return own_evidence.bundle(collected, operator=OPERATOR, merchant="shop", keys=(), chains=chains)
 

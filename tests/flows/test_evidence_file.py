@@ -230,7 +230,7 @@ async def test_shop_gives_its_own_half_and_the_lines(world: World) -> None:
     visit = await world.visit()
     await visit.pay()
     await Canceller(world).cancel(visit, 20_000)
-    collected = await own_evidence.collect(world.shop.shop, visit.redirect.tid)
+    collected = await own_evidence.collect(await world.shop_order(visit), world.shop.shop.book, world.shop.shop.witness)
     assert collected["lines"] is not None
     theirs = await exported(world, visit)
     ours = own_evidence.bundle(collected, operator="bank", merchant="shop", keys=(), chains=[world.parties.merchants["shop"].chain])

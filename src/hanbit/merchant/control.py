@@ -9,16 +9,14 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from hanbit import command_lines
 from hanbit.kernel.errors import Unavailable
 from hanbit.merchant import operations
+from hanbit.merchant.operations import Staffed
 from hanbit.merchant.reconciliation import Progress
 from hanbit.private_socket import bind_private
-
-if TYPE_CHECKING:
-    from hanbit.merchant.shop import Shop
 
 CONTROL: Final = "control"
 ANSWER_MAX: Final = 64 << 20
@@ -44,7 +42,7 @@ async def send(directory: Path, command: str, arguments: dict[str, str], progres
 
 
 @asynccontextmanager
-async def listening(directory: Path, shop: "Shop") -> AsyncIterator[None]:
+async def listening(directory: Path, shop: Staffed) -> AsyncIterator[None]:
     """Take commands on `DIR/control` meanwhile; where the system allows no socket there, the shop runs without."""
     try:
         (directory / CONTROL).unlink(missing_ok=True)  # the book is held by us: whoever left it is gone
@@ -76,7 +74,7 @@ async def listening(directory: Path, shop: "Shop") -> AsyncIterator[None]:
         (directory / CONTROL).unlink(missing_ok=True)
 
 
-async def _serve(shop: "Shop", reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, busy: bool) -> None:
+async def _serve(shop: Staffed, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, busy: bool) -> None:
     def progress(done: int, total: int) -> None:
         writer.write(json.dumps({"progress": [done, total]}).encode() + b"\n")
 

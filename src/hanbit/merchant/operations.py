@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotFound
@@ -11,18 +11,45 @@ from hanbit.kernel.money import Money, parse_amount
 from hanbit.merchant import own_evidence
 from hanbit.merchant.cancellation import Cancellation
 from hanbit.merchant.order import Order
-from hanbit.merchant.reconciliation import Progress
+from hanbit.merchant.order_book import OrderBook
+from hanbit.merchant.order_desk import Redirect
+from hanbit.merchant.reconciliation import Progress, Report
 from hanbit.merchant.states import State
+from hanbit.merchant.witness import Witness
 from hanbit.protocols.checkpoint import read_held
-
-if TYPE_CHECKING:
-    from hanbit.merchant.shop import Shop
 
 LIST_MAX: Final = 1_000
 Answer: TypeAlias = dict[str, Any]
 
 
-async def orders(shop: "Shop", _: Progress, *, state: str = "", limit: str = "50") -> Answer:
+class Staffed(Protocol):
+    """What staff need of a shop; `Shop` has it."""
+
+    book: OrderBook
+    witness: Witness
+
+    async def order(self, tid: str) -> Order:
+        """The order, or NotFound."""
+        ...
+
+    async def redirect(self, tid: str) -> Redirect:
+        """R3 once more."""
+        ...
+
+    async def cancel(self, tid: str, *, amount: Money | None, reason: str, request_key: str | None, goods: bool) -> Cancellation:
+        """C1."""
+        ...
+
+    async def mark_goods_returned(self, tid: str) -> list[Cancellation]:
+        """What was delivered has come back."""
+        ...
+
+    async def reconcile(self, progress: Progress | None = None) -> Report:
+        """Ask about whatever is open."""
+        ...
+
+
+async def orders(shop: Staffed, _: Progress, *, state: str = "", limit: str = "50") -> Answer:
     """The newest orders, of one state or of any."""
     if state and state not in set(State):
         raise BadInput(f"state: one of {', '.join(State)}")
@@ -39,7 +66,7 @@ async def orders(shop: "Shop", _: Progress, *, state: str = "", limit: str = "50
 
 
 async def cancel(
-    shop: "Shop", _: Progress, *, tid: str, reason: str, amount: str = "", request_key: str = "", goods: str = "awaited"
+    shop: Staffed, _: Progress, *, tid: str, reason: str, amount: str = "", request_key: str = "", goods: str = "awaited"
 ) -> Answer:
     """C1: all that is left, or `amount` minor units of it."""
     if goods not in ("awaited", "none"):
@@ -50,17 +77,17 @@ async def cancel(
     return {"cancellation": cancellation_view(done), "order": order_view(await shop.order(tid))}
 
 
-async def returned(shop: "Shop", _: Progress, *, tid: str) -> Answer:
+async def returned(shop: Staffed, _: Progress, *, tid: str) -> Answer:
     """What was delivered under a cancelled order has come back."""
     return {"cancellations": [cancellation_view(one) for one in await shop.mark_goods_returned(tid)]}
 
 
-async def redirect(shop: "Shop", _: Progress, *, tid: str) -> Answer:
+async def redirect(shop: Staffed, _: Progress, *, tid: str) -> Answer:
     """The payment address of an order that is still open, once more."""
     return {"tid": tid, "address": (await shop.redirect(tid)).location}
 
 
-async def reconcile(shop: "Shop", progress: Progress) -> Answer:
+async def reconcile(shop: Staffed, progress: Progress) -> Answer:
     """Ask the gateway about every open order and cancellation."""
     report = await shop.reconcile(progress)
     return {
@@ -71,7 +98,7 @@ async def reconcile(shop: "Shop", progress: Progress) -> Answer:
     }
 
 
-async def checkpoint(shop: "Shop", _: Progress, *, accept: str = "") -> Answer:
+async def checkpoint(shop: Staffed, _: Progress, *, accept: str = "") -> Answer:
     """What this shop holds the payment server to, and what contradicts it; `accept` is the name of a contradiction to go on from."""
     witness = shop.witness
     if accept:
@@ -90,9 +117,9 @@ async def checkpoint(shop: "Shop", _: Progress, *, accept: str = "") -> Answer:
     }
 
 
-async def evidence(shop: "Shop", _: Progress, *, tid: str) -> Answer:
+async def evidence(shop: Staffed, _: Progress, *, tid: str) -> Answer:
     """What the shop holds of an order, for its evidence file."""
-    return await own_evidence.collect(shop, tid)
+    return await own_evidence.collect(await shop.order(tid), shop.book, shop.witness)
 
 
 COMMANDS: Final[dict[str, Callable[..., Awaitable[Answer]]]] = {
@@ -106,7 +133,7 @@ COMMANDS: Final[dict[str, Callable[..., Awaitable[Answer]]]] = {
 }
 
 
-async def call(shop: "Shop", progress: Progress, command: object, arguments: object) -> Answer:
+async def call(shop: Staffed, progress: Progress, command: object, arguments: object) -> Answer:
     """Run one of `COMMANDS`; BadInput where command or arguments are none."""
     function = COMMANDS.get(command) if isinstance(command, str) else None
     if function is None or not isinstance(arguments, dict) or not all(isinstance(value, str) for value in arguments.values()):

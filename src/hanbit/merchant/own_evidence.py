@@ -2,23 +2,22 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hanbit.crypto import certificates
 from hanbit.evidence.bundle import Bundle, Kept, Lines, chains_of
 from hanbit.merchant import files, records
+from hanbit.merchant.order import Order
+from hanbit.merchant.order_book import OrderBook
+from hanbit.merchant.witness import Witness
 from hanbit.protocols.signed import encode_der, peek_chain, peek_claims, peek_kid, peek_typ
 
-if TYPE_CHECKING:
-    from hanbit.merchant.shop import Shop
 
-
-async def collect(shop: "Shop", tid: str) -> dict[str, Any]:
-    """What the order book and the witness hold of a tid, in words that travel as JSON; NotFound if it is not the shop's."""
-    order = await shop.order(tid)
-    messages = [{"typ": kept.typ, "at": kept.at, "compact": kept.compact} for kept in await shop.book.messages(tid)]
+async def collect(order: Order, book: OrderBook, witness: Witness) -> dict[str, Any]:
+    """What the order book and the witness hold of an order, in words that travel as JSON."""
+    messages = [{"typ": kept.typ, "at": kept.at, "compact": kept.compact} for kept in await book.messages(order.tid)]
     lines = None if order.plain else {"salt": order.salt, "json": order.lines_json}
-    return {"tid": tid, "messages": messages, "lines": lines, "checkpoint": shop.witness.compact}
+    return {"tid": order.tid, "messages": messages, "lines": lines, "checkpoint": witness.compact}
 
 
 def assemble(directory: Path, collected: dict[str, Any]) -> Bundle:

@@ -11,62 +11,39 @@ Bytes from outside have one entrance, `receive`; nothing that an order's state d
 only once a settled message that continues this shop's own confirmation was verified and is durable.
 """
 
-import asyncio
-import logging
-import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
-from urllib.parse import urlencode
+from typing import Literal, Self
 
-from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock, SystemClock
-from hanbit.kernel.errors import Conflict, HanbitError, NotFound, ProtocolViolation, Unavailable, WrongState
+from hanbit.kernel.errors import ProtocolViolation, Unavailable, WrongState
 from hanbit.kernel.money import Money
 from hanbit.merchant import cancellation as cancellations
 from hanbit.merchant import control, files
 from hanbit.merchant.cancel_desk import CancellationDesk
 from hanbit.merchant.cancellation import Cancellation
-from hanbit.merchant.changes import Keep, MarkReturned, Place, Stale, Withdraw
+from hanbit.merchant.changes import MarkReturned
 from hanbit.merchant.following import clock_of, take_up
 from hanbit.merchant.handlers import OnConfirm, OnOutcome, OutcomeDesk
 from hanbit.merchant.identity import Identity
-from hanbit.merchant.inbox import TRIES_MAX, Inbox
+from hanbit.merchant.inbox import Inbox
+from hanbit.merchant.inquiries import Inquiries
 from hanbit.merchant.key_desk import KeyDesk
-from hanbit.merchant.line import LineToGateway, NotTaken
+from hanbit.merchant.line import LineToGateway
 from hanbit.merchant.line_parts import LineParts
 from hanbit.merchant.order import Line, NewOrder, Order, owner_hash
 from hanbit.merchant.order_book import OrderBook
+from hanbit.merchant.order_desk import OrderDesk, Redirect
 from hanbit.merchant.reconciliation import Progress, Reconciliation, Report
 from hanbit.merchant.records import OwnCertificate
-from hanbit.merchant.states import State
 from hanbit.merchant.witness import Witness, is_checkpoint
-from hanbit.protocols import signed
 from hanbit.protocols.cancellation.merchant import Merchant as CancellingMerchant
-from hanbit.protocols.line import RefusedByGateway
-from hanbit.protocols.redirect.merchant import Merchant, hash_lines
-from hanbit.protocols.redirect.messages import Status, plain_order_hash
-from hanbit.protocols.signed import SignedMessage
+from hanbit.protocols.redirect.merchant import Merchant
+from hanbit.protocols.redirect.messages import Status
 
-PAY_BY_S: Final = 30 * 60
-"""protocol.md, Deadlines: an order can be begun to be paid for 30 minutes."""
-DECIDED_S: Final = 15 * 60
-"""… and is final at the latest 15 minutes after that."""
-WAITERS_MAX: Final = 10_000
-INQUIRE_AGAIN_S: Final = 15.0
-_TIMEOUT_MAX_S: Final = 120.0
-_log = logging.getLogger("hanbit.merchant")
-
-
-@dataclass(frozen=True, slots=True)
-class Redirect:
-    """R3: answer the customer's order with `303 See Other` and this Location."""
-
-    tid: str
-    location: str
+__all__ = ["Redirect", "Shop"]
 
 
 class Shop:
@@ -90,6 +67,10 @@ class Shop:
         self._role = role
         self._clock = clock or SystemClock()
         self.book = OrderBook(book_path, lambda outcomes, at: role.make_acknowledgement(outcomes, at=at))
+        self._orders = OrderDesk(registration=registration, role=role, book=self.book, clock=self._clock)
+        self._inquiries = Inquiries(
+            role=role, book=self.book, orders=self._orders, clock=self._clock, line=lambda: self.line, inbox=lambda: self._inbox
+        )
         self._desk = OutcomeDesk(self.book, on_outcome, self._clock) if on_outcome is not None else None
         # A tool beside the shop takes no outcome out of the hands of the shop's own handler.
         has_outcome_handler = on_outcome is not None or not attended
@@ -104,8 +85,8 @@ class Shop:
         self._reconciliation = Reconciliation(
             book=self.book,
             clock=self._clock,
-            inquire=self._inquire,
-            may_inquire=self._may_inquire,
+            inquire=self._inquiries.inquire,
+            may_inquire=self._inquiries.may_inquire,
             is_up=lambda: self.line is not None and self.line.connected.is_set(),
             desk=self._cancelling,
             has_outcome_handler=has_outcome_handler,
@@ -132,9 +113,6 @@ class Shop:
             operator=registration.operator,
             clock=self._clock,
         )
-        self._waiters: dict[str, set[asyncio.Future[None]]] = {}
-        self._inquiries: dict[str, tuple[float, float]] = {}
-        """tid → (not again before, next pause)"""
 
     @classmethod
     @asynccontextmanager
@@ -224,20 +202,7 @@ class Shop:
         shop's own terms (its browser session, an account): the return page is bound to it. The same `request_key` with the same content
         gives the same order, with other content it is a Conflict.
         """
-        new = NewOrder(lines, total, text, return_url, refund_by, request_key, owner)
-        if request_key is not None:
-            existing = await self.book.order_by_request_key(request_key)
-            if existing is not None:
-                return await self._redirect_again(existing, new, language)
-        place = self._make(new)
-        try:
-            await self.book.commit(place)
-        except Stale:  # the same request was under way beside this one
-            existing = await self.book.order_by_request_key(request_key or "")
-            if existing is None:
-                raise Unavailable("the order was placed meanwhile; ask again") from None
-            return await self._redirect_again(existing, new, language)
-        return self._redirect(place.order, place.message.compact if place.message is not None else None, language)
+        return await self._orders.place(NewOrder(lines, total, text, return_url, refund_by, request_key, owner), language)
 
     async def replace_order(
         self,
@@ -256,32 +221,19 @@ class Shop:
 
         `request_key` as in `create_order`: the same change asked for again gives the order that it made.
         """
-        new = NewOrder(lines, total, text, return_url, refund_by, request_key, owner)
-        if request_key is not None:
-            existing = await self.book.order_by_request_key(request_key)
-            if existing is not None:
-                return await self._redirect_again(existing, new, language)
-        place = self._make(new)
-        await self._withdraw(tid, place)
-        return self._redirect(place.order, place.message.compact if place.message is not None else None, language)
+        return await self._orders.replace(tid, NewOrder(lines, total, text, return_url, refund_by, request_key, owner), language)
 
     async def withdraw(self, tid: str) -> Order:
         """Take back an order that is not being paid yet; a later notice for it is refused. WrongState once it was confirmed."""
-        return await self._withdraw(tid, None)
+        return await self._orders.withdraw(tid)
 
     async def redirect(self, tid: str, *, language: Literal["ko", "en"] | None = None) -> Redirect:
         """R3 once more for an order that is still open: the same bytes to the same address. WrongState once it was answered."""
-        order = await self.order(tid)
-        if order.state is not State.PLACED:
-            raise WrongState(f"the order is {order.state}")
-        return await self._redirect_stored(order, language)
+        return await self._orders.redirect(tid, language)
 
     async def order(self, tid: str) -> Order:
         """The order as the book holds it now; NotFound where there is none."""
-        order = await self.book.order(tid) if ids.TID.fullmatch(tid) else None
-        if order is None:
-            raise NotFound("no such order")
-        return order
+        return await self._orders.order(tid)
 
     async def orders_of(self, owner: str, limit: int = 50) -> list[Order]:
         """The newest orders of an owner."""
@@ -331,32 +283,11 @@ class Shop:
 
         Unless it is final already the gateway is asked (RQ): at the first wait for it, then with growing pauses, however often a page asks.
         """
-        if sum(map(len, self._waiters.values())) >= WAITERS_MAX:
-            raise Unavailable("too many wait for outcomes")
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(tid, set()).add(waiter)
-        try:
-            order = await self.order(tid)
-            if order.final:
-                return order
-            async with asyncio.timeout(min(timeout_s, _TIMEOUT_MAX_S)):
-                if self._may_inquire(tid):
-                    try:
-                        await self.inquire(tid)
-                    except HanbitError as error:
-                        _log.info("the inquiry was not answered: %s", error)
-                await waiter
-        except TimeoutError:
-            pass
-        finally:
-            self._waiters[tid].discard(waiter)
-            if not self._waiters[tid]:
-                del self._waiters[tid]
-        return await self.order(tid)
+        return await self._inquiries.wait(tid, timeout_s)
 
     async def inquire(self, tid: str) -> Status:
         """RQ: ask the gateway what became of this tid; a stored outcome in its answer goes the way of every outcome."""
-        return (await self._inquire(tid)).claims
+        return (await self._inquiries.inquire(tid)).claims
 
     async def reconcile(self, progress: Progress | None = None) -> Report:
         """Ask about every order that has no outcome and send every open cancellation; what could not be ended is listed with advice.
@@ -364,23 +295,6 @@ class Shop:
         A Shop does the same by itself, when its line comes up and every ten minutes, for orders that nobody can be paying any more.
         """
         return await self._reconciliation.report(progress)
-
-    async def _inquire(self, tid: str) -> SignedMessage[Status]:
-        await self.order(tid)
-        if self.line is None:
-            raise Unavailable("no line to the gateway")
-        inquiry = self._role.make_inquiry(tid, at=self._clock.now())
-        await self.book.commit(Keep(inquiry, sent=True, tid=tid, answers=None, at=self._clock.now()))
-        unverified = await self.line.ask(inquiry.compact)
-        if signed.peek_typ(unverified) == RefusedByGateway.TYP:
-            raise NotTaken(str(signed.peek_claims(unverified).get("code", "")))
-        status = self._role.read_status(unverified, inquiry, at=self._clock.now())
-        await self.book.commit(Keep(status, sent=False, tid=tid, answers=inquiry.hash, at=self._clock.now()))
-        if status.claims.outcome is not None:
-            acknowledgement = await self._inbox.receive(status.claims.outcome, vouched_by=status)
-            if acknowledgement is not None:
-                await self.line.tell(acknowledgement)
-        return status
 
     async def receive(self, unverified: str) -> str | None:
         """The one entrance of bytes from the gateway, and what to send back; see `Inbox.receive`, of checkpoints `Witness.receive`."""
@@ -402,9 +316,7 @@ class Shop:
         return await self.line.ask(request)
 
     def _on_ended(self, tid: str) -> None:
-        for waiter in self._waiters.get(tid, ()):
-            if not waiter.done():
-                waiter.set_result(None)
+        self._inquiries.on_ended(tid)
         if self._desk is not None:
             self._desk.ring()
         self._cancelling.on_ended(tid)
@@ -419,81 +331,3 @@ class Shop:
         if self.keys is None:
             raise ProtocolViolation("typ", "this shop's keys are seen to elsewhere")
         return await self.keys.receive(typ, unverified)
-
-    def _may_inquire(self, tid: str) -> bool:
-        """Each inquiry is two signed messages that are kept for ever: a page that polls all night must not fill the book."""
-        now = self._clock.monotonic()
-        if len(self._inquiries) >= WAITERS_MAX:
-            self._inquiries.clear()
-        not_before, pause = self._inquiries.get(tid, (now, INQUIRE_AGAIN_S))
-        if now < not_before:
-            return False
-        self._inquiries[tid] = (now + pause, pause * 2)
-        return True
-
-    def _make(self, new: NewOrder) -> Place:
-        at = self._clock.now()
-        tid, salt, lines = ids.new_token(), secrets.token_bytes(32), new.lines_json
-        plain = self._role.plain
-        message = None
-        if plain:
-            order_hash = plain_order_hash(self.registration.merchant_id, tid, new.total.text, new.total.currency)
-        else:
-            message = self._role.make_order(
-                tid=tid,
-                amount=new.total,
-                oi=hash_lines(salt, lines.encode()),
-                text=new.text,
-                return_url=new.return_url,
-                pay_by=at + PAY_BY_S,
-                refund_by=new.refund_by,
-                at=at,
-            )
-            order_hash = message.hash
-        order = Order(
-            tid=tid,
-            version=1,
-            state=State.PLACED,
-            plain=plain,
-            amount=new.total,
-            text=new.text,
-            return_url=new.return_url,
-            lines_json=lines,
-            salt=ids.encode_base64url(salt),
-            order_hash=order_hash,
-            request_key=new.request_key,
-            owner=owner_hash(new.owner),
-            placed_at=at,
-            pay_by=at + PAY_BY_S,
-            # In plain form the gateway's own 30 minutes begin only when the customer first sends something sealed.
-            answer_until=at + PAY_BY_S + DECIDED_S + (PAY_BY_S if plain else 0),
-            changed_at=at,
-        )
-        return Place(order, message, at)
-
-    async def _withdraw(self, tid: str, replacement: Place | None) -> Order:
-        for _ in range(TRIES_MAX):
-            order = await self.order(tid)
-            try:
-                await self.book.commit(Withdraw(tid, order.version, replacement, self._clock.now()))
-            except Stale:
-                continue
-            return await self.order(tid)
-        raise Unavailable("the order changed three times meanwhile")
-
-    async def _redirect_again(self, order: Order, new: NewOrder, language: str | None) -> Redirect:
-        if not new.same_as(order):
-            raise Conflict("this request_key was used for another order")
-        return await self._redirect_stored(order, language)
-
-    async def _redirect_stored(self, order: Order, language: str | None) -> Redirect:
-        messages = [kept.compact for kept in await self.book.messages(order.tid) if kept.hash == order.order_hash]
-        return self._redirect(order, messages[0] if messages else None, language)
-
-    def _redirect(self, order: Order, message: str | None, language: str | None) -> Redirect:
-        fields = {"MID": self.registration.merchant_id, "TID": order.tid, "AMOUNT": order.amount.text, "CUR": order.amount.currency}
-        if message is not None:
-            fields["ORDER"] = message
-        if language is not None:
-            fields["lang"] = language
-        return Redirect(order.tid, f"{self.registration.pay_url}?{urlencode(fields)}")

@@ -185,13 +185,13 @@ async def test_waiting_ends_when_the_outcome_arrives(parties: Parties, shop: Sho
     await asyncio.sleep(0.05)
     await shop.receive(parties.settled(confirmation.claims, confirmation.hash).compact)
     assert {(await waiter).state for waiter in waiters} == {State.SETTLED}
-    assert shop._waiters == {}
+    assert shop._inquiries.waiting == 0
 
 
 async def test_waiting_in_vain_returns_the_order_as_it_stands(shop: Shop) -> None:
     order = await shop.order((await place(shop)).tid)
     assert await shop.wait_outcome(order.tid, 0.05) == order
-    assert shop._waiters == {}
+    assert shop._inquiries.waiting == 0
 
 
 async def test_an_outcome_that_was_lost_comes_with_the_inquiry(parties: Parties, shop: Shop) -> None:
