@@ -6,7 +6,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from hanbit.crypto import certificates, keys
+from hanbit.crypto import certificates, keys, signatures
 from hanbit.crypto.certificates import Authority
 from hanbit.kernel import ids
 from hanbit.kernel.errors import ProtocolViolation
@@ -16,7 +16,7 @@ from hanbit.protocols.dual_signature import customer, gateway
 from hanbit.protocols.dual_signature.customer import Asking, OpenSession
 from hanbit.protocols.dual_signature.gateway import VerifiedDual
 from hanbit.protocols.dual_signature.merchant import Merchant, Opened, Purchased, SessionFacts
-from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest, Purchase
+from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest, Dual, Purchase
 from hanbit.protocols.redirect import customer as redirect_customer
 from hanbit.protocols.redirect.customer import Opening
 from hanbit.protocols.redirect.gateway import Offer, SealKey, signed_offer
@@ -121,6 +121,43 @@ class Exchange:
         """The purchase with other parts."""
         return msgspec.structs.replace(self.purchase, **changes)
 
+    def with_core(self, *, by: Signer | None = None, **changes: Any) -> Self:
+        """A customer whose own program makes another core, consistently: PI, its hash and the signature agree."""
+        core = msgspec.structs.replace(msgspec.json.decode(self.core, type=PurchaseCore), **changes)
+        return self.with_parts(core=msgspec.json.encode(core).decode(), by=by)
+
+    def with_parts(self, *, oi: str | None = None, core: str | None = None, by: Signer | None = None) -> Self:
+        """The same with other halves, signed anew by kc (or by somebody else)."""
+        session = replace(self.session, signer=by or self.session.signer)
+        oi, core = oi or self.oi, core or self.core
+        return replace(self, oi=oi, core=core, purchase=customer.make_purchase(session, oi=oi, core=core, auth=self.auth, at=AT))
+
+    def with_dual(self, *, by: Signer | None = None, **changes: Any) -> Self:
+        """The same with another dual signature, by kc (or by somebody else)."""
+        dual = msgspec.json.decode(signed.split(self.purchase.dual)[1], type=Dual)
+        by = by or self.session.signer
+        made = signed.sign(msgspec.structs.replace(dual, **({"iss": by.urn} | changes)), by)
+        return replace(self, purchase=self.again(dual=made.compact))
+
+    def forced_request(self, by: Signer | None = None, **changes: Any) -> str:
+        """D6 from a shop that checked nothing."""
+        session, dual = self.opened.session.claims, self.purchase.dual
+        claims = msgspec.json.decode(signed.split(dual)[1], type=Dual)
+        by = by or bank().shop
+        said: dict[str, Any] = {
+            "sid": session.sid,
+            "tid": session.tid,
+            "amount": session.amount,
+            "currency": session.currency,
+            "order": session.order,
+            "oimd": claims.oimd,
+            "pimd": claims.pimd,
+            "dual": dual,
+            "envelope_hash": ids.digest(self.purchase.envelope.encode()),
+            "prev": ids.digest(dual.encode()),
+        }
+        return signed.sign(AuthorizationRequest(**(signed.head(by, ids.urn("bank", "gateway"), AT) | said | changes)), by).compact
+
     def purchased(self, purchase: Purchase | None = None, *, at: int = AT) -> Purchased:
         """D5 as the shop takes it."""
         return merchant().verify_purchase(purchase or self.purchase, self.facts, facts_of(self.order), LINES, at=at)
@@ -182,3 +219,39 @@ def facts_of(order: SignedMessage[Order], **changes: Any) -> OrderFacts:
 def resigned(message: SignedMessage[Any], by: Signer, **changes: Any) -> str:
     """The same message saying something else, signed again by whoever may sign such a thing."""
     return signed.sign(msgspec.structs.replace(message.claims, **changes), by).compact
+
+
+def re_payload(compact: str, change: Any, key: Any) -> str:
+    """The same header over a payload of any bytes, signed by this key: what a careless reader would take for the message."""
+    head, payload, _ = compact.split(".")
+    made = f"{head}.{ids.encode_base64url(change(ids.decode_base64url(payload)))}"
+    return f"{made}.{ids.encode_base64url(signatures.sign(key, made.encode()))}"
+
+
+def re_header(compact: str, header: dict[str, object], key: Any) -> str:
+    """The same payload under another header, signed by this key."""
+    made = f"{ids.encode_base64url(msgspec.json.encode(header))}.{compact.split('.')[1]}"
+    return f"{made}.{ids.encode_base64url(signatures.sign(key, made.encode()))}"
+
+
+def twice(name: str) -> Any:
+    """A change of JSON bytes: this name stands there a second time."""
+    return lambda data: data[:-1] + b',"' + name.encode() + b'":' + msgspec.json.encode(msgspec.json.decode(data)[name]) + b"}"
+
+
+def with_float(name: str) -> Any:
+    """A change of JSON bytes: this whole number is written as a float."""
+    return lambda data: data.replace(f'"{name}":{msgspec.json.decode(data)[name]}'.encode(), f'"{name}":1.8e9'.encode())
+
+
+def other_authority() -> Authority:
+    """The session authority of another merchant of the same operator."""
+    return session_authority(None, "other")
+
+
+def temporary_signer(session: OpenSession, authority: Authority, *, merchant_id: str = "shop", sid: str | None = None) -> Signer:
+    """The key kc with a certificate that somebody else issued, or for somebody else."""
+    urn = ids.urn("bank", "temporary", f"{merchant_id}:{sid or session.session.claims.sid}")
+    key = session.signer.key
+    leaf = certificates.make_leaf(authority, urn=urn, purpose="temporary", public=key.public_key(), at=AT, lifetime_s=780)
+    return Signer(urn=urn, purpose="temporary", kid=certificates.kid(leaf), chain=(leaf, *authority.chain), key=key)

@@ -19,9 +19,9 @@ Whoever opened the order (`redirect.customer.verify_opening`, checks 1 to 12) al
  4. it names my key kc by its thumbprint
  5. its gateway is the one that is pinned here, by which the customer is about to approve
  6. tid, amount, currency and order hash are those that are shown
- 7. it has not ended
+ 7. it has not ended, and lasts no longer than a session may
  8. the temporary certificate leads to the pinned root through the session authority of this very merchant
- 9. it is for this merchant and this session
+ 9. it is for this merchant and this session, and for no longer than a temporary certificate may be
 10. it is of my key kc
 
 kc lives for one attempt and is never written down. It proves that one customer did all this, and not who he is: that is `auth` in PI.
@@ -42,6 +42,7 @@ from hanbit.protocols import sealed, signed
 from hanbit.protocols.dual_signature.digests import joint_digest, oi_digest, pi_digest
 from hanbit.protocols.dual_signature.messages import (
     LINES_MAX,
+    SESSION_LIFE_S,
     Dual,
     OrderInformation,
     Purchase,
@@ -51,7 +52,7 @@ from hanbit.protocols.dual_signature.messages import (
     SessionAnswer,
     SessionRequest,
 )
-from hanbit.protocols.dual_signature.temporary import PURPOSE, temporary_urn
+from hanbit.protocols.dual_signature.temporary import PURPOSE, TEMPORARY_LIFE_MAX_S, temporary_urn
 from hanbit.protocols.fields import VERSION
 from hanbit.protocols.redirect import customer as redirect
 from hanbit.protocols.redirect.customer import Opening, Pin
@@ -127,12 +128,13 @@ def verify_session(unverified: SessionAnswer, asking: Asking, *, pin: Pin, at: i
     _same(claims.tid, opening.redirect.tid, "tid")
     _same((claims.amount, claims.currency), (opening.money.text, opening.money.currency), "amount")
     _same(claims.order, opening.order_hash, "order")
-    if at + opening.clock_offset_s > claims.exp:
+    if not at + opening.clock_offset_s <= claims.exp <= claims.iat + SESSION_LIFE_S:
         _violation("expired", "session")
     certificate = pin.certificate(chain, at)
     if certificate.urn != temporary_urn(pin.operator, opening.redirect.merchant_id, claims.sid):
         _violation("temporary", "certified for another merchant or another session")
-    _same(certificate.purpose, PURPOSE, "purpose")
+    if certificate.not_after > claims.iat + TEMPORARY_LIFE_MAX_S:
+        _violation("certificate_dates", "a temporary certificate lives for a quarter of an hour")
     _same(thumbprint(certificate.public), request.kid, "thumbprint")
     signer = Signer(urn=certificate.urn, purpose=PURPOSE, kid=certificates.kid(chain[0]), chain=chain, key=asking.key)
     return OpenSession(opening, session, signer)

@@ -41,6 +41,7 @@ from hanbit.protocols.dual_signature import temporary
 from hanbit.protocols.dual_signature.digests import join_frame, joint_digest, oi_digest
 from hanbit.protocols.dual_signature.messages import (
     OI_MAX,
+    SESSION_LIFE_S,
     Authorization,
     AuthorizationRequest,
     Dual,
@@ -56,8 +57,6 @@ from hanbit.protocols.redirect.merchant import OrderFacts
 from hanbit.protocols.redirect.messages import Receipt, Status
 from hanbit.protocols.signed import SignedMessage, Signer, Trust
 
-SESSION_LIFE_S: Final = 10 * 60
-"""A session ends so long after it was opened, and never after its order."""
 _NONCE_BYTES: Final = 32
 
 

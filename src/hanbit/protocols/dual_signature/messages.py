@@ -22,6 +22,8 @@ from hanbit.protocols.fields import (
 
 __all__ = ["PublicKey"]
 
+SESSION_LIFE_S = 10 * 60
+"""A session ends so long after it was opened, and never after its order."""
 LINES_MAX = 48 * 1024
 """Characters of an order's lines as the shop wrote them: the longest order that a shop can place has some 46,000."""
 OI_MAX = 192 * 1024
