@@ -2,11 +2,17 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from hanbit.db.place import Place
+from hanbit.db.sqlite import BOOK_FILE
+from tests import cluster as clusters
+from tests.cluster import Cluster
 
 # A shared two-core machine has slow moments, so no example has a deadline; the suite as a whole is what must stay quick.
 settings.register_profile("usual", deadline=None, max_examples=60, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -63,9 +69,35 @@ def postgresql_bin() -> Path:
     """Folder of initdb and postgres of the newest PostgreSQL that is installed."""
     on_path = shutil.which("initdb")
     if on_path is not None:
-        return Path(on_path).parent
+        return Path(on_path).resolve().parent  # a link from elsewhere does not lead to its neighbours
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
     return versions[-1].parent if versions else _absent("PostgreSQL")
+
+
+@pytest.fixture(scope="session")
+def cluster(postgresql_bin: Path) -> Cluster:
+    """A PostgreSQL server of the tests' own; the same one for every test of this process."""
+    try:
+        return clusters.shared(postgresql_bin)
+    except LookupError as error:
+        _absent(str(error))
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[str]:
+    """The address of an empty database, gone after the test."""
+    name = cluster.create()
+    yield cluster.url(name)
+    cluster.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    """Where a test makes a book: once a file, once a database."""
+    if request.param == "sqlite":
+        return tmp_path / BOOK_FILE
+    address: str = request.getfixturevalue("database")
+    return address
 
 
 @pytest.fixture(scope="session")

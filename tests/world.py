@@ -26,7 +26,7 @@ from hanbit.crypto.certificates import Authority
 from hanbit.crypto.keys import new_key
 from hanbit.db import schema
 from hanbit.db.change import Change, Put
-from hanbit.db.sqlite import BOOK_FILE
+from hanbit.db.sqlite import BOOK_FILE, SqliteStore
 from hanbit.evidence import store as evidence
 from hanbit.evidence.check import check as check_evidence
 from hanbit.evidence.log_check import check as check_log
@@ -488,6 +488,13 @@ class Visit:
 
 
 # --- the world --------------------------------------------------------------------------------------------------------------------
+
+
+def sqlite_store(gateway: Gateway) -> SqliteStore:
+    """The writer of a gateway whose book is a file, for tests of what happens to files."""
+    store = gateway.book._store
+    assert isinstance(store, SqliteStore)
+    return store
 
 
 @dataclass

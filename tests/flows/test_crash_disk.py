@@ -22,6 +22,7 @@ from tests.flows.crash_child import in_child
 from tests.flows.crash_proof import agreed, is_final, pays_again, proven, same_bytes_same_answer
 from tests.flows.crash_scenarios import let_it_end
 from tests.flows.crash_world import Memo, Parties, make_folder_now, parties
+from tests.world import sqlite_store
 
 COMMITS = 6
 """More than either side makes for one payment; a run in which the trouble never comes is simply a payment."""
@@ -65,7 +66,7 @@ class ReadOnly(Trouble):
         self._set(p, "OFF")
 
     def _set(self, p: Parties, value: str) -> None:
-        for connection in (p.gateway.book._store._connection, p.shop.book._connection):
+        for connection in (sqlite_store(p.gateway)._connection, p.shop.book._connection):
             connection.execute(f"PRAGMA query_only = {value}")
 
 
@@ -77,7 +78,7 @@ class FailingCommit(Trouble):
         self._failing: tuple[_FailsOnce, ...] = ()
 
     def begin(self, p: Parties) -> None:
-        store, book = p.gateway.book._store, p.shop.book
+        store, book = sqlite_store(p.gateway), p.shop.book
         store._connection = _FailsOnce(store._connection, sqlite_file.DatabaseError("disk I/O error"), written=self._written)
         self._failing = (store._connection, _FailsOnce(book._connection, sqlite3.OperationalError("disk I/O error"), written=self._written))
         book._opened = cast("sqlite3.Connection", self._failing[1])

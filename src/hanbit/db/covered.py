@@ -8,7 +8,7 @@ from hanbit.crypto.leaves import Item, digest, write_leaf
 from hanbit.crypto.merkle import Frontier, leaf_hash
 from hanbit.db import schema
 from hanbit.db.change import Value
-from hanbit.db.sqlite_file import Connection
+from hanbit.db.rows import Connection, stream
 from hanbit.kernel import ids
 
 Row = tuple[Value, ...]
@@ -98,15 +98,15 @@ def _rows(connection: Connection, table: str) -> Iterator[Item]:
     columns, keys = COLUMNS[table][: COVERED[table]], KEYS[table]
     places = [columns.index(key) for key in keys]
     sql = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {', '.join(keys)}"  # noqa: S608 - names from our own schema
-    for row in connection.execute(sql):
+    for row in stream(connection, sql):
         values = tuple(row)
         yield Item(table, tuple(values[place] for place in places), digest(table, values))
 
 
 def _entries(connection: Connection) -> Iterator[Item]:
-    legs: Iterator[Sequence[str | int | None]] = map(tuple, connection.execute(_select("postings")))
+    legs: Iterator[Sequence[str | int | None]] = map(tuple, stream(connection, _select("postings")))
     leg = next(legs, None)
-    for row in connection.execute(_select("entries")):
+    for row in stream(connection, _select("entries")):
         entry, own = tuple(row), []
         while leg is not None and leg[0] <= entry[0]:
             if leg[0] == entry[0]:

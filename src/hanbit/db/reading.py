@@ -1,20 +1,22 @@
-"""Reads for pages and decisions' first looks: indexed point reads inline, on a connection that cannot write."""
+"""Reads for pages and decisions' first looks: indexed point reads inline, on a connection that cannot write.
+
+A statement is written once for both engines: `?` for a value, words that both know, rows by name, index and iteration.
+"""
 
 import asyncio
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from hanbit.db import sqlite_file
+from hanbit.db import place, rows, sqlite_file
+from hanbit.db.rows import Connection
 from hanbit.kernel.errors import Unavailable
 
-Row = Any
-"""A row by column name."""
+Row = rows.Row
+"""A row by column name, by index and in order."""
 _log = logging.getLogger("hanbit.book")
 
 
@@ -26,11 +28,11 @@ def columns(table: str, kind: type[msgspec.Struct]) -> str:
 class Reader:
     """Committed rows of the book; what decides is checked again under the book lock."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection = sqlite_file.open_for_reading(path)
+    def __init__(self, book: place.Place, *, patient: bool = False) -> None:
+        self._book = book
+        self._connection: Connection = place.open_for_reading(book, patient=patient)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scan")
-        self._scanning: sqlite_file.Connection = None
+        self._scanning: Connection = None
 
     def one(self, sql: str, *values: str | int | None) -> Row | None:
         """The first row of an indexed point read, or None."""
@@ -51,21 +53,25 @@ class Reader:
 
         def run() -> list[Row]:
             if self._scanning is None:
-                self._scanning = sqlite_file.open_for_reading(self._path)
+                self._scanning = place.open_for_reading(self._book, patient=True)
             try:
                 return list(self._scanning.execute(sql, values))
             except sqlite_file.DatabaseError as error:
                 raise _unreadable(error) from error
+            except Unavailable:
+                self._scanning.close()
+                self._scanning = None
+                raise
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, run)
 
     @property
-    def connection(self) -> sqlite_file.Connection:
+    def connection(self) -> Connection:
         """The connection itself; each statement sees the last commit, or what `snapshot` holds still."""
         return self._connection
 
     @contextmanager
-    def snapshot(self) -> Iterator[sqlite_file.Connection]:
+    def snapshot(self) -> Iterator[Connection]:
         """Hold the book still, for whoever holds one row against another: a server may be writing meanwhile.
 
         Nothing may give the loop back in between: the pages' reads go over the same connection.

@@ -16,8 +16,10 @@ from hanbit.db import ddl, plan, schema, sqlite_file
 from hanbit.db.batch import Batch, Key, Loaded
 from hanbit.db.change import Change, Stale, Value
 from hanbit.db.covered import COLUMNS, KEYS, Row, fill_log, load_frontier
+from hanbit.db.guards import GUARDS
+from hanbit.db.versions import check_version
 from hanbit.kernel import fail_points
-from hanbit.kernel.errors import BadInput, Conflict, HanbitError, ProtocolViolation, Unavailable
+from hanbit.kernel.errors import Conflict, HanbitError, ProtocolViolation, Unavailable
 
 ROWS_A_STATEMENT = 64
 """A power of two; batches are cut into powers of two so that few statements are ever prepared."""
@@ -26,29 +28,10 @@ _HEADERS_KNOWN_MAX = 4096
 _log = logging.getLogger("hanbit.book")
 
 
-class OldBook(BadInput):
-    """An earlier release wrote this book."""
-
-    code = "old_book"
-    advice = "It is upgraded by that command, with a backup first; the server is stopped for it."
-
-
-class NewerBook(BadInput):
-    """A later release wrote this book."""
-
-    code = "newer_book"
-    advice = "Install the version of hanbit that wrote it, or restore the backup that was made before the upgrade."
-
-
 def check_schema(connection: sqlite_file.Connection, path: Path) -> None:
     """BadInput unless this is a book of today's schema; it says what to do with one that is older or newer."""
     row = connection.execute("SELECT schema_version FROM book WHERE id = 1").fetchone()
-    if row is None or not isinstance(row[0], int):
-        raise BadInput(f"{path} is not a book of schema {schema.SCHEMA_VERSION}")
-    if row[0] < schema.SCHEMA_VERSION:
-        raise OldBook(f"{path} is of schema {row[0]}, this program needs {schema.SCHEMA_VERSION}: hanbit upgrade --data {path.parent}")
-    if row[0] > schema.SCHEMA_VERSION:
-        raise NewerBook(f"{path} is of schema {row[0]}, newer than this program ({schema.SCHEMA_VERSION})")
+    check_version(None if row is None else row[0], path, path.parent)
 
 
 class SqliteStore:
@@ -198,7 +181,7 @@ def create_book(path: Path, operator: str, at: int, *, sandbox: bool = False) ->
     connection = sqlite_file.open_for_writing(path)
     path.chmod(0o600)
     connection.execute("BEGIN IMMEDIATE")
-    for statement in ddl.statements(schema.metadata, history=schema.HISTORY, kept=schema.KEPT, guards=schema.GUARDS):
+    for statement in ddl.statements(schema.metadata, history=schema.HISTORY, kept=schema.KEPT, guards=GUARDS):
         connection.execute(statement)
     connection.execute("INSERT INTO book VALUES (1, ?, ?, 1, 0, '', ?)", (operator, schema.SCHEMA_VERSION, at))
     if sandbox:

@@ -6,7 +6,7 @@ from typing import Final
 
 from hanbit.crypto import merkle
 from hanbit.db.reading import Reader, Row
-from hanbit.db.sqlite_file import Connection
+from hanbit.db.rows import Connection
 from hanbit.evidence import log, store
 from hanbit.evidence.bundle import Approval, Attempt, Bundle, Continues, Kept, LeafProof, LedgerLine, Passkey, chains_of
 from hanbit.evidence.record import rebuild
@@ -173,11 +173,11 @@ class _Export:
         """A leaf that names this row: nearly always one that the messages have brought, else the first in the log."""
         text = json.dumps([table, key], separators=(",", ":"))[:-1] + ","
         for leaf in sorted(self._leaves):
-            row = self._reader.one("SELECT leaf FROM log WHERE leaf = ? AND instr(data, ?) > 0", leaf, text)
+            row = self._reader.one("SELECT leaf FROM log WHERE leaf = ? AND replace(data, ?, '') <> data", leaf, text)
             if row is not None:
                 return int(row["leaf"])
         # Only in a book that is older than its log: its rows stand in the first leaves, each table in its own.
-        row = self._reader.one("SELECT leaf FROM log WHERE instr(data, ?) > 0 ORDER BY leaf LIMIT 1", text)
+        row = self._reader.one("SELECT leaf FROM log WHERE replace(data, ?, '') <> data ORDER BY leaf LIMIT 1", text)
         if row is None:
             raise NotFound(f"no leaf of the log names {table} {key}: hanbit evidence check says more")
         self._leaves.add(row["leaf"])

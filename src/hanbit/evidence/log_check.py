@@ -20,7 +20,8 @@ from hanbit.crypto import merkle
 from hanbit.crypto.leaves import Leaf, read_leaf
 from hanbit.db import ddl, schema, sqlite_file
 from hanbit.db.covered import COVERED, load_frontier, present
-from hanbit.db.sqlite_file import Connection
+from hanbit.db.guards import GUARDS
+from hanbit.db.rows import Connection, stream
 from hanbit.evidence.record import rebuild
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, ProtocolViolation
@@ -117,7 +118,7 @@ def _walk(connection: Connection, scratch: Connection, report: Report, known: li
     """Read every leaf in order, grow the tree, file what the leaves name; returns the last leaf."""
     frontier, last, expected = merkle.Frontier(), Leaf(-1, 0, ()), 0
     waiting = sorted(known, key=lambda root: root.size, reverse=True)
-    for number, stored_hash, data in connection.execute("SELECT leaf, hash, data FROM log ORDER BY leaf"):
+    for number, stored_hash, data in stream(connection, "SELECT leaf, hash, data FROM log ORDER BY leaf"):
         if number != expected:
             report.add(0, expected, "log", [expected], "missing")
         last = _read(report, number, stored_hash, data, last)
@@ -188,8 +189,9 @@ def _check_frontier(connection: Connection, report: Report, frontier: merkle.Fro
         report.add(0, size, "log", [size], f"the book's row counts {size} leaves only")
     else:
         _compare_frontiers(report, frontier, text)
-    for level, number in connection.execute("SELECT level, number FROM tiles WHERE number >= ? >> (8 * level)", (frontier.size,)):
-        report.add(2, frontier.size, "tiles", [level, number], "a tile of leaves that are not there")
+    for level, number in stream(connection, "SELECT level, number FROM tiles ORDER BY level, number"):
+        if number >= frontier.size >> (merkle.TILE_HEIGHT * level):
+            report.add(2, frontier.size, "tiles", [level, number], "a tile of leaves that are not there")
 
 
 def _compare_frontiers(report: Report, frontier: merkle.Frontier, text: str) -> None:
@@ -262,20 +264,20 @@ def _check_book(connection: Connection, report: Report, last: Leaf) -> None:
 
 def _check_messages(connection: Connection, report: Report) -> None:
     """Bytes hash to their name, headers to theirs; no header is there for nothing."""
-    for leaf, place, name, header, segment, payload, signature in connection.execute(_SELECT_MESSAGES):
+    for leaf, place, name, header, segment, payload, signature in stream(connection, _SELECT_MESSAGES):
         if segment is None:
             report.add(2, leaf, "headers", [header], f"missing; message [{leaf},{place}] has it")
         elif ids.digest(segment.encode("utf-8", "replace")) != header:
             report.add(2, leaf, "headers", [header], "its segment is not what its name says")
         elif ids.digest(rebuild(segment, payload, signature).encode("utf-8", "replace")) != name:
             report.add(2, leaf, "messages", [leaf, place], "its payload or signature is not what its hash says")
-    for (header,) in connection.execute("SELECT id FROM headers WHERE id NOT IN (SELECT header FROM messages)"):
+    for (header,) in connection.execute("SELECT id FROM headers EXCEPT SELECT header FROM messages"):
         report.add(2, _STANDS, "headers", [header], "no message has it: it was put in from outside")
 
 
 def _check_shape(connection: Connection, report: Report) -> None:
     """A trigger of somebody else's acts when all checks are over; one of ours that is gone guards nothing any more."""
-    made = ddl.statements(schema.metadata, history=schema.HISTORY, kept=schema.KEPT, guards=schema.GUARDS)
+    made = ddl.statements(schema.metadata, history=schema.HISTORY, kept=schema.KEPT, guards=GUARDS)
     missing = {text: _NAMED.search(text) for text in made}
     for kind, name, text in connection.execute(_SELECT_SHAPE):
         if text in missing:

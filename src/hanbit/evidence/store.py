@@ -3,7 +3,8 @@
 import json
 from collections.abc import Iterator
 
-from hanbit.db.reading import Reader, Row
+from hanbit.db.reading import Reader
+from hanbit.db.rows import Row, stream
 from hanbit.evidence.check import Stored
 from hanbit.evidence.record import rebuild
 
@@ -11,6 +12,8 @@ _SELECT = (
     "SELECT m.leaf, m.place, m.hash, m.typ, m.merchant, m.tid, m.at, h.segment, m.payload, m.signature "
     "FROM messages m JOIN headers h ON h.id = m.header "
 )
+_LAST = 126
+"""The last letter that a tid may have."""
 _BY_PAYMENT = "ORDER BY m.merchant, m.tid, m.leaf, m.place"
 _SELECT_NEXT = _SELECT + "WHERE (m.leaf, m.place) > (?, ?) ORDER BY m.leaf, m.place LIMIT 1"
 
@@ -49,8 +52,12 @@ def share(reader: Reader, part: int, parts: int) -> Iterator[Stored]:
 
     Read while it is asked for, so that a large book needs no large memory.
     """
-    sql = _SELECT + "WHERE CASE m.tid WHEN '' THEN 0 ELSE unicode(m.tid) % ? END = ? " + _BY_PAYMENT
-    for row in reader.connection.execute(sql, (parts, part)):
+    letters = [chr(number) for number in range(1, _LAST + 1) if number % parts == part]
+    chosen = f"substr(m.tid, 1, 1) IN ({', '.join('?' * len(letters))})"
+    if part == 0:
+        chosen = f"({chosen} OR m.tid = '' OR substr(m.tid, 1, 1) > ?)"  # and what no tid may begin with: nothing goes unseen
+        letters.append(chr(_LAST))
+    for row in stream(reader.connection, f"{_SELECT}WHERE {chosen} {_BY_PAYMENT}", letters):
         yield _stored(row)
 
 

@@ -31,7 +31,7 @@ CHECKS: dict[str, str] = {
     "legs_carry_the_amount_of_their_entry": """
         SELECT e.number
         FROM entries e JOIN postings p ON p.entry = e.number
-        WHERE max(abs(p.pending), abs(p.posted)) <> e.amount
+        WHERE (CASE WHEN abs(p.pending) > abs(p.posted) THEN abs(p.pending) ELSE abs(p.posted) END) <> e.amount
     """,
     "legs_belong_to_entries": """
         SELECT p.entry
@@ -85,7 +85,7 @@ CHECKS: dict[str, str] = {
         WHERE h.kind = 'hold'
         AND NOT EXISTS (SELECT 1
         FROM entries x
-        WHERE x.ends = h.number))
+        WHERE x.ends = h.number)) open
         WHERE held <> (SELECT coalesce(sum(debits_pending), 0)
         FROM ledger_accounts)
     """,

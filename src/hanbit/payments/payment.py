@@ -152,7 +152,7 @@ def waiting(reader: Reader, at: int, limit: int, share: int) -> list[Payment]:
 
 def waiting_for(reader: Reader, merchant: str, at: int, limit: int) -> list[Payment]:
     """Held payments of one merchant, whenever it would be asked; by what is unfinished, because of a merchant's payments most are not."""
-    sql = _SELECT + "WHERE +merchant = ? AND next_at IS NOT NULL AND state = 'authorized' AND hold_until >= ? ORDER BY next_at LIMIT ?"
+    sql = _SELECT + "WHERE merchant || '' = ? AND next_at IS NOT NULL AND state = 'authorized' AND hold_until >= ? ORDER BY next_at LIMIT ?"
     return [Payment(*row) for row in reader.all(sql, merchant, at, limit)]
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from hanbit.crypto.certificates import load_chain_pem
 from hanbit.db import copying, migrations, schema
-from hanbit.db.sqlite import BOOK_FILE, NewerBook
+from hanbit.db.sqlite import BOOK_FILE
+from hanbit.db.versions import NewerBook
 from hanbit.folder import KEYS_FOLDER, hold
 from hanbit.kernel import fail_points
 from hanbit.kernel.clock import Clock

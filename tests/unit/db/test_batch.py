@@ -1,23 +1,27 @@
 """A batch decides each Change by itself: whole or not at all, in order, and the book's time never goes back."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from hanbit.db import place as places
 from hanbit.db.change import Acknowledge, Append, Change, Put, Require, StoredMessage
 from hanbit.db.commit import Book
+from hanbit.db.place import Place
 from hanbit.db.sqlite import SqliteStore
 from hanbit.kernel.clock import ManualClock
-from hanbit.kernel.errors import Conflict, Declined, HanbitError, Unavailable
+from hanbit.kernel.errors import Conflict, Declined, Unavailable
 from hanbit.ledger.entry import Entry
-from tests.unit.db.books import CARD, HONG, KIM, NOW, capture, fund, hold, note, notes, open_book, prove, rows, void, write
+from tests.unit.db.books import CARD, HONG, KIM, NOW, Desk, capture, fund, hold, note, notes, open_book, prove, rows, void, write
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> SqliteStore:
-    return open_book(tmp_path)
+def store(empty_place: Place) -> Iterator[Desk]:
+    desk = open_book(empty_place)
+    yield desk
+    desk.close()
 
 
 def change(name: str, *entries: Entry, **parts: object) -> Change:
@@ -32,7 +36,7 @@ def message(number: str, jti: str) -> StoredMessage:
     return StoredMessage(number, "hanbit-order", "header", "{}", "sig", "urn:a", jti, "shop", "tid")
 
 
-def test_each_change_is_turned_away_by_itself(store: SqliteStore) -> None:
+def test_each_change_is_turned_away_by_itself(store: Desk) -> None:
     answers = write(
         store,
         change("held", hold("p1", HONG, 700)),
@@ -49,7 +53,7 @@ def test_each_change_is_turned_away_by_itself(store: SqliteStore) -> None:
     prove(store)
 
 
-def test_money_freed_in_a_batch_can_be_spent_in_it(store: SqliteStore) -> None:
+def test_money_freed_in_a_batch_can_be_spent_in_it(store: Desk) -> None:
     assert write(store, change("hold", hold("p1", HONG, 1000))) == [""]
     answers = write(
         store, change("poor", hold("p2", HONG, 1)), change("void", void("p1", HONG, 1000)), change("rich", hold("p3", HONG, 1000))
@@ -58,14 +62,14 @@ def test_money_freed_in_a_batch_can_be_spent_in_it(store: SqliteStore) -> None:
     prove(store)
 
 
-def test_a_change_of_many_entries_is_wholly_there_or_wholly_absent(store: SqliteStore) -> None:
+def test_a_change_of_many_entries_is_wholly_there_or_wholly_absent(store: Desk) -> None:
     assert write(store, change("both", hold("p1", HONG, 600), hold("p2", HONG, 600))) == ["no_funds"]
     assert write(store, change("one", hold("p3", HONG, 1000))) == [""], "the first hold was taken back"
     assert notes(store) == {"one"}
     prove(store)
 
 
-def test_a_hold_ends_at_most_once(store: SqliteStore) -> None:
+def test_a_hold_ends_at_most_once(store: Desk) -> None:
     write(store, change("hold", hold("p1", HONG, 500)))
     answers = write(store, change("capture", capture("p1", HONG, 500)), change("void", void("p1", HONG, 500)))
     assert answers == ["", "stale"]
@@ -74,14 +78,14 @@ def test_a_hold_ends_at_most_once(store: SqliteStore) -> None:
     prove(store)
 
 
-def test_no_more_is_captured_than_was_held(store: SqliteStore) -> None:
+def test_no_more_is_captured_than_was_held(store: Desk) -> None:
     write(store, change("hold", hold("p1", HONG, 500)))
     assert write(store, change("more", capture("p1", HONG, 501))) == ["conflict"]
     assert write(store, change("all", capture("p1", HONG, 500))) == [""]
     prove(store)
 
 
-def test_one_change_may_hold_and_capture_wholly_or_not_at_all(store: SqliteStore) -> None:
+def test_one_change_may_hold_and_capture_wholly_or_not_at_all(store: Desk) -> None:
     answers = write(
         store,
         change("both", hold("p1", HONG, 600), capture("p1", HONG, 600)),
@@ -96,12 +100,12 @@ def test_one_change_may_hold_and_capture_wholly_or_not_at_all(store: SqliteStore
     prove(store)
 
 
-def test_only_a_hold_can_be_ended(store: SqliteStore) -> None:
+def test_only_a_hold_can_be_ended(store: Desk) -> None:
     ends_a_transfer = Entry("capture:x", "capture", fund("x", HONG, 1).money, fund("x", HONG, 1).postings, ends=f"fund:{HONG}")
     assert write(store, change("x", ends_a_transfer)) == ["stale"]
 
 
-def test_a_stale_version_is_turned_away_and_the_next_one_is_not(store: SqliteStore) -> None:
+def test_a_stale_version_is_turned_away_and_the_next_one_is_not(store: Desk) -> None:
     answers = write(
         store,
         change("made", puts=(setting("a", 0),)),
@@ -114,7 +118,7 @@ def test_a_stale_version_is_turned_away_and_the_next_one_is_not(store: SqliteSto
     assert notes(store) == {"made", "next"}
 
 
-def test_a_requirement_is_read_under_the_lock(store: SqliteStore) -> None:
+def test_a_requirement_is_read_under_the_lock(store: Desk) -> None:
     write(store, change("row", puts=(setting("active", 0),)))
     needs = Require("settings", "x", "value", "active", Declined("account_suspended"))
     missing = Require("settings", "nothing", "value", "active", Declined("merchant_suspended"))
@@ -129,7 +133,7 @@ def test_a_requirement_is_read_under_the_lock(store: SqliteStore) -> None:
     prove(store)
 
 
-def test_a_constraint_that_the_decision_missed_turns_away_the_guilty_change_only(store: SqliteStore) -> None:
+def test_a_constraint_that_the_decision_missed_turns_away_the_guilty_change_only(store: Desk) -> None:
     broken = Append("ledger_accounts", {**_account("odd"), "debits_posted": -1})
     answers = write(
         store,
@@ -149,13 +153,13 @@ def _account(name: str) -> dict[str, str | int | None]:
     return {"id": name, "kind": "customer_bank", "currency": "KRW", "limited": 1, "credit_limit": 0, **counters}
 
 
-def test_what_the_database_says_of_its_tables_is_told_to_nobody(store: SqliteStore) -> None:
+def test_what_the_database_says_of_its_tables_is_told_to_nobody(store: Desk) -> None:
     (answer,) = store.write_batch([Change(appends=(note("x"), note("x")))], NOW)
     assert isinstance(answer, Conflict)
     assert "audit" not in str(answer)
 
 
-def test_a_number_used_with_other_bytes_is_a_broken_rule_and_the_same_bytes_are_stale(store: SqliteStore) -> None:
+def test_a_number_used_with_other_bytes_is_a_broken_rule_and_the_same_bytes_are_stale(store: Desk) -> None:
     assert write(store, Change(messages=(message("h1", "j1"),))) == [""]
     answers = write(
         store, Change(messages=(message("h2", "j1"),)), Change(messages=(message("h1", "j1"),)), Change(messages=(message("h3", "j3"),))
@@ -164,13 +168,13 @@ def test_a_number_used_with_other_bytes_is_a_broken_rule_and_the_same_bytes_are_
     assert [row[0] for row in rows(store, "SELECT hash FROM messages ORDER BY leaf, place")] == ["h1", "h3"]
 
 
-def test_numbers_of_entries_and_leaves_have_no_gap(store: SqliteStore) -> None:
+def test_numbers_of_entries_and_leaves_have_no_gap(store: Desk) -> None:
     write(store, change("a", hold("p1", HONG, 1)), change("poor", hold("p2", HONG, 9999)), change("b", hold("p3", HONG, 1)))
     assert [row[0] for row in rows(store, "SELECT number FROM entries ORDER BY number")] == [1, 2, 3, 4]
     assert rows(store, "SELECT next_entry FROM book") == [(5,)]
 
 
-def test_the_books_time_never_goes_back(store: SqliteStore) -> None:
+def test_the_books_time_never_goes_back(store: Desk) -> None:
     write(store, change("a", hold("p1", HONG, 1)), at=NOW + 100)
     write(store, change("b", hold("p2", HONG, 1)), at=NOW - 1_000_000)
     write(store, change("c", hold("p3", HONG, 1)), at=NOW + 101)
@@ -182,7 +186,7 @@ def test_the_books_time_never_goes_back(store: SqliteStore) -> None:
     assert rows(store, "SELECT time FROM book") == [(NOW + 101,)]
 
 
-def test_an_acknowledgement_reaches_only_its_own_merchants_outcomes(store: SqliteStore) -> None:
+def test_an_acknowledgement_reaches_only_its_own_merchants_outcomes(store: Desk) -> None:
     for name, merchant in (("h1", "shop"), ("h2", "other")):
         row: dict[str, str | int | None] = {
             "hash": name,
@@ -203,9 +207,12 @@ def test_an_acknowledgement_reaches_only_its_own_merchants_outcomes(store: Sqlit
     ]
 
 
-def test_a_full_disk_is_unavailable_and_nothing_is_there(store: SqliteStore) -> None:
-    pages = store._connection.execute("PRAGMA page_count").fetchone()[0]
-    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+def test_a_full_disk_is_unavailable_and_nothing_is_there(tmp_path: Path) -> None:
+    store = open_book(tmp_path)
+    assert isinstance(store.store, SqliteStore)
+    connection = store.store._connection
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages}")
     big = [
         Change(appends=tuple(note(f"{batch}-{row}-{'x' * 500}") for row in range(20)), entries=(hold(f"p{batch}", HONG, 1),))
         for batch in range(8)
@@ -213,15 +220,14 @@ def test_a_full_disk_is_unavailable_and_nothing_is_there(store: SqliteStore) -> 
     assert write(store, *big) == ["unavailable"] * 8
     assert notes(store) == set()
     prove(store)
-    store._connection.execute("PRAGMA max_page_count = 1000000")
+    connection.execute("PRAGMA max_page_count = 1000000")
     assert write(store, *big) == [""] * 8
     prove(store)
 
 
-async def test_commits_that_queue_share_a_batch_and_each_has_its_own_answer(tmp_path: Path) -> None:
-    store, sizes = open_book(tmp_path), []
-    store.close()
-    book = Book(lambda: SqliteStore(store.path), ManualClock(NOW), observe=lambda size, _: sizes.append(size))
+async def test_commits_that_queue_share_a_batch_and_each_has_its_own_answer(store: Desk) -> None:
+    sizes: list[int] = []
+    book = Book(lambda: places.open_store(store.place), ManualClock(NOW), observe=lambda size, _: sizes.append(size))
     try:
         answers = await asyncio.gather(
             *(book.commit(change(f"n{at}", hold(f"p{at}", HONG, 300))) for at in range(10)), return_exceptions=True
@@ -233,49 +239,24 @@ async def test_commits_that_queue_share_a_batch_and_each_has_its_own_answer(tmp_
     assert len(sizes) < 10
     with pytest.raises(Unavailable):
         await book.commit(Change())
-    prove(SqliteStore(store.path))
+    prove(store)
 
 
-async def test_closing_finishes_what_waits(tmp_path: Path) -> None:
-    store = open_book(tmp_path)
-    store.close()
-    book = Book(lambda: SqliteStore(store.path), ManualClock(NOW))
+async def test_closing_finishes_what_waits(store: Desk) -> None:
+    book = Book(lambda: places.open_store(store.place), ManualClock(NOW))
     waiting = [asyncio.create_task(book.commit(change(f"n{at}", hold(f"p{at}", HONG, 1)))) for at in range(5)]
     await asyncio.sleep(0)
     await book.close()
     await asyncio.gather(*waiting)
-    assert len(notes(SqliteStore(store.path))) == 5
+    assert len(notes(store)) == 5
 
 
-async def test_a_bug_in_one_change_is_told_to_its_caller_and_the_book_goes_on(tmp_path: Path) -> None:
-    store = open_book(tmp_path)
-    store.close()
-    book = Book(lambda: SqliteStore(store.path), ManualClock(NOW))
+async def test_a_bug_in_one_change_is_told_to_its_caller_and_the_book_goes_on(store: Desk) -> None:
+    book = Book(lambda: places.open_store(store.place), ManualClock(NOW))
     try:
         with pytest.raises(KeyError):
             await book.commit(Change(appends=(Append("audit", {"id": "x"}),)))
         await book.commit(change("good", hold("p1", HONG, 1)))
     finally:
         await book.close()
-    assert notes(SqliteStore(store.path)) == {"good"}
-
-
-def test_a_change_that_only_a_constraint_stops_costs_its_neighbours_few_commits(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A dishonest party repeats the number of a message on purpose: that must not make a commit of each Change beside it."""
-    assert write(store, change("first", messages=(message("h", "used"),))) == [""]
-    commits, prepare = list[int](), store.prepare
-
-    def counted(changes: Sequence[Change], at: int) -> list[HanbitError | None]:
-        commits.append(len(changes))
-        return prepare(changes, at)
-
-    monkeypatch.setattr(store, "prepare", counted)
-    changes = [change(f"n{number}") for number in range(63)]
-    guilty = change("guilty", messages=(message("other", "used"),))
-    answers = write(store, *changes[:40], guilty, *changes[40:])
-    assert answers == [*[""] * 40, "jti", *[""] * 23]
-    assert notes(store) == {"first", *(f"n{number}" for number in range(63))}
-    assert len(commits) == 1 + 2 * 6
-    prove(store)
+    assert notes(store) == {"good"}

@@ -16,6 +16,7 @@ from hanbit.crypto.merkle import Frontier, leaf_hash
 from hanbit.db import ddl, schema, sqlite_file
 from hanbit.db.change import Append, Change, Put
 from hanbit.db.covered import COLUMNS, COVERED, KEYS, dump_frontier, fill_log
+from hanbit.db.guards import GUARDS
 from hanbit.db.reading import Reader
 from hanbit.db.sqlite import BOOK_FILE, create_book
 from hanbit.evidence import log_check, store
@@ -25,7 +26,7 @@ from hanbit.kernel import ids
 from hanbit.ledger.check import check as check_ledger
 from hanbit.parties.registry import Registry
 from hanbit.payments import operations
-from tests.world import NOW, OPERATOR, World, enrolled, open_world
+from tests.world import NOW, OPERATOR, World, enrolled, open_world, sqlite_store
 
 CHECKED = [name for name in schema.metadata.tables if name not in schema.VOLATILE]
 ORDER = {name: ", ".join(KEYS[name]) for name in CHECKED}
@@ -91,7 +92,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     async def live() -> None:
         async with lived(folder) as world:
             await world.prove()
-            world.gateway.book._store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            sqlite_store(world.gateway)._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             shutil.copy(world.folder / BOOK_FILE, copy)
 
     asyncio.run(live())
@@ -320,7 +321,7 @@ def test_a_guard_that_was_taken_away_is_missed(forge: sqlite3.Connection, tmp_pa
     assert forge.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone() == (0,)
     with closing(Reader(tmp_path / BOOK_FILE)) as reader:
         missed = {finding.key for finding in log_check.check(reader.connection).findings}
-    assert missed == set(ddl.trigger_texts(history=schema.HISTORY, kept=schema.KEPT, guards=schema.GUARDS))
+    assert missed == set(ddl.trigger_texts(history=schema.HISTORY, kept=schema.KEPT, guards=GUARDS))
 
 
 # --- somebody who rewrites the log as well ----------------------------------------------------------------------------------------------
@@ -432,7 +433,7 @@ async def test_a_log_that_was_filled_in_one_go_names_every_row(tmp_path: Path) -
             for number, (row,) in enumerate(messages):
                 connection.execute("UPDATE messages SET leaf = ?, place = ? WHERE rowid = ?", (number // 500, number % 500, row))
             fill_log(connection)
-            for text in ddl.trigger_texts(history=schema.HISTORY, kept=schema.KEPT, guards=schema.GUARDS).values():
+            for text in ddl.trigger_texts(history=schema.HISTORY, kept=schema.KEPT, guards=GUARDS).values():
                 connection.execute(text)
             connection.execute("COMMIT")
             connection.close()

@@ -10,6 +10,7 @@ from alembic import op
 from sqlalchemy import Connection, MetaData, Table, inspect
 
 from hanbit.db.ddl import index_text, table_text, trigger_texts
+from hanbit.db.guards import Guard
 
 ASIDE = "_before"
 
@@ -19,7 +20,7 @@ def become(
     *,
     history: Collection[str],
     kept: Collection[str],
-    guards: Mapping[str, str],
+    guards: Mapping[str, Guard],
     values: Mapping[tuple[str, str], str],
 ) -> None:
     """Make the book what `metadata` says; `values`: an expression over the old row for each (table, column) that is not simply copied."""

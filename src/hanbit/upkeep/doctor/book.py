@@ -123,7 +123,7 @@ def _unfinished(patient: Patient, connection: Any) -> Iterator[Finding]:
 def _merchants_certificates(patient: Patient, connection: Any) -> Iterator[Finding]:
     sql = (
         "SELECT urn, purpose, max(not_after) AS ends FROM certificates WHERE revoked_at IS NULL AND urn LIKE '%:merchant:%' "
-        "GROUP BY urn, purpose HAVING ends <= ? ORDER BY ends LIMIT 20"
+        "GROUP BY urn, purpose HAVING max(not_after) <= ? ORDER BY ends LIMIT 20"
     )
     for row in connection.execute(sql, (patient.at + 30 * DAY_S,)):
         merchant = row["urn"].rpartition(":")[2]

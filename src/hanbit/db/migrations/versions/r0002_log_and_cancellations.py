@@ -6,6 +6,7 @@ leaves themselves are written when the book has its last form (`hanbit.db.migrat
 
 from hanbit.db import schema
 from hanbit.db.covered import PORTION
+from hanbit.db.guards import GUARDS
 from hanbit.db.migrations.rebuild import become
 
 revision = "0002"
@@ -23,4 +24,4 @@ VALUES = {
 
 def upgrade() -> None:
     """Nothing that was signed, moved or promised changes; nothing was stored under a revoked key, so no message bears a revocation."""
-    become(schema.metadata, history=schema.HISTORY, kept=schema.KEPT, guards=schema.GUARDS, values=VALUES)
+    become(schema.metadata, history=schema.HISTORY, kept=schema.KEPT, guards=GUARDS, values=VALUES)

@@ -1,0 +1,141 @@
+"""A PostgreSQL cluster of one's own from the system's binaries, in a temporary folder, and databases in it for tests.
+
+`initdb` refuses root: where the tests run as root the server runs as the first of USERS that this machine has. It listens on a Unix socket
+and on a free loopback port, and is as durable as a real one (fsync on); nothing of it outlives the process that started it.
+"""
+
+import atexit
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+USERS = ("postgres", "nobody")
+"""Whom root lends the cluster to."""
+START_WITHIN_S = 120.0
+STOP_WITHIN_S = 60.0
+SUPERUSER, OWNER, PASSWORD = "tests", "hanbit", "sample password"
+OPTIONS = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+    "autovacuum_naptime": "5s",
+    "log_statement": "none",
+    "wal_level": "replica",
+    "max_wal_size": "256MB",
+}
+
+
+def unprivileged() -> pwd.struct_passwd | None:
+    """Who runs the server where the tests run as root; None where they do not, LookupError where there is nobody."""
+    if os.geteuid() != 0:
+        return None
+    for name in USERS:
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise LookupError(f"no user of {', '.join(USERS)} to run PostgreSQL as")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running server."""
+
+    binaries: Path
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes]
+    user: pwd.struct_passwd | None
+
+    def url(self, database: str, *, owner: str = OWNER, tcp: bool = False, **options: str) -> str:
+        """The address of a database: by its socket, or by TCP with the owner's password."""
+        said = "".join(f"&{name}={value}" for name, value in options.items())
+        if tcp:
+            return f"postgresql://{owner}:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{self.port}/{database}?sslmode=disable{said}"
+        return f"postgresql:///{database}?host={self.folder}&port={self.port}&user={owner}{said}"
+
+    def sql(self, text: str, database: str = "postgres") -> str:
+        """One or more statements as the superuser, by psql; what they print."""
+        command = [str(self.binaries / "psql"), "-XqtA", "-v", "ON_ERROR_STOP=1", "-d", self.url(database, owner=SUPERUSER), "-c", text]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout).strip()
+
+    def create(self, *, template: str = "template0", name: str = "") -> str:
+        """A new database that belongs to OWNER; its name."""
+        name = name or f"book_{secrets.token_hex(6)}"
+        self.sql(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {template}" + (" ENCODING 'UTF8'" if template == "template0" else ""))
+        return name
+
+    def drop(self, name: str) -> None:
+        """The database goes, whoever is still connected."""
+        self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+    def signal(self, number: signal.Signals) -> None:
+        """To the postmaster."""
+        os.kill(self.process.pid, number)
+
+    def stop(self) -> None:
+        """Stop at once (an immediate shutdown) and remove everything."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGQUIT)
+            try:
+                self.process.wait(STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@cache
+def shared(binaries: Path) -> Cluster:
+    """One cluster a process, started when it is first asked for; LookupError where nobody may run it."""
+    return start(binaries)
+
+
+def start(binaries: Path, **options: str) -> Cluster:
+    """Make a cluster and start it; the caller stops it."""
+    user = unprivileged()
+    folder = Path(tempfile.mkdtemp(prefix="hanbit-pg-"))
+    lent: dict[str, Any] = {"cwd": folder}
+    if user is not None:
+        os.chown(folder, user.pw_uid, user.pw_gid)
+        lent |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    folder.chmod(0o711)  # the socket's folder: whoever runs the tests goes through it
+    data, secret = folder / "data", folder / "password"
+    secret.write_text(PASSWORD, "ascii")
+    secret.chmod(0o644)
+    initdb = [str(binaries / "initdb"), "-D", str(data), "-U", SUPERUSER, "--auth-local=trust", "--auth-host=scram-sha-256"]
+    subprocess.run([*initdb, "--pwfile", str(secret), "-E", "UTF8", "--locale=C.UTF-8"], check=True, capture_output=True, **lent)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    said = {"port": str(port), "listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder)} | OPTIONS | options
+    command = [str(binaries / "postgres"), "-D", str(data), *(part for name, value in said.items() for part in ("-c", f"{name}={value}"))]
+    log = (folder / "log").open("wb")
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **lent)
+    log.close()
+    cluster = Cluster(binaries, folder, port, process, user)
+    atexit.register(cluster.stop)
+    ready = [str(binaries / "pg_isready"), "-q", "-h", str(folder), "-p", str(port)]
+    deadline = time.monotonic() + START_WITHIN_S
+    while subprocess.run(ready, check=False).returncode:
+        if process.poll() is not None or time.monotonic() > deadline:
+            told = (folder / "log").read_text("utf-8", "replace")
+            cluster.stop()
+            raise RuntimeError(f"PostgreSQL did not start: {told}")
+        time.sleep(0.05)
+    cluster.sql(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{PASSWORD}'")
+    return cluster
