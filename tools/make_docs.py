@@ -2,7 +2,8 @@
 """Writes the generated parts of docs/: message tables, examples and diagrams, drawn from the code's own tables.
 
     .venv/bin/python tools/make_docs.py            write
-    .venv/bin/python tools/make_docs.py examples   make new examples first: one payment of each kind, by the real roles
+    .venv/bin/python tools/make_docs.py examples   make new examples first: one payment of each kind, by the real roles; one of them
+                                                   is the test vector of the dual-signature checkout too
 
 A generated part stands between `<!-- begin: name -->` and `<!-- end: name -->`; the rest of a page is written by hand.
 """
@@ -14,6 +15,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -36,16 +38,27 @@ from hanbit.protocols.cancellation import gateway as cancellation_gateway
 from hanbit.protocols.cancellation import messages as cancellation
 from hanbit.protocols.cancellation.gateway import Figures
 from hanbit.protocols.cancellation.merchant import Merchant as Canceller
+from hanbit.protocols.dual_signature import customer as buyer
+from hanbit.protocols.dual_signature import gateway as purchase_gateway
+from hanbit.protocols.dual_signature import merchant as purchase_merchant
+from hanbit.protocols.dual_signature import messages as dual_signature
+from hanbit.protocols.dual_signature.digests import joint_digest, oi_digest, pi_digest
+from hanbit.protocols.dual_signature.merchant import Merchant as Shop
+from hanbit.protocols.dual_signature.merchant import SessionFacts
 from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect import gateway as gateway_role
 from hanbit.protocols.redirect import messages as redirect
+from hanbit.protocols.redirect.customer import Pin, read_redirect, verify_opening
 from hanbit.protocols.redirect.gateway import SealKey
-from hanbit.protocols.redirect.merchant import REFUSAL_REASONS
-from hanbit.protocols.signed import PinnedTrust, SignedMessage, Signer, encode_der, head, peek_claims, peek_typ, sign
+from hanbit.protocols.redirect.merchant import REFUSAL_REASONS, OrderFacts, hash_lines
+from hanbit.protocols.redirect.merchant import Merchant as Seller
+from hanbit.protocols.sealed import PurchaseCore, code_value, consent_challenge, typed_account
+from hanbit.protocols.signed import PinnedTrust, SignedMessage, Signer, encode_der, head, sign, split
 from hanbit.sandbox import magic
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "docs/protocol/examples"
+VECTOR = ROOT / "tests/vectors/dual_signature.json"
 EXAMPLE_AT = 1_790_000_000
 EXAMPLE_OPERATOR = "example"
 STEPS = {
@@ -61,6 +74,13 @@ STEPS = {
     "hanbit-receipt": "R12",
     "hanbit-inquiry": "RQ",
     "hanbit-status": "RQ",
+    "hanbit-session-request": "D2",
+    "hanbit-session": "D3",
+    "hanbit-dual": "D5",
+    "hanbit-authorization-request": "D6",
+    "hanbit-authorization": "D7",
+    "hanbit-result-request": "D8",
+    "hanbit-result": "D8",
     "hanbit-key-record": "K1",
     "hanbit-key-record-confirmation": "K1",
     "hanbit-renewal": "K2",
@@ -134,7 +154,8 @@ def message_table(kinds: tuple[type[Message], ...]) -> str:
             for field in msgspec.structs.fields(kind)
             if field.encode_name not in COMMON
         )
-        rows.append(f"| {STEPS.get(kind.TYP, 'line')} | `{kind.TYP}` | {kind.SENDER} | `{kind.PURPOSE}` | {claims} |")
+        purpose = f"`{kind.PURPOSE}`" if kind.PURPOSE else "the key that it names"
+        rows.append(f"| {STEPS.get(kind.TYP, 'line')} | `{kind.TYP}` | {kind.SENDER} | {purpose} | {claims} |")
     return "\n".join(rows)
 
 
@@ -143,13 +164,26 @@ def examples(name: str, kinds: tuple[type[Message], ...]) -> str:
     stored = json.loads((EXAMPLES / f"{name}.json").read_text("utf-8"))
     parts = []
     for item in stored["messages"]:
-        kind = next(kind for kind in kinds if peek_typ(item["compact"]) == kind.TYP)
-        claims = json.dumps(peek_claims(item["compact"]), indent=2, ensure_ascii=False)
+        kind = next(kind for kind in kinds if item["typ"] == kind.TYP)
+        claims = json.dumps(json.loads(split(item["compact"])[1]), indent=2, ensure_ascii=False)
         parts.append(
             f"### {STEPS[kind.TYP]} `{kind.TYP}`\n\n{(kind.__doc__ or '').strip()}\n\n```json\n{claims}\n```\n\n"
             f"<details><summary>the bytes ({len(item['compact'])})</summary>\n\n```\n{item['compact']}\n```\n\n</details>"
         )
     return "\n\n".join(parts)
+
+
+def checks(module: ModuleType, beginning: str) -> str:
+    """The numbered list in a role's docstring that this sentence introduces."""
+    text = (module.__doc__ or "").partition(beginning)[2].partition("\n\n")[2].partition("\n\n")[0]
+    found = re.findall(r"^ *\d+\. (.*(?:\n +(?!\d+\.).*)*)", text, re.MULTILINE)
+    return "\n".join(f"{number}. {' '.join(check.split())}" for number, check in enumerate(found, 1))
+
+
+def drawing(module: ModuleType) -> str:
+    """The indented part of a role's docstring, as it stands there."""
+    lines = (module.__doc__ or "").partition("\n\n")[2].rstrip().splitlines()
+    return "\n".join(["```", *lines, "```"])
 
 
 def state_diagram() -> str:
@@ -300,6 +334,13 @@ def generated() -> dict[Path, dict[str, str]]:
             "line-messages": message_table(line.MESSAGES),
             "examples": examples("redirect", redirect.MESSAGES),
         },
+        ROOT / "docs/protocol/dual-signature.md": {
+            "messages": message_table(dual_signature.MESSAGES),
+            "session-checks": checks(buyer, "`verify_session` checks"),
+            "purchase-checks": checks(purchase_merchant, "`verify_purchase` compares"),
+            "gateway-checks": drawing(purchase_gateway),
+            "examples": examples("dual_signature", (redirect.Order, *dual_signature.MESSAGES, redirect.Receipt)),
+        },
         ROOT / "docs/protocol/cancellation.md": {
             "cancellation-messages": message_table(cancellation.MESSAGES),
             "refusals": refusal_table(),
@@ -348,6 +389,12 @@ class Example:
         made = certificates.make_authority(self._top, EXAMPLE_OPERATOR, name, key.public_key(), depth, EXAMPLE_AT - 100)
         return Authority.below_root(key, [made])
 
+    def session_authority(self) -> Authority:
+        """The shop's own authority for its customers' sessions."""
+        key = keys.new_key()
+        made = certificates.make_authority(self._merchants, EXAMPLE_OPERATOR, "session:shop", key.public_key(), 0, EXAMPLE_AT - 100)
+        return Authority.below_root(key, [made, *self._merchants.chain])
+
     def signer(self, purpose: str, *name: str) -> Signer:
         """A key with its certificate."""
         key, urn = keys.new_key(), ids.urn(EXAMPLE_OPERATOR, *name)
@@ -384,6 +431,110 @@ def make_cancellation_examples() -> None:
     again = role.make_cancel(cancellation=ids.new_token(), remaining=Money(220_000, "KRW"), **asked, at=at)
     refusal = cancellation_gateway.make_refusal(again, Figures(20_000, 200_000), "remaining_differs", signer=gateway, at=at)
     example.write("cancellation", cancel, confirmation, refusal)
+
+
+def make_dual_signature_examples() -> None:
+    """One purchase that is approved, from D1 to D8; whoever writes a reader of his own finds each value in the vector."""
+    example, at = Example(), EXAMPLE_AT
+    gateway, shop, sealing = example.gateway, example.shop, example.signer("gateway-seal", "gateway")
+    any_customer, pin = ids.urn(EXAMPLE_OPERATOR, "customer"), Pin(example.root, EXAMPLE_OPERATOR)
+    lines, salt = '[{"item":"휴대폰 IM-1100","quantity":1,"price_minor":220000}]', bytes(range(32))
+    trust = PinnedTrust(example.root, EXAMPLE_OPERATOR, urn=gateway.urn)
+    order = Seller(shop, gateway.urn, trust).make_order(
+        tid=ids.new_token(),
+        amount=Money(220_000, "KRW"),
+        oi=hash_lines(salt, lines.encode("utf-8")),
+        text="휴대폰 IM-1100",
+        return_url="https://shop.example/return",
+        pay_by=at + 1800,
+        refund_by=None,
+        at=at,
+    )
+    offer = gateway_role.signed_offer(order, merchant="shop", merchant_urn=shop.urn, at=at)
+    seal_key = SealKey(sealing.kid, sealing.chain[0], sealing.key)
+    opened = gateway_role.make_keys(
+        offer, signer=gateway, seal=seal_key, server_key=b"k" * 32, customer=any_customer, payee="무지개 상점", at=at
+    )
+    shown = {
+        "gateway": gateway.urn,
+        "merchant": {"id": "shop", "urn": shop.urn, "name": "무지개 상점"},
+        "tid": order.claims.tid,
+        "amount": "220000",
+        "currency": "KRW",
+        "order": order.compact,
+        "order_hash": order.hash,
+        "keys": opened.compact,
+        "merchant_chain": [encode_der(der) for der in shop.chain],
+    }
+    address = read_redirect(f"MID=shop&TID={order.claims.tid}&AMOUNT=220000&CUR=KRW&ORDER={order.compact}")
+    opening = verify_opening(msgspec.json.encode(shown), redirect=address, pin=pin, at=at)
+    asking = buyer.make_session_request(opening, at=at)
+    facts = OrderFacts(order.claims.tid, Money(220_000, "KRW"), order.hash, at + 1800, barred=None, plain=False)
+    seller = Shop(shop, gateway.urn, trust, example.root)
+    answered = seller.answer_session_request(asking.request, facts, example.session_authority(), at=at)
+    session = buyer.verify_session(answered.answer, asking, pin=pin, at=at)
+    oi = buyer.make_order_information(session, lines)
+    core = buyer.make_core(session, account="3HqXb0m7TgmB1Zb3v0kA9w", grant=ids.new_token(), oi=oi)
+    auth = buyer.auth_code(core, bytes(range(32)))
+    purchase = buyer.make_purchase(session, oi=oi, core=core, auth=auth, at=at)
+    purchased = seller.verify_purchase(
+        purchase, SessionFacts(answered.session.claims, answered.session.hash, used=False), facts, lines, at=at
+    )
+    request = seller.make_authorization_request(purchased, at=at)
+    approved = purchase_gateway.make_authorization(request, signer=gateway, payment=ids.new_token(), reason=None, at=at)
+    declined = purchase_gateway.make_authorization(request, signer=gateway, payment=None, reason="declined", at=at)
+    receipt = purchase_gateway.make_receipt(approved, signer=gateway, customer=any_customer, payee="무지개 상점", at=at)
+    asked = buyer.make_result_request(session, at=at)
+    result = purchase_gateway.make_result(
+        asked, signer=gateway, customer=any_customer, state="captured", reason=None, message="", receipt=receipt.compact, at=at
+    )
+    example.write(
+        "dual_signature", order, asking.request, answered.session, purchased.dual, request, approved, declined, receipt, asked, result
+    )
+    core_hash, binding = ids.digest(core.encode()), msgspec.json.decode(core, type=PurchaseCore).code_binding
+    vector = {
+        "at": at,
+        "operator": EXAMPLE_OPERATOR,
+        "root": encode_der(example.root),
+        "opening": shown,
+        "lines": {"lines": lines, "salt": ids.encode_base64url(salt), "oi": order.claims.oi},
+        "session_request": asking.request.compact,
+        "thumbprint": {"key": keys.public_jwk(asking.key.public_key()), "thumbprint": asking.request.kid},
+        "answer": msgspec.to_builtins(answered.answer),
+        "purchase": msgspec.to_builtins(purchase),
+        "digests": {
+            "core": core,
+            "auth": auth,
+            "core_hash": core_hash,
+            "auth_hash": ids.digest(auth.encode()),
+            "oimd": oi_digest(oi),
+            "pimd": pi_digest(core_hash, ids.digest(auth.encode())),
+            "pomd": joint_digest(purchase.pimd, oi_digest(oi)),
+        },
+        "consent_challenge": ids.encode_base64url(consent_challenge(core_hash)),
+        "code": {
+            "secret": ids.encode_base64url(bytes(range(32))),
+            "salt": ids.encode_base64url(binding.salt),
+            "info": binding.info.decode("ascii"),
+            "value": code_value(bytes(range(32)), binding, core_hash),
+        },
+        "typed_account": {
+            "number": "11012345678890",
+            "salt": ids.encode_base64url(salt),
+            "account": typed_account("11012345678890", salt),
+        },
+        "seal": {**keys.public_jwk(sealing.key.public_key()), "d": _private_part(sealing)},
+        "request": request.compact,
+        "authorization": approved.compact,
+        "receipt": receipt.compact,
+        "result_request": asked.compact,
+        "result": result.compact,
+    }
+    VECTOR.write_text(json.dumps(vector, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _private_part(signer: Signer) -> str:
+    return ids.encode_base64url(signer.key.private_numbers().private_value.to_bytes(32, "big"))
 
 
 def make_examples() -> None:
@@ -440,6 +591,8 @@ def main() -> None:
     if sys.argv[1:] == ["examples"]:
         make_examples()
         make_cancellation_examples()
+    if sys.argv[1:] in (["examples"], ["purchase"]):
+        make_dual_signature_examples()
     for page, parts in generated().items():
         page.write_text(fill(page.read_text("utf-8"), parts), "utf-8")
 
