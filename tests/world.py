@@ -508,6 +508,8 @@ class World:
     parties: Enrolled
     confirm: dict[str, Yes | No]
     observed: list[tuple[str, str]]
+    authorities: dict[str, Authority] = field(default_factory=dict)
+    """By merchant, the session authority that it has got in this test."""
     _sessions: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -287,6 +287,25 @@ def bad_device_enrolments(site: Site) -> Iterator[Bad]:
     yield Bad("POST", "/enrol/device", sealed.encode(), jose)
 
 
+def bad_results(site: Site) -> Iterator[Bad]:
+    """Bytes that are no request for a result, and requests in the name of sessions that nobody certified."""
+    yield from bad_bodies("/purchase/result", "application/jose")
+    operator = site.gateway.settings.operator
+    head = ids.encode_base64url(json.dumps({"alg": "ES256", "typ": "hanbit-result-request", "kid": "A" * 43, "x5c": ["AAAA"]}).encode())
+    names = (
+        "",
+        "x",
+        f"urn:hanbit:{operator}:temporary:",
+        f"urn:hanbit:{operator}:temporary:garam:{'s' * 22}",
+        f"urn:hanbit:x:temporary:{'a' * 90}:",
+    )
+    others: tuple[Any, ...] = (None, 1, [], {})
+    claims = [json.dumps({"iss": name}).encode() for name in (*names, *others)]
+    signed = [f"{head}.{ids.encode_base64url(payload)}.{'A' * 86}" for payload in (*claims, b"", b"null", b"[" * 9000, b"\xff")]
+    for compact in (*SPELLINGS_OF_COMPACTS, STRANGE, *signed):
+        yield Bad("POST", "/purchase/result", compact.encode("utf-8"), {"Content-Type": "application/jose"})
+
+
 def bad_merchant_enrolments(site: Site) -> Iterator[Bad]:
     """Codes that nobody made, requests that are none."""
     del site
@@ -330,6 +349,7 @@ BAD: dict[str, Callable[[Site], Iterator[Bad]]] = {
     ),
     "/pay/cancel": bad_posts("/pay/cancel", lambda site: {**opening(site), "key": STRANGE}, {**FORM_FIELDS, "key": SPELLINGS_OF_COMPACTS}),
     "/pay/grant": bad_posts("/pay/grant", lambda site: {**opening(site), "key": STRANGE}, {**FORM_FIELDS, "key": SPELLINGS_OF_COMPACTS}),
+    "/purchase/result": bad_results,
     "/payments/{id}": bad_ids("/payments/{id}"),
     "/payments/{id}/state": bad_ids("/payments/{id}/state"),
     "/payments/{id}/receipt": bad_ids("/payments/{id}/receipt"),

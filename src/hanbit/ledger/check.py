@@ -193,9 +193,32 @@ CHECKS: dict[str, str] = {
         AND NOT EXISTS (SELECT 1
         FROM messages m
         WHERE m.hash = p.answer_hash
-        AND m.typ = 'hanbit-confirmation'
+        AND m.typ IN ('hanbit-confirmation', 'hanbit-authorization-request')
         AND m.merchant = p.merchant
         AND m.tid = p.tid)
+    """,
+    "every_approved_session_is_that_of_its_payment": """
+        SELECT e.sid
+        FROM exchanges e
+        WHERE e.result = 'approved'
+        AND NOT EXISTS (SELECT 1
+        FROM payments p
+        WHERE p.id = e.payment
+        AND p.merchant = e.merchant
+        AND p.tid = e.tid
+        AND p.sid = e.sid
+        AND p.answer_hash = e.request_hash
+        AND p.outcome_hash = e.answer_hash
+        AND p.captured > 0)
+        UNION ALL
+        SELECT p.sid
+        FROM payments p
+        WHERE p.sid IS NOT NULL
+        AND NOT EXISTS (SELECT 1
+        FROM exchanges e
+        WHERE e.merchant = p.merchant
+        AND e.sid = p.sid
+        AND e.result = 'approved')
     """,
     "every_outcome_is_stored_and_told": """
         SELECT p.id

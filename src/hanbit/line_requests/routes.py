@@ -1,4 +1,4 @@
-"""Routes one frame of a merchant by its typ: late answers, acknowledgements, inquiries, cancellations, renewals; all else is `refused`.
+"""Routes one frame of a merchant by its typ: purchases, late answers, acknowledgements, inquiries, cancellations, renewals; else `refused`.
 
 What costs a row has an allowance a merchant: beyond it the frame is answered `too_many` and nothing is written.
 """
@@ -16,13 +16,16 @@ from hanbit.kernel.errors import HanbitError, ProtocolViolation, code_on_the_lin
 from hanbit.payments import checkpoints, key_requests, outbox, views
 from hanbit.payments.allowance import TOO_MANY
 from hanbit.payments.apply import signing_still
-from hanbit.payments.cancellation_flow import InProgress, cancel
+from hanbit.payments.cancellation_flow import cancel
+from hanbit.payments.dual_signature_flow import authorize_purchase
 from hanbit.payments.gateway import Gateway, spend_unasked
 from hanbit.payments.halt import PaymentsHalted
 from hanbit.payments.redirect_flow import take_answer
 from hanbit.payments.sign_in import act
+from hanbit.payments.states import InProgress
 from hanbit.protocols.cancellation.messages import Cancel
 from hanbit.protocols.checkpoint import ProofRequest
+from hanbit.protocols.dual_signature.messages import AuthorizationRequest
 from hanbit.protocols.keys import KeyRecord, Renewal, SessionAuthorityRequest
 from hanbit.protocols.line import Acknowledgement, RefusedByGateway
 from hanbit.protocols.redirect import gateway as role
@@ -35,7 +38,7 @@ async def answer(gateway: Gateway, merchant_id: str, unverified_frame: str) -> s
     typ = ""
     structlog.contextvars.clear_contextvars()  # one worker of the line serves many frames
     try:
-        typ = peek_typ(unverified_frame)
+        typ = peek_typ(unverified_frame.partition("\n")[0])
         if typ == Acknowledgement.TYP:
             await outbox.take_acknowledgement(gateway, merchant_id, unverified_frame)
             return None
@@ -58,10 +61,13 @@ async def answer(gateway: Gateway, merchant_id: str, unverified_frame: str) -> s
         else:
             rule = TOO_MANY
         gateway.observe("line_refused", rule)
-        claims = RefusedByGateway(
-            **head(gateway.signer, urn, at), req=ids.digest(unverified_frame.encode("ascii", "replace")), code=rule, message=error.advice
-        )
+        claims = RefusedByGateway(**head(gateway.signer, urn, at), req=_request_hash(unverified_frame), code=rule, message=error.advice)
         return sign(claims, gateway.signer).compact
+
+
+def _request_hash(unverified_frame: str) -> str:
+    """The name of what is refused: the message, whatever stands beside it."""
+    return ids.digest(unverified_frame.partition("\n")[0].encode("ascii", "replace"))
 
 
 async def _inquiry(gateway: Gateway, merchant_id: str, unverified_frame: str) -> str:
@@ -87,6 +93,7 @@ async def _inquiry(gateway: Gateway, merchant_id: str, unverified_frame: str) ->
 
 
 ANSWERED_BY: Final[dict[str, Callable[[Gateway, str, str], Awaitable[str]]]] = {
+    AuthorizationRequest.TYP: authorize_purchase,
     Cancel.TYP: cancel,
     Inquiry.TYP: _inquiry,
     Renewal.TYP: key_requests.renew,

@@ -2,6 +2,7 @@
 
 from hanbit.db.change import Append, Require, Stale, Value
 from hanbit.kernel.errors import Declined, Unavailable
+from hanbit.kernel.money import Money
 from hanbit.parties.customers import Customer
 from hanbit.payments.apply import Step, apply
 from hanbit.payments.factors import SIGNED_METHODS, Approval
@@ -10,6 +11,7 @@ from hanbit.payments.halt import still_taken
 from hanbit.payments.open_order import Opening, first_step, refreshed
 from hanbit.payments.payment import Payment
 from hanbit.payments.states import ATTEMPTS_MAX, Event, State
+from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect import gateway as role
 from hanbit.protocols.redirect.messages import Keys, Notice
 from hanbit.protocols.sealed import CommonCore, Instruction
@@ -26,16 +28,8 @@ async def authorize(
 
     Declined, with the attempt recorded, when the customer or account is stopped, funds are short or an unsigned payment is too large.
     """
-    if approval.method not in SIGNED_METHODS and opening.offer.money.amount_minor > gateway.settings.unsigned_limit_minor:
-        raise Declined("unsigned_limit")
-    if approval.account.currency != opening.offer.money.currency:
-        raise Declined("unknown_account", "an account in another currency")
-    requires = (
-        Require("customers", customer.id, "state", "active", Declined("customer_suspended")),
-        Require("accounts", approval.account.id, "state", "active", Declined("account_suspended")),
-        Require("merchants", opening.merchant.id, "state", "active", Declined("merchant_suspended")),
-        still_taken(),
-    )
+    check_payable(gateway, approval, opening.offer.money)
+    requires = still_payable(customer.id, approval.account.id, opening.merchant.id)
     for _ in range(STALE_TRIES):
         payment, first = first_step(gateway, opening)
         if payment.state not in (State.NEW, State.OPEN):
@@ -91,23 +85,7 @@ async def decline(
         if payment.state not in (State.NEW, State.OPEN):
             return payment
         at = gateway.clock.now()
-        columns: dict[str, Value] = {"attempts": payment.attempts + 1, "reason": reason}
-        step = Step(Event.DECLINED, messages=() if first else _new_keys(gateway, opening), columns=columns)
-        if payment.attempts + 1 >= ATTEMPTS_MAX:
-            closed = role.make_closed(
-                signer=gateway.signer,
-                merchant_urn=opening.offer.merchant_urn,
-                tid=payment.tid,
-                order_hash=payment.order_hash,
-                outcome="declined",
-                at=at,
-            )
-            step = Step(
-                Event.ATTEMPTS_EXHAUSTED,
-                messages=(*step.messages, closed),
-                columns=columns | {"outcome_hash": closed.hash, "next_at": None},
-                tell=closed,
-            )
+        step = declined_step(gateway, payment, reason, messages=() if first else _new_keys(gateway, opening))
         row = attempt(payment, customer, instruction, approval, reason, session, at)
         try:
             declined = await apply(gateway, payment, *first, step, appends=(row,))
@@ -119,6 +97,42 @@ async def decline(
         gateway.observe("declined", reason)
         return declined
     raise Unavailable("this payment is being changed by somebody else at this moment")
+
+
+def check_payable(gateway: Gateway, approval: Approval, money: Money) -> None:
+    """What needs no book lock: an unsigned payment within the operator's limit, from an account in the order's currency; else Declined."""
+    if approval.method not in SIGNED_METHODS and money.amount_minor > gateway.settings.unsigned_limit_minor:
+        raise Declined("unsigned_limit")
+    if approval.account.currency != money.currency:
+        raise Declined("unknown_account", "an account in another currency")
+
+
+def still_payable(customer: str, account: str, merchant: str) -> tuple[Require, ...]:
+    """Under the book lock nobody is stopped and payments are taken; whether the funds suffice the hold itself decides."""
+    return (
+        Require("customers", customer, "state", "active", Declined("customer_suspended")),
+        Require("accounts", account, "state", "active", Declined("account_suspended")),
+        Require("merchants", merchant, "state", "active", Declined("merchant_suspended")),
+        still_taken(),
+    )
+
+
+def declined_step(gateway: Gateway, payment: Payment, reason: str, *, messages: tuple[SignedMessage[Message], ...]) -> Step:
+    """One more attempt without a hold; the fifth closes the payment, which its merchant is told."""
+    columns: dict[str, Value] = {"attempts": payment.attempts + 1, "reason": reason}
+    if payment.attempts + 1 < ATTEMPTS_MAX:
+        return Step(Event.DECLINED, messages=messages, columns=columns)
+    merchant_urn = gateway.settings.merchant_urn(payment.merchant)
+    closed = role.make_closed(
+        signer=gateway.signer,
+        merchant_urn=merchant_urn,
+        tid=payment.tid,
+        order_hash=payment.order_hash,
+        outcome="declined",
+        at=gateway.clock.now(),
+    )
+    columns |= {"outcome_hash": closed.hash, "next_at": None}
+    return Step(Event.ATTEMPTS_EXHAUSTED, messages=(*messages, closed), columns=columns, tell=closed)
 
 
 def attempt(

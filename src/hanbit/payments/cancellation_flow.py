@@ -12,7 +12,7 @@ from hanbit.db.change import Append, Change, Stale
 from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel import ids
-from hanbit.kernel.errors import Conflict, Declined, ProtocolViolation, Unavailable, WrongState
+from hanbit.kernel.errors import Conflict, Declined, ProtocolViolation, Unavailable
 from hanbit.kernel.money import parse_money
 from hanbit.parties.merchants import Merchant
 from hanbit.payments import outbox
@@ -23,7 +23,7 @@ from hanbit.payments.gateway import Gateway, spend_unasked
 from hanbit.payments.halt import still_taken
 from hanbit.payments.payment import Payment
 from hanbit.payments.refund import refund_by, source_of
-from hanbit.payments.states import Event, State
+from hanbit.payments.states import Event, InProgress, State
 from hanbit.protocols.cancellation import gateway as role
 from hanbit.protocols.cancellation.gateway import NOTHING, Facts, Figures
 from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
@@ -35,13 +35,6 @@ DECIDE_TRIES = 5
 
 Request = SignedMessage[Cancel]
 Answer = SignedMessage[CancelConfirmation | CancelRefusal]
-
-
-class InProgress(WrongState):
-    """The merchant was asked and has not answered, or its hold has not ended: only then is there something to cancel, or nothing."""
-
-    code = "in_progress"
-    advice = "Ask again with the same bytes: the payment is being decided at this moment."
 
 
 async def cancel(gateway: Gateway, merchant_id: str, unverified: str) -> str:

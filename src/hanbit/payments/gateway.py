@@ -62,6 +62,8 @@ class Gateway:
     """Copies the book for a backup while payments go on."""
     unknown_names: UnknownNames = field(default_factory=UnknownNames)
     openings: KnownOpenings = field(default_factory=KnownOpenings)
+    deciding: set[str] = field(default_factory=set)
+    """Requests (by hash) whose answers are being made at this moment: the same bytes beside them try no factor a second time."""
     allowances: Allowances = field(init=False)
 
     def __post_init__(self) -> None:

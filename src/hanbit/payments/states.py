@@ -115,6 +115,13 @@ IN_MERCHANT_WORDS = {
 """The state as `status` (RQ) tells it to the merchant."""
 
 
+class InProgress(WrongState):
+    """What is asked hangs on what is being decided at this moment: a hold without its answer, or the same request beside this one."""
+
+    code = "in_progress"
+    advice = "Ask again with the same bytes: the payment is being decided at this moment."
+
+
 def step(state: State, event: Event) -> Transition:
     """The row for this event in this state, or WrongState."""
     row = TABLE[state].get(event)

@@ -1,0 +1,82 @@
+"""Exchanges: the sessions of the dual-signature checkout as the book keeps them, each with the answer that its merchant gets for ever."""
+
+from hanbit.db.change import Append
+from hanbit.db.reading import Row
+from hanbit.evidence import store as evidence
+from hanbit.kernel import ids
+from hanbit.kernel.errors import ProtocolViolation
+from hanbit.payments import payment as payments
+from hanbit.payments import views
+from hanbit.payments.gateway import Gateway
+from hanbit.protocols.dual_signature import gateway as role
+from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest
+from hanbit.protocols.signed import SignedMessage
+
+Request = SignedMessage[AuthorizationRequest]
+_TO_BYTES = (
+    "SELECT e.* FROM messages m JOIN exchanges e ON e.merchant = m.merchant AND e.tid = m.tid AND e.request_hash = m.hash "
+    "WHERE m.hash = ? AND m.merchant = ?"
+)
+
+
+def answer_to_bytes(gateway: Gateway, merchant_id: str, unverified_request: str) -> str | None:
+    """D7, 1: the stored answer, if these very bytes of this merchant were verified and answered before."""
+    found = gateway.reader.one(_TO_BYTES, ids.digest(unverified_request.encode("ascii", "replace")), merchant_id)
+    return None if found is None else _answer(gateway, found)
+
+
+def answer_in_session(gateway: Gateway, merchant_id: str, request: Request) -> str | None:
+    """D7, 2: the stored answer of this session, None where it is new; one session has one request for ever."""
+    found = find(gateway, merchant_id, request.claims.sid)
+    if found is None:
+        return None
+    if found["request_hash"] != request.hash:
+        raise ProtocolViolation("sid_reused", "this session has another request")
+    return _answer(gateway, found)
+
+
+def find(gateway: Gateway, merchant_id: str, sid: str) -> Row | None:
+    """The row of a session, None where the gateway has not heard of it."""
+    return gateway.reader.one("SELECT * FROM exchanges WHERE merchant = ? AND sid = ?", merchant_id, sid)
+
+
+def receipt(gateway: Gateway, exchange: Row) -> str | None:
+    """The receipt of a session in which the payment was approved."""
+    payment = payments.by_id(gateway.reader, exchange["payment"]) if exchange["result"] == "approved" else None
+    return None if payment is None else views.receipt(gateway, payment)
+
+
+def row(
+    request: Request, answer: SignedMessage[Authorization], *, at: int, reason: str | None, payment: str | None = None, thumbprint: str = ""
+) -> Append:
+    """The row of a session that was answered; `payment` and `thumbprint` are there where the customer's half was verified."""
+    asked = request.claims
+    return Append(
+        "exchanges",
+        {
+            "merchant": merchant_of(request),
+            "sid": asked.sid,
+            "tid": asked.tid,
+            "payment": payment,
+            "result": answer.claims.result,
+            "reason": reason,
+            "oimd": asked.oimd,
+            "pimd": asked.pimd,
+            "thumbprint": thumbprint,
+            "request_hash": request.hash,
+            "answer_hash": answer.hash,
+            "at": at,
+        },
+    )
+
+
+def merchant_of(request: Request) -> str:
+    """The id of the merchant that asks."""
+    return request.claims.iss.rpartition(":")[2]
+
+
+def _answer(gateway: Gateway, exchange: Row) -> str:
+    """The very bytes that were stored, with the receipt where it was approved."""
+    authorization = evidence.compact(gateway.reader, exchange["answer_hash"])
+    assert authorization is not None, exchange["answer_hash"]
+    return role.frame(authorization, receipt(gateway, exchange))
