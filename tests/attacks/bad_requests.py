@@ -13,7 +13,7 @@ from yarl import URL
 from hanbit.crypto import certificates, envelopes, keys
 from hanbit.kernel import ids
 from hanbit.protocols.sealed import ENROL_TYP
-from tests.faces.site import Site
+from tests.faces.site import SHOP, Site
 
 JSON_TYPE = "application/json"
 INSIDES = re.compile(
@@ -200,6 +200,12 @@ def opening(site: Site) -> dict[str, str]:
     return dict(OPENED[site.base])
 
 
+def windowed(site: Site) -> dict[str, str]:
+    """The same order as the payment window posts it."""
+    found = opening(site)
+    return {name: found[name] for name in ("order", "tid", "amount")} | {"mid": SHOP, "currency": "KRW"}
+
+
 def with_sealed(name: str) -> Callable[[Site], dict[str, str]]:
     """The same with sealed messages that are whole, but of another session key."""
     return lambda site: {**opening(site), "key": STRANGE, name: STRANGE}
@@ -350,6 +356,19 @@ BAD: dict[str, Callable[[Site], Iterator[Bad]]] = {
     "/pay/cancel": bad_posts("/pay/cancel", lambda site: {**opening(site), "key": STRANGE}, {**FORM_FIELDS, "key": SPELLINGS_OF_COMPACTS}),
     "/pay/grant": bad_posts("/pay/grant", lambda site: {**opening(site), "key": STRANGE}, {**FORM_FIELDS, "key": SPELLINGS_OF_COMPACTS}),
     "/purchase/result": bad_results,
+    "/button.js": nothing_to_get_wrong("/button.js"),
+    "/window": nothing_to_get_wrong("/window"),
+    "/window/open": bad_posts(
+        "/window/open",
+        windowed,
+        {
+            "order": SPELLINGS_OF_COMPACTS,
+            "tid": SPELLINGS_OF_TIDS,
+            "amount": SPELLINGS_OF_AMOUNTS,
+            "currency": SPELLINGS_OF_CURRENCIES,
+            "mid": SPELLINGS_OF_MERCHANTS,
+        },
+    ),
     "/payments/{id}": bad_ids("/payments/{id}"),
     "/payments/{id}/state": bad_ids("/payments/{id}/state"),
     "/payments/{id}/receipt": bad_ids("/payments/{id}/receipt"),

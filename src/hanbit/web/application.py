@@ -18,6 +18,7 @@ from hanbit.web import faults
 from hanbit.web.customer.enrolment import EnrolmentFace
 from hanbit.web.customer.purchase import PurchaseFace
 from hanbit.web.customer.routes import CustomerFace
+from hanbit.web.customer.window import WindowFace
 from hanbit.web.pages import Pages
 from hanbit.web.security import Guard, Limits
 from hanbit.web.visitors import Forwarded, Proxies
@@ -67,6 +68,7 @@ def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], 
     routes = [
         *face.routes(),
         *PurchaseFace(gateway).routes(),
+        *WindowFace(face).routes(),
         *EnrolmentFace(gateway).routes(),
         Route("/healthz", healthz),
         Route("/readyz", readyz),

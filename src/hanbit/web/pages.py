@@ -25,7 +25,7 @@ SHORT_NUMBER_CHARACTERS: Final = 8
 """The first so many characters of a payment's id are its receipt number: enough to find it by, short enough to read out."""
 TIMEZONE: Final = "Asia/Seoul"
 """The zone of the times on pages; messages and the book count seconds."""
-_PROGRAM_WORDS = "program."
+_PROGRAM_WORDS = ("program.", "decline.")
 _MOMENTS: Final[Mapping[LanguageCode, str]] = {"ko": "y년 M월 d일 HH:mm:ss", "en": "d MMMM y, HH:mm:ss"}
 _TIMES: Final[Mapping[LanguageCode, str]] = {"ko": "H시 m분", "en": "HH:mm"}
 

@@ -52,6 +52,9 @@ FIXED_HEADERS: Final[Mapping[str, str]] = {
     "Permissions-Policy": _PERMISSIONS,
 }
 
+OWN_HEADERS: Final = frozenset({b"cross-origin-opener-policy", b"cross-origin-resource-policy"})
+"""What an answer may say itself: the payment window keeps its opener, the button's script is for other sites' pages. Nothing else does."""
+
 _REFUSED: Final = 400
 _log = structlog.get_logger("hanbit.web")
 
@@ -196,7 +199,8 @@ class Guard:
         """The answer's own headers (ASGI has their names in lower case) and those that every answer has."""
         own = dict(headers)
         page = own.get(b"content-type", b"").startswith(b"text/html")
-        result = [*headers, *self._fixed, (b"x-reference", reference.encode("ascii"))]
+        fixed = self._fixed if own.keys().isdisjoint(OWN_HEADERS) else [pair for pair in self._fixed if pair[0] not in own]
+        result = [*headers, *fixed, (b"x-reference", reference.encode("ascii"))]
         result.append((b"content-security-policy", content_security_policy(nonce).encode("ascii") if page else DATA_POLICY_BYTES))
         if b"cache-control" not in own:
             result.append((b"cache-control", b"no-store"))

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, WrongMediaType
-from hanbit.protocols.fields import Amount, Tid
+from hanbit.protocols.fields import Amount, Currency, Tid
 from hanbit.web.words import LANGUAGES
 
 JSON: Final = "application/json"
@@ -60,6 +60,16 @@ class KeyForm(OpeningForm, frozen=True, kw_only=True, forbid_unknown_fields=True
     """The customer's Cancel, or his wish for a grant: whoever sends it runs the payment program on this opening."""
 
     key: Sealed
+
+
+class WindowForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """R3's address as the payment window posts it: an order in an address would be in the browser's history."""
+
+    mid: PartyId
+    tid: Tid
+    amount: Amount
+    currency: Currency
+    order: Compact
 
 
 class MerchantEnrolmentForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -9,6 +9,7 @@ GET  /payments/{id}            R12  receipt (28), or the page of whatever state 
 GET  /payments/{id}/state           the state as JSON, for whoever waits
 GET  /payments/{id}/receipt         the signed receipt
      /enrol/…, /passkeys…           see enrolment.py
+     /window…, /button.js           see window.py
 """
 
 from contextlib import suppress
@@ -42,7 +43,7 @@ from hanbit.web.assets import Assets
 from hanbit.web.customer.forms import KeyForm, LoginForm, OpeningForm, PayForm, read_form, read_query
 from hanbit.web.customer.outcomes import PAGES, OrderCard, ReceiptCard, page_of
 from hanbit.web.faults import json_response, language_of, visit_of, wants_page
-from hanbit.web.pages import OperatorCard, Pages
+from hanbit.web.pages import Language, OperatorCard, Pages
 from hanbit.web.security import session_token, set_session
 
 PAGE_LIFE_S: Final = 15 * 60
@@ -108,20 +109,20 @@ class CustomerFace:
         payment = opening.payment
         if payment is not None and State(payment.state) not in PAGES["login"]:
             return self._to_payment(request, payment)
-        order = _card_of_opening(opening)
+        order = card_of_opening(opening)
         if self.gateway.clock.now() > opening.pay_by:
             if not wants_page(request):
                 raise WrongState("the time to pay for this order has passed")
             return self._outcome(request, "expired_order", order)
-        not_now = self._not_now(request, opening, order)
+        not_now = self.not_now(request, opening, order)
         if not_now is not None:
             return not_now
-        shown = self._opening(request, opening)
+        shown = self.shown_opening(request, opening)
         if not wants_page(request):
             return json_response(shown)
         return HTMLResponse(self.pages.render("pay.html", visit_of(request, self.pages), order=order, opening=shown))
 
-    def _not_now(self, request: Request, opening: Opening, order: OrderCard) -> Response | None:
+    def not_now(self, request: Request, opening: Opening, order: OrderCard) -> Response | None:
         """Said before any password is typed: payments are halted, or the line to this shop is down."""
         error: Unavailable
         if why_halted(self.gateway.reader) is not None:
@@ -139,7 +140,7 @@ class CustomerFace:
     async def log_in(self, request: Request) -> Response:
         """R5, R6: a right login answers with the payment screen and a fresh session."""
         form = await read_form(request, LoginForm)
-        opening = self._reopen(form)
+        opening = self.reopened(form)
         token, customer = await sign_in(self.gateway, opening, unverified_key=form.key, unverified_login=form.login)
         who = redirect_flow.signed_in(self.gateway, token)
         assert who.customer.id == customer.id
@@ -150,21 +151,21 @@ class CustomerFace:
     async def show_screen(self, request: Request) -> Response:
         """R6 for a live session: what a customer who has logged in, and every reload, gets at once."""
         form = await read_form(request, OpeningForm)
-        who = await self._signed_in(request)
-        return json_response({"screen": self._screen(request, self._reopen(form), who)})
+        who = await self.signed_in(request)
+        return json_response({"screen": self._screen(request, self.reopened(form), who)})
 
     async def submit_payment(self, request: Request) -> Response:
         """R7 to R12: may this page act in this state? The flow answers with the payment in its true state, whatever was sent."""
         form = await read_form(request, PayForm)
-        who = await self._signed_in(request)
-        opening = self._reopen(form, any_state=True)
+        who = await self.signed_in(request)
+        opening = self.reopened(form, any_state=True)
         shown = await redirect_flow.pay(self.gateway, opening, who, unverified_key=form.key, unverified_pay=form.pay)
         return self._answer(request, shown, who)
 
     async def cancel_payment(self, request: Request) -> Response:
         """The customer's Cancel; whoever runs the payment program on this order may, because an unpaid order is nobody's yet."""
         form = await read_form(request, KeyForm)
-        who, opening = self._visitor(request), self._reopen(form, any_state=True)
+        who, opening = self.visitor(request), self.reopened(form, any_state=True)
         payment = await redirect_flow.cancel(self.gateway, opening, unverified_key=form.key, is_signed_in=who is not None)
         return self._answer(request, Shown(payment), who)
 
@@ -200,7 +201,7 @@ class CustomerFace:
         """What the page that waits asks every two seconds."""
         payment, view = self._find(request)
         if view is not None and State(payment.state) not in FINAL:
-            await self._signed_in(request)  # whoever waits for the shop's answer is here, and shall see his receipt
+            await self.signed_in(request)  # whoever waits for the shop's answer is here, and shall see his receipt
         facts = _facts(payment, owner=view is not None)
         return json_response({name: facts[name] for name in ("state", "reason", "final")})
 
@@ -213,7 +214,8 @@ class CustomerFace:
         name = f'attachment; filename="hanbit-receipt-{payment.id}.jws"'
         return Response(receipt, media_type="application/jose", headers={"Content-Disposition": name})
 
-    def _reopen(self, form: OpeningForm, *, any_state: bool = False) -> Opening:
+    def reopened(self, form: OpeningForm, *, any_state: bool = False) -> Opening:
+        """The opening that a form brings back in clear, verified again; WrongState where its payment has moved on."""
         opening = reopen(self.gateway, mid=form.merchant_id, tid=form.tid, amount=form.amount, order=form.order, keys=form.keys)
         if opening.payment is not None:
             structlog.contextvars.bind_contextvars(payment=opening.payment.id)
@@ -221,7 +223,7 @@ class CustomerFace:
             raise WrongState("this payment has moved on")
         return opening
 
-    async def _signed_in(self, request: Request) -> SignedIn:
+    async def signed_in(self, request: Request) -> SignedIn:
         """The live session, kept alive by this request."""
         who = redirect_flow.signed_in(self.gateway, session_token(request))
         touched = sessions.touch(who.session, self.gateway.clock.now())
@@ -230,7 +232,8 @@ class CustomerFace:
                 await self.gateway.book.commit(Change(puts=(touched,)))
         return who
 
-    def _visitor(self, request: Request) -> SignedIn | None:
+    def visitor(self, request: Request) -> SignedIn | None:
+        """Who has a live session, if anybody."""
         try:
             return redirect_flow.signed_in(self.gateway, session_token(request))
         except NotSignedIn:
@@ -241,14 +244,15 @@ class CustomerFace:
             payment_id = ids.check(ids.TOKEN, request.path_params["id"], "id")
         except BadInput as error:
             raise NotFound("no such payment") from error
-        who = self._visitor(request)
+        who = self.visitor(request)
         view, payment = views.payment_view(self.gateway, payment_id, None if who is None else who.customer.id)
         if payment is None:
             raise NotFound("no such payment")
         structlog.contextvars.bind_contextvars(payment=payment.id)
         return payment, view
 
-    def _opening(self, request: Request, opening: Opening) -> dict[str, Any]:
+    def shown_opening(self, request: Request, opening: Opening) -> dict[str, Any]:
+        """R4's object, which the payment program verifies."""
         offer, merchant = opening.offer, opening.merchant
         operator = self.operator.in_language(language_of(request, self.pages).code)
         return {
@@ -263,7 +267,7 @@ class CustomerFace:
             "order_hash": offer.order_hash,
             "keys": opening.keys.compact,
             "merchant_chain": [] if offer.order is None else self.gateway.registry.chain_texts(offer.order.kid),
-            "signed_in": self._visitor(request) is not None,
+            "signed_in": self.visitor(request) is not None,
             "expires_at": min(opening.keys.claims.iat + PAGE_LIFE_S, opening.pay_by),
         }
 
@@ -273,7 +277,7 @@ class CustomerFace:
         html = self.pages.fragment(
             "payment.html",
             language_of(request, self.pages),
-            order=_card_of_opening(opening),
+            order=card_of_opening(opening),
             customer_name=who.customer.name,
             accounts=screen["accounts"],
             passkeys=screen["passkeys"],
@@ -289,8 +293,7 @@ class CustomerFace:
         if state is State.OPEN and reason is not None:
             language = language_of(request, self.pages)
             reason = _TOLD_AS.get(reason, reason)
-            place = reason if f"decline.{reason}" in language.words else "other"
-            html = self.pages.fragment("decline.html", language, reason=place)
+            html = self.decline(language, reason)
         elif state is State.AUTHORIZED:
             html = self.pages.fragment("progress.html", language_of(request, self.pages), money=payment.money)
         return json_response(
@@ -303,6 +306,11 @@ class CustomerFace:
                 "html": html,
             }
         )
+
+    def decline(self, language: Language, reason: str) -> str:
+        """Why an account or factor was not taken, in words that do not say which of them was wrong."""
+        reason = _TOLD_AS.get(reason, reason)
+        return self.pages.fragment("decline.html", language, reason=reason if f"decline.{reason}" in language.words else "other")
 
     def _outcome(
         self,
@@ -363,7 +371,8 @@ def _facts(payment: Payment, *, owner: bool) -> dict[str, Any]:
     }
 
 
-def _card_of_opening(opening: Opening) -> OrderCard:
+def card_of_opening(opening: Opening) -> OrderCard:
+    """What a page says about an order that was opened."""
     offer, merchant = opening.offer, opening.merchant
     back = return_address(offer.return_url, offer.tid)
     return OrderCard(merchant.name, merchant.telephone, offer.money, offer.text, offer.tid, back)

@@ -13,9 +13,9 @@ const WARN_S = 120;
 export const html = globalThis.trustedTypes?.createPolicy("hanbit", { createHTML: (text) => text }) ?? { createHTML: (text) => text };
 /** What this document knows; SK and what was verified live here and nowhere else. */
 export const page = {
-  words: {}, opening: null, verified: null, session: null, busy: false, submitted: false, openedAt: 0, extended: false, timers: [],
+  words: {}, opening: null, verified: null, session: null, busy: false, submitted: false, broken: false, openedAt: 0, extended: false, timers: [],
 };
-/** What differs between the checkouts: pay, cancel, reopen (a new opening of the order), moved (the payment has gone on), trueState. */
+/** What differs between the checkouts: pay, cancel, reopen (a new opening), moved (the payment has gone on), trueState, stopped. */
 const steps = {};
 
 export const conduct = (given) => Object.assign(steps, given);
@@ -181,10 +181,12 @@ export function close() {
   byId("login").hidden = true;
   byId("stage").replaceChildren();
   byId("sealed-note").hidden = true;
+  steps.stopped?.();
 }
 
 export function distrust(problem) {
   if (!(problem instanceof Untrusted)) console.error(problem);
+  page.broken = true;
   close();
   byId("login").replaceChildren();
   complain(say("program.check_failed"), [{ text: say("program.check_failed_text", { rule: problem.rule ?? problem.name ?? "?" }) }]);
