@@ -10,6 +10,7 @@ import msgspec
 
 from hanbit.crypto.certificates import Authority
 from hanbit.crypto.keys import new_key
+from hanbit.kernel import ids
 from hanbit.line_requests import routes as line_requests
 from hanbit.payments import purchase_result
 from hanbit.protocols import signed
@@ -17,11 +18,11 @@ from hanbit.protocols.dual_signature import customer as role
 from hanbit.protocols.dual_signature.customer import OpenSession
 from hanbit.protocols.dual_signature.digests import split_frame
 from hanbit.protocols.dual_signature.merchant import Merchant, Purchased, SessionFacts, frame
-from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest, Purchase, Result
+from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest, Dual, Purchase, Result
 from hanbit.protocols.keys import make_session_authority_request, read_session_authority
 from hanbit.protocols.line import RefusedByGateway
 from hanbit.protocols.redirect import customer as redirect
-from hanbit.protocols.signed import PinnedTrust, SignedMessage, peek_typ, verify
+from hanbit.protocols.signed import PinnedTrust, Signer, peek_typ, verify
 from tests.world import OPERATOR, PRICE, Person, Visit, World
 
 
@@ -129,14 +130,31 @@ class Buying:
         purchased = await self.checked(purchase)
         return frame(self.merchant.make_authorization_request(purchased, at=self.world.clock.now()).compact, purchased.envelope)
 
-    async def forged(self, purchase: Purchase, *, envelope: str | None = None, **changes: Any) -> str:
-        """D6 of a shop that says something else under its own key."""
-        honest = self.merchant.make_authorization_request(await self.checked(purchase), at=self.world.clock.now())
-        return frame(self.signed(honest, **changes).compact, purchase.envelope if envelope is None else envelope)
+    def forged(self, purchase: Purchase, *, envelope: str | None = None, **changes: Any) -> str:
+        """D6 of a shop that looks at nothing, or says something else, under its own key."""
+        session, said = self.facts.session, signed.peek_claims(purchase.dual)
+        taken = purchase.envelope if envelope is None else envelope
+        claims = AuthorizationRequest(
+            **signed.head(self.merchant.signer, self.merchant.gateway, self.world.clock.now()),
+            sid=session.sid,
+            tid=session.tid,
+            amount=session.amount,
+            currency=session.currency,
+            order=session.order,
+            oimd=said["oimd"],
+            pimd=purchase.pimd,
+            dual=purchase.dual,
+            envelope_hash=ids.digest(taken.encode("ascii")),
+            prev=ids.digest(purchase.dual.encode("ascii")),
+        )
+        return frame(signed.sign(msgspec.structs.replace(claims, **changes), self.merchant.signer).compact, taken)
 
-    def signed(self, honest: SignedMessage[AuthorizationRequest], **changes: Any) -> SignedMessage[AuthorizationRequest]:
-        """The same request with other claims, under the shop's own key."""
-        return signed.sign(msgspec.structs.replace(honest.claims, **changes), self.merchant.signer)
+    def with_dual(self, purchase: Purchase, *, signer: Signer | None = None, **changes: Any) -> Purchase:
+        """The same purchase under another dual signature: with other claims, or by another key."""
+        signer = signer or self.session.signer
+        claims = msgspec.convert(signed.peek_claims(purchase.dual), Dual)
+        again = msgspec.structs.replace(claims, **({"iss": signer.urn} | changes))
+        return msgspec.structs.replace(purchase, dual=signed.sign(again, signer).compact)
 
     # The whole way
 

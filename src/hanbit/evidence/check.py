@@ -176,10 +176,11 @@ def _check_purchase(
     A declined one may name an order that no customer has opened, or another amount: that is why it was declined.
     """
     if isinstance(claims, AuthorizationRequest):
-        if ids.digest(claims.dual.encode("ascii", "replace")) != claims.prev:
-            raise ProtocolViolation("link", f"{claims.TYP} does not follow the dual signature that it carries")
-        if not any(isinstance(other, Authorization) and other.req == message.hash for other in by_hash.values()):
+        answers = [other for other in by_hash.values() if isinstance(other, Authorization) and other.req == message.hash]
+        if not answers:
             raise ProtocolViolation("link", f"{claims.TYP} without its answer")
+        if answers[0].result == "approved" and ids.digest(claims.dual.encode("ascii", "replace")) != claims.prev:
+            raise ProtocolViolation("link", f"{claims.TYP} does not follow the dual signature that it carries")
         return
     asked = by_hash.get(claims.req)
     if not isinstance(asked, AuthorizationRequest) or _purchase(asked) != _purchase(claims):
