@@ -32,6 +32,7 @@ from hanbit.parties.registry import Registry
 from hanbit.payments import checkpoints, operations, own_keys, recovery, revocation
 from hanbit.payments.gateway import AskingLine, Gateway
 from hanbit.payments.halt import why_halted
+from hanbit.payments.staff import console_url
 from hanbit.protocols.line import HelloFromMerchant
 from hanbit.settings import Settings
 from hanbit.web import application
@@ -41,6 +42,7 @@ from hanbit.web.serving import bind, serving
 from hanbit.web.visitors import Places, Proxies
 
 METRICS_CONNECTIONS_MAX = 50
+CONSOLE_CONNECTIONS_MAX = 500
 
 log = logging.getLogger("hanbit.server")
 
@@ -54,6 +56,8 @@ class Running:
     metrics: Metrics
     pay_port: int
     line_port: int
+    console_ports: dict[str, int]
+    """Console → its port; one that is turned off has none."""
     certificate: SiteCertificate | None
     """The customers' side's, where this server ends TLS itself."""
 
@@ -79,7 +83,7 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
         line, settings = lines[0], gateway.settings
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(close_gateway, gateway)
-            certificate = _certificate(folder, settings, clock)
+            certificate = _certificate(folder, settings, clock, settings.public_url)
             await operations.open_operator_accounts(gateway)
             await _make_ready(gateway)
             await _start_line(gateway, line)
@@ -104,6 +108,13 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
                 )
             )
             metrics.watch_customers(connections=lambda: customers.connections, handshakes=lambda: customers.handshakes)
+            console_ports = {}
+            for face, host, port in (
+                ("operator", settings.operator_host, settings.operator_port),
+                ("merchant", settings.merchant_host, settings.merchant_port),
+            ):
+                if port:
+                    console_ports[face] = await _start_console(gateway, metrics, face, host, port, folder, stack)
             if settings.metrics_port:
                 figures = bind("127.0.0.1", settings.metrics_port)
                 readers = Places(METRICS_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX, Proxies(()))
@@ -119,7 +130,20 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
             metrics.watch_certificates(keyring.not_after(), lambda name: keyring.not_after()[name] - gateway.clock.now())
             pay_port = pages.getsockname()[1]
             log.info("serving", extra={"pay_port": pay_port, "line_port": line.port(), "folder": str(folder)})
-            yield Running(gateway, line, metrics, pay_port, line.port(), certificate)
+            yield Running(gateway, line, metrics, pay_port, line.port(), console_ports, certificate)
+
+
+async def _start_console(
+    gateway: Gateway, metrics: Metrics, face: str, host: str, port: int, folder: Path, stack: contextlib.AsyncExitStack
+) -> int:
+    """One console on a listener of its own: its origin, cookies and limits are apart from the customers'. Returns its port."""
+    settings, url = gateway.settings, console_url(gateway, face)
+    listener = bind(host, port)
+    site = application.create_console(gateway, metrics, face)
+    places = Places(CONSOLE_CONNECTIONS_MAX, settings.connections_per_address, Proxies(settings.trusted_proxies))
+    certificate = _certificate(folder, settings, gateway.clock, url) if url.startswith("https://") else None
+    await stack.enter_async_context(serving(site, listener, clock=gateway.clock, places=places, certificate=certificate))
+    return int(listener.getsockname()[1])
 
 
 async def _make_ready(gateway: Gateway) -> None:
@@ -202,10 +226,10 @@ def _doors(shown: LineTls, settings: Settings) -> Iterator[Door]:
         yield Door("leased", leased, settings.leased_post_port, shown.server(), interface, carries="posts")
 
 
-def _certificate(folder: Path, settings: Settings, clock: Clock) -> SiteCertificate | None:
+def _certificate(folder: Path, settings: Settings, clock: Clock, url: str) -> SiteCertificate | None:
     if not settings.tls_certificate:
         return None
-    host = urlsplit(settings.public_url).hostname or ""
+    host = urlsplit(url).hostname or ""
     return SiteCertificate(folder / settings.tls_certificate, folder / settings.tls_key, host=host, clock=clock)
 
 

@@ -24,6 +24,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "leased_port": (0, 65_535),
     "leased_post_port": (0, 65_535),
     "metrics_port": (0, 65_535),
+    "operator_port": (0, 65_535),
+    "merchant_port": (0, 65_535),
     "password_workers": (1, 64),
     "password_waiting_max": (0, 10_000),
     "notice_wait_s": (0.01, 60),
@@ -94,6 +96,16 @@ class Settings:
     """TLS on leased lines too; without it the merchant is known by its pinned address and by what it signs."""
     leased_interface: str = ""
     """The network interface of leased lines: what comes in by another finds no port there. Empty: any, and the pinned addresses decide."""
+    operator_host: str = "127.0.0.1"
+    operator_port: int = 0
+    """Where the operator's console listens; 0 turns it off. Staff come to the loopback address by a tunnel or the operator's proxy."""
+    operator_url: str = "http://console.localhost:8410"
+    """The address that staff see; a host of its own, because browsers share cookies and passkeys among all ports of one host."""
+    merchant_host: str = "127.0.0.1"
+    merchant_port: int = 0
+    """Where the merchants' console listens; 0 turns it off."""
+    merchant_url: str = "http://merchant.localhost:8411"
+    """The address that merchants' people see; a host of its own as well."""
     metrics_port: int = 0
     """Loopback port of /metrics; 0 turns it off."""
     password_workers: int = 2
@@ -134,16 +146,16 @@ class Settings:
         if not TELEPHONE.fullmatch(self.telephone):
             raise BadInput("telephone: 3 to 21 digits, spaces and hyphens")
         _check_choices(self)
-        for name, host in (("listen_host", self.listen_host), ("line_host", self.line_host), ("line_public_host", self.line_dialled)):
-            if not host or not host.isascii() or not host.isprintable() or " " in host:
-                raise BadInput(f"{name}: an address of this machine, such as 127.0.0.1")
+        _check_hosts(self)
         for name, (least, most) in RANGES.items():
             if not least <= getattr(self, name) <= most:
                 raise BadInput(f"{name}: {least} to {most}")
         for name, url in (("terms_url", self.terms_url), ("open_account_url", self.open_account_url)):
             if url and not PLAIN_HTTPS.fullmatch(url):
                 raise BadInput(f"{name}: https://… or empty")
-        _check_public_url(self.public_url)
+        for name in ("public_url", "operator_url", "merchant_url"):
+            _check_public_url(name, getattr(self, name))
+        _check_consoles(self)
         _check_leased(self)
         _check_tls(self)
 
@@ -232,24 +244,43 @@ def _check_leased(settings: Settings) -> None:
         raise BadInput("leased_host: an address of its own, not every one, nor listen_host or line_host")
 
 
+def _check_hosts(settings: Settings) -> None:
+    for name in ("listen_host", "line_host", "line_public_host", "operator_host", "merchant_host"):
+        host = settings.line_dialled if name == "line_public_host" else getattr(settings, name)
+        if not host or not host.isascii() or not host.isprintable() or " " in host:
+            raise BadInput(f"{name}: an address of this machine, such as 127.0.0.1")
+
+
 def _check_choices(settings: Settings) -> None:
     for name, choices in CHOICES.items():
         if getattr(settings, name) not in choices:
             raise BadInput(f"{name}: one of {', '.join(choices)}")
 
 
-def _check_public_url(url: str) -> None:
+def _check_consoles(settings: Settings) -> None:
+    """Each face has a host of its own, so that no page of one sees a cookie or passkey of another."""
+    hosts = [urlsplit(settings.public_url).hostname]
+    hosts += [urlsplit(url).hostname for url, port in _consoles(settings) if port]
+    if len(set(hosts)) != len(hosts):
+        raise BadInput("public_url, operator_url and merchant_url: a host of its own for each; another port alone is not enough")
+
+
+def _consoles(settings: Settings) -> tuple[tuple[str, int], ...]:
+    return (settings.operator_url, settings.operator_port), (settings.merchant_url, settings.merchant_port)
+
+
+def _check_public_url(name: str, url: str) -> None:
     """https, or http under .localhost; nothing but scheme, host and port, because addresses are made by adding to it."""
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise BadInput("public_url: no address") from error
+        raise BadInput(f"{name}: no address") from error
     host = parts.hostname or ""
     local = host in {"localhost", "127.0.0.1", "::1"} or host.endswith(".localhost")
     bare = url == f"{parts.scheme}://{parts.netloc}" and "@" not in parts.netloc and url.isascii() and url.isprintable() and " " not in url
     if not bare or not host or host.endswith(".") or parts.scheme not in ({"https", "http"} if local else {"https"}):
-        raise BadInput("public_url: https://HOST or https://HOST:PORT and nothing after it (http only under .localhost)")
+        raise BadInput(f"{name}: https://HOST or https://HOST:PORT and nothing after it (http only under .localhost)")
 
 
 def _check_tls(settings: Settings) -> None:

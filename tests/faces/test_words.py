@@ -10,9 +10,23 @@ from hanbit.web.words import LANGUAGES, catalogue, choose_language
 from tests.tidy.files import texts
 
 # Places that are put together from a name: outcome.<page>.title, decline.<reason>, kind.<kind>, problem.<code>.title.
-COMPOSED = ("outcome.", "decline.", "kind.", "problem.")
+COMPOSED = (
+    "outcome.",
+    "decline.",
+    "kind.",
+    "problem.",
+    *(f"console.{part}." for part in ("entry", "factor", "language", "message", "person", "problem", "role", "state")),
+    "console.operator",
+    "console.merchant",
+    "console.staff.about.",
+    "console.staff.act.",
+    "console.staff.done.",
+    "operator.orders.",
+    "operator.purpose.",
+)
 PLACE = re.compile(
-    r"""["']((?:layout|sandbox|stub|login|act|noscript|screen|kind|decline|progress|outcome|receipt|error|problem|program|window)\.[a-z_.]+)["']"""
+    r"""["']((?:layout|sandbox|stub|login|act|noscript|screen|kind|decline|progress|outcome|receipt|error|problem|program|window|"""
+    r"""console|operator|merchant)\.[a-z_.]+)["']"""
 )
 
 

@@ -17,6 +17,9 @@ from hanbit.crypto.envelopes import mac
 from hanbit.kernel.errors import BadInput, Unavailable
 
 PASSWORD_CHARACTERS_MAX: Final = 128
+NEW_PASSWORD_CHARACTERS_MIN: Final = 8
+"""Of what somebody logs in with, under throttling (NIST SP 800-63B-4); an account's own password, asked for beside it, may be a PIN."""
+DIFFERENT_CHARACTERS_MIN: Final = 4
 PEPPER_BYTES_MIN: Final = 32
 MEMORY_KIB: Final = 19_456
 PASSES: Final = 2
@@ -88,6 +91,14 @@ class Passwords:
 
     def _leave(self, _done: "Future[T]") -> None:
         self._room.release()
+
+
+def check_new(password: str, *, login: str) -> None:
+    """Whether somebody may choose this password to log in with; BadInput says why not. Length counts, not signs and digits."""
+    if not NEW_PASSWORD_CHARACTERS_MIN <= len(password) <= PASSWORD_CHARACTERS_MAX:
+        raise BadInput(f"a log-in password has {NEW_PASSWORD_CHARACTERS_MIN} to {PASSWORD_CHARACTERS_MAX} characters")
+    if len(set(password)) < DIFFERENT_CHARACTERS_MIN or password.casefold() in {login.casefold(), login.casefold()[::-1]}:
+        raise BadInput("this password is too easy to guess")
 
 
 def _hash(secret: bytes) -> str:

@@ -47,6 +47,12 @@ def of_payment(reader: Reader, merchant: str, tid: str) -> list[tuple[str, str]]
     return [(row["typ"], rebuild(row["segment"], row["payload"], row["signature"])) for row in rows]
 
 
+def stored_of_payment(reader: Reader, merchant: str, tid: str) -> list[Stored]:
+    """Every message of a payment as it stands in the store, oldest first, to be verified anew."""
+    rows = reader.all(_SELECT + "WHERE m.merchant = ? AND m.tid = ? ORDER BY m.leaf, m.place", merchant, tid)
+    return [_stored(row) for row in rows]
+
+
 def share(reader: Reader, part: int, parts: int) -> Iterator[Stored]:
     """Every kept message of one of `parts` shares of the payments, payment by payment; what belongs to none is in the first share.
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from hanbit.crypto.passwords import check_new
 from hanbit.db.change import Change, Put, Value
 from hanbit.db.reading import Row
 from hanbit.kernel import ids
@@ -17,7 +18,7 @@ from hanbit.ledger.balances import available, lent
 from hanbit.ledger.chart import KINDS, OPERATOR_ACCOUNTS, operator_account
 from hanbit.parties import accounts, customers, enrolment, merchants
 from hanbit.parties.customers import ledger_account
-from hanbit.payments import checkpoints, halt, lines, own_keys, revocation
+from hanbit.payments import checkpoints, halt, lines, own_keys, revocation, staff
 from hanbit.payments import payment as payments
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.refund import allow_until, refund_by
@@ -46,6 +47,7 @@ async def create_customer(gateway: Gateway, *, login: str, name: str, password: 
     """A customer with a log-in password; the login name must be new."""
     if customers.by_login(gateway.reader, login) is not None:
         raise Conflict(f"login {login} exists")
+    check_new(password, login=login)
     hashed = await gateway.passwords.hash(password)
     put = customers.new_customer(login=login, name=name, password_hash=hashed, language=language, at=gateway.clock.now())
     await _commit(gateway, f"create customer {put.row['id']}", put)
@@ -266,6 +268,10 @@ COMMANDS: dict[str, Callable[..., Awaitable[Result]]] = {
         set_state,
         revoke,
         list_parties,
+        staff.invite_staff,
+        staff.renew_staff_link,
+        staff.set_staff_state,
+        staff.list_staff,
         lines.set_line,
         lines.lines,
         halt.resume_payments,

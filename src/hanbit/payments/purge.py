@@ -5,7 +5,8 @@ Why nothing comes back with them:
 openings    A row keeps a recorded login from being opened twice. It bears the later of the login's moment and its sealing key's, and
             goes when every sealing key that is left is younger: the one under which that login was sealed is destroyed, so its
             bytes open no more, whatever a clock says later.
-sessions    `sessions.find` refuses a session half a day after its login, and one that it does not find.
+sessions    `sessions.find` refuses a session half a day after its login, and one that it does not find; `console_sessions.find` too.
+invitations `invitations.find` refuses a link after its day, used or not, and one that it does not find, in the same words.
 enrolments  `enrolment.use_code` refuses a code after its day, used or not, and one that it does not find, in the same words.
 throttles   A factor that was left alone for a day: whoever guesses gets five tries for that day instead of the 24 that he had by
             trying once an hour, so forgetting gives nothing away. A count that was cleared says no more than no row; it rests as long.
@@ -14,7 +15,7 @@ throttles   A factor that was left alone for a day: whoever guesses gets five tr
 from dataclasses import dataclass
 
 from hanbit.db.change import Change, Delete
-from hanbit.parties import enrolment, sessions, throttle
+from hanbit.parties import enrolment, invitations, sessions, throttle
 from hanbit.payments.gateway import Gateway
 
 PURGED_AT_ONCE_MAX = 100
@@ -37,6 +38,8 @@ RESTS: dict[str, Rest] = {
     "openings": Rest("ctx", "at", MARGIN_S),
     "sessions": Rest("token_hash", "created_at", sessions.LIFE_MAX_S + MARGIN_S),
     "grants": Rest("grant_hash", "expires_at", MARGIN_S),
+    "console_sessions": Rest("token_hash", "created_at", sessions.LIFE_MAX_S + MARGIN_S),
+    "invitations": Rest("token_hash", "expires_at", invitations.LIFE_S),
     "enrolments": Rest("code_hash", "expires_at", enrolment.CODE_LIFE_S),
     "throttles": Rest("factor", "wait_until", THROTTLE_KEPT_S),
 }

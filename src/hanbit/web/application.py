@@ -1,4 +1,4 @@
-"""The customers' site put together: guard, limits, every address, and the two that say whether the server is up."""
+"""The sites put together: guard, limits, every address; the customers' with the two that say whether the server is up, and the consoles."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +19,8 @@ from hanbit.web.customer.enrolment import EnrolmentFace
 from hanbit.web.customer.purchase import PurchaseFace
 from hanbit.web.customer.routes import CustomerFace
 from hanbit.web.customer.window import WindowFace
+from hanbit.web.merchant.routes import MerchantFace
+from hanbit.web.operator.routes import OperatorFace
 from hanbit.web.pages import Pages
 from hanbit.web.security import Guard, Limits
 from hanbit.web.visitors import Forwarded, Proxies
@@ -80,5 +82,21 @@ def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], 
     limits = Middleware(Limits, per_address_max=settings.connections_per_address)
     layers = extension.layers if extension is not None else ()
     site = Site(routes=routes, middleware=[forwarded, guard, limits, *layers])
+    site.router.redirect_slashes = False
+    return site
+
+
+def create_console(gateway: Gateway, metrics: RequestMetrics, face: str) -> Starlette:
+    """The ASGI application of one console, "operator" or "merchant"."""
+    console = (OperatorFace if face == "operator" else MerchantFace)(gateway).console
+    settings = gateway.settings
+
+    def observe(route: str, status: int, seconds: float) -> None:
+        metrics.request(f"{face} {route}", status, seconds)
+
+    forwarded = Middleware(Forwarded, proxies=Proxies(settings.trusted_proxies))
+    guard = Middleware(Guard, origin=console.origin, answer=console.answer, routes=console.routes, forms=True, observe=observe)
+    limits = Middleware(Limits, per_address_max=settings.connections_per_address)
+    site = Site(routes=console.routes, middleware=[forwarded, guard, limits])
     site.router.redirect_slashes = False
     return site

@@ -39,6 +39,14 @@ def in_our_tree(error: Exception) -> HanbitError:
     return error if isinstance(error, HanbitError) else InternalError()
 
 
+def told(error: Exception) -> HanbitError:
+    """The error as it is answered; one that is our own bug is logged with its traceback."""
+    known = in_our_tree(error)
+    if isinstance(known, InternalError):
+        _log.error("unexpected", exc_info=error)
+    return known
+
+
 def visit_of(request: Request, pages: Pages) -> Visit:
     """Language, nonce and the same page in the other language; addresses are offered for what can be read again only."""
     readable = request.method in {"GET", "HEAD"}
@@ -61,10 +69,8 @@ def wants_page(request: Request) -> bool:
 
 def answer(pages: Pages, request: Request, error: Exception) -> Response:
     """The answer to any error; an unknown one is logged with its traceback under the reference that is shown."""
-    known = in_our_tree(error)
+    known = told(error)
     reference = request.state.reference
-    if isinstance(known, InternalError):
-        _log.error("unexpected", exc_info=error)
     visit = visit_of(request, pages)
     title, advice = words_for(known, visit.language)
     headers = {"Retry-After": str(known.retry_after_s)} if isinstance(known, (TooManyTries, Unavailable)) else {}
@@ -84,12 +90,13 @@ def answer(pages: Pages, request: Request, error: Exception) -> Response:
     return json_response(problem, known.status, media_type="application/problem+json", headers=headers)
 
 
-def words_for(error: HanbitError, language: Language) -> tuple[str, str]:
-    """Title and advice; a kind without words of its own has those of the nearest kind above it."""
+def words_for(error: HanbitError, language: Language, *, before: str = "") -> tuple[str, str]:
+    """Title and advice; a kind without words of its own has those of the nearest kind above it. `before`: whose words go first."""
     for kind in type(error).__mro__:
         code = getattr(kind, "code", None)
-        if f"problem.{code}.title" in language.words:
-            return str(language.say(f"problem.{code}.title")), str(language.say(f"problem.{code}.advice"))
+        for place in (f"{before}problem.{code}", f"problem.{code}"):
+            if f"{place}.title" in language.words:
+                return str(language.say(f"{place}.title")), str(language.say(f"{place}.advice"))
     return str(language.say("problem.error.title")), str(language.say("problem.error.advice"))
 
 

@@ -73,10 +73,11 @@ class TooManyRequests(TooManyTries):
     code = "too_many_requests"
 
 
-def content_security_policy(nonce: str) -> str:
+def content_security_policy(nonce: str, *, forms: bool = False) -> str:
     """The policy of a page: one script by nonce (its imports inherit it), our own style and fonts, and no form target at all.
 
     `form-action 'none'`: only the payment program sends anything, and only sealed; a form that were sent by itself would send secrets.
+    A console works by forms, which go to the console alone.
     """
     return "; ".join(
         (
@@ -87,7 +88,7 @@ def content_security_policy(nonce: str) -> str:
             "img-src 'self'",
             "connect-src 'self'",
             "base-uri 'none'",
-            "form-action 'none'",
+            "form-action 'self'" if forms else "form-action 'none'",
             "frame-ancestors 'none'",
             "require-trusted-types-for 'script'",
             "trusted-types hanbit",
@@ -115,13 +116,15 @@ def end_session(response: Response) -> None:
     response.delete_cookie(SESSION_COOKIE, path="/", secure=True, httponly=True, samesite="lax")
 
 
-def check_same_origin(method: str, headers: Headers, origin: str) -> None:
-    """A write must come from our own pages or from no browser at all (the installed program sends neither header)."""
+def check_same_origin(method: str, headers: Headers, origin: str, *, programs: bool = True) -> None:
+    """A write must come from our own pages, or, where `programs` may write, from no browser at all (those send neither header)."""
     if method in SAFE_METHODS:
         return
     site, said = headers.get("sec-fetch-site"), headers.get("origin")
     if site not in {None, "same-origin"} or said not in {None, origin}:
         raise NotAllowed("this comes from another site")
+    if not programs and site is None and said is None:
+        raise NotAllowed("this does not say from which page it comes")
 
 
 def check_secure(scope: Scope, origin: str) -> None:
@@ -140,11 +143,13 @@ class Guard:
         origin: str,
         answer: Callable[[Request, Exception], Response],
         routes: Iterable[BaseRoute] = (),
+        forms: bool = False,
         observe: Callable[[str, int, float], None] = lambda _route, _status, _seconds: None,
     ) -> None:
         """`origin` is the public one: no Host header decides anything. `answer` makes the page or problem of an error.
 
-        `observe` is told the route's pattern, the status and the seconds of each answer.
+        `forms`: our pages send forms, and nobody but browsers writes. `observe` is told the route's pattern, the status and the seconds
+        of each answer.
         """
         self._app = app
         self._origin = origin
@@ -152,6 +157,7 @@ class Guard:
         if origin.startswith("https://"):
             self._fixed.append((b"strict-transport-security", b"max-age=63072000; includeSubDomains"))
         self._answer = answer
+        self._forms = forms
         self._patterns = {route.endpoint: route.path for route in routes if isinstance(route, Route)}
         self._observe = observe
 
@@ -175,7 +181,7 @@ class Guard:
 
         try:
             check_secure(scope, self._origin)
-            check_same_origin(scope["method"], Headers(scope=scope), self._origin)
+            check_same_origin(scope["method"], Headers(scope=scope), self._origin, programs=not self._forms)
             await self._app(scope, receive, send_guarded)
         except (Exception, asyncio.CancelledError) as error:
             if status:
@@ -201,7 +207,8 @@ class Guard:
         page = own.get(b"content-type", b"").startswith(b"text/html")
         fixed = self._fixed if own.keys().isdisjoint(OWN_HEADERS) else [pair for pair in self._fixed if pair[0] not in own]
         result = [*headers, *fixed, (b"x-reference", reference.encode("ascii"))]
-        result.append((b"content-security-policy", content_security_policy(nonce).encode("ascii") if page else DATA_POLICY_BYTES))
+        policy = content_security_policy(nonce, forms=self._forms).encode("ascii") if page else DATA_POLICY_BYTES
+        result.append((b"content-security-policy", policy))
         if b"cache-control" not in own:
             result.append((b"cache-control", b"no-store"))
         return result

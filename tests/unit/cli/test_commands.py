@@ -197,7 +197,7 @@ def test_what_is_refused_is_told_in_two_lines_and_changes_nothing(data: Path) ->
         (("customer", "create", "a b", "--name", "x", "--password-fd", "0"), "password\n", "login: 1 to 64"),
         (("customer", "create", "ab", "--name", " ", "--password-fd", "0"), "password\n", "name: 1 to 60"),
         (("customer", "create", "ab", "--name", "x\u202ey\n", "--password-fd", "0"), "password\n", "name: 1 to 60"),
-        (("customer", "create", "ab", "--name", "x", "--password-fd", "0"), "p" * 129 + "\n", "a password has 1 to 128"),
+        (("customer", "create", "ab", "--name", "x", "--password-fd", "0"), "p" * 129 + "\n", "a log-in password has 8 to 128"),
         (("ledger", "statement", "nobody"), "", "no ledger account nobody"),
         (("ledger", "fund-reserve", "0"), "", "amount"),
         (("ledger", "fund-reserve", "5", "--currency", "XXX"), "", "currency"),

@@ -1,4 +1,8 @@
-"""The words of every page, one catalogue a language: looked up by place, read when the server starts."""
+"""The words of every page, one catalogue a language: looked up by place, read when the server starts.
+
+words/ko.po              what customers see
+words/console/ko.po      what both consoles have in common; words/operator/ko.po, words/merchant/ko.po: the pages of each
+"""
 
 import re
 from collections.abc import Mapping
@@ -13,6 +17,8 @@ from babel.messages.pofile import read_po
 LanguageCode = Literal["ko", "en"]
 LANGUAGES: Final[tuple[LanguageCode, ...]] = ("ko", "en")
 DEFAULT_LANGUAGE: Final[LanguageCode] = "ko"
+PARTS: Final = ("", "console", "operator", "merchant")
+"""Folders of catalogues; a place stands in one of them only."""
 ACCEPT_LANGUAGE_MAX: Final = 200
 """Characters of Accept-Language that are looked at."""
 
@@ -21,13 +27,15 @@ _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)")
 
 @cache
 def catalogue(language: LanguageCode) -> Mapping[str, str]:
-    """Place → words; a malformed catalogue, an empty or an unsure (fuzzy) entry stops the start."""
-    source = resources.files(__package__).joinpath(f"{language}.po").read_bytes()
-    messages = [message for message in read_po(BytesIO(source), locale=language, abort_invalid=True) if message.id]
-    words = {str(message.id): str(message.string) for message in messages}
-    unfinished = [str(message.id) for message in messages if message.fuzzy or not message.string]
-    if unfinished:
-        raise ValueError(f"{language}.po lacks words for {', '.join(unfinished)}")
+    """Place → words; a malformed catalogue, an empty, an unsure (fuzzy) or a second entry stops the start."""
+    words: dict[str, str] = {}
+    for part in PARTS:
+        source = resources.files(__package__).joinpath(part, f"{language}.po").read_bytes()
+        messages = [message for message in read_po(BytesIO(source), locale=language, abort_invalid=True) if message.id]
+        unfinished = [str(message.id) for message in messages if message.fuzzy or not message.string or message.id in words]
+        if unfinished:
+            raise ValueError(f"{part}/{language}.po lacks words, or has them a second time, for {', '.join(unfinished)}")
+        words |= {str(message.id): str(message.string) for message in messages}
     return MappingProxyType(words)
 
 

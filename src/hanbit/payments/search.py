@@ -1,0 +1,137 @@
+"""Payments as consoles list and find them: newest first, a page at a time, everybody's or one merchant's."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from hanbit.db.reading import Reader, Row
+from hanbit.kernel import ids
+from hanbit.kernel.errors import BadInput
+from hanbit.kernel.money import Money
+from hanbit.payments.states import State
+
+STATES: Final = tuple(state.value for state in State if state is not State.NEW)
+FOUND_MAX: Final = 50
+_CURSOR: Final = re.compile(r"([0-9]{1,15})\.([A-Za-z0-9_-]{22})")
+_SHORT: Final = re.compile(r"[A-Za-z0-9_-]{8,21}")
+_COLUMNS: Final = "id, merchant, tid, state, reason, amount, currency, payee, text, opened_at, ended_at, captured, refunded, method"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a list is narrowed to; `merchant` None is everybody's. `until` is the first second that is too late."""
+
+    merchant: str | None = None
+    state: str = ""
+    since: int | None = None
+    until: int | None = None
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of a list."""
+
+    id: str
+    merchant: str
+    tid: str
+    state: str
+    reason: str | None
+    money: Money
+    payee: str
+    text: str
+    opened_at: int
+    ended_at: int | None
+    refunded: Money | None
+    method: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Lines, newest first, and the cursor of the next page; empty after the last one."""
+
+    rows: list[Listed]
+    following: str
+
+
+async def listed(reader: Reader, wanted: Wanted, rows: int) -> Page:
+    """One page. It goes by the time of opening, which an index holds for all payments and for each merchant's."""
+    where, values = _conditions(wanted)
+    sql = f"SELECT {_COLUMNS} FROM payments {where} ORDER BY opened_at DESC, id DESC LIMIT ?"  # noqa: S608 - names and marks of our own
+    found = [_listed(row) for row in await reader.scan(sql, *values, rows + 1)]
+    following = f"{found[rows - 1].opened_at}.{found[rows - 1].id}" if len(found) > rows else ""
+    return Page(found[:rows], following)
+
+
+def numbered(reader: Reader, text: str, merchant: str | None) -> list[Listed]:
+    """The payments that somebody means by a number: our own id, the first eight characters of it, or a merchant's tid."""
+    number = text.strip()
+    where = ""
+    values: tuple[str, ...] = ()
+    if ids.TOKEN.fullmatch(number) or ids.TID.fullmatch(number):
+        merchants = "(SELECT id FROM merchants)" if merchant is None else "(?)"
+        where = f"(id = ? OR (merchant IN {merchants} AND tid = ?))"
+        values = (number, *(() if merchant is None else (merchant,)), number)
+    elif _SHORT.fullmatch(number):
+        where, values = "id >= ? AND id < ?", (number, number + "\x7f")
+    if not where:
+        return []
+    mine = "" if merchant is None else " AND merchant = ?"
+    sql = f"SELECT {_COLUMNS} FROM payments WHERE {where}{mine} ORDER BY opened_at DESC LIMIT ?"  # noqa: S608 - marks of our own
+    return [_listed(row) for row in reader.all(sql, *values, *(() if merchant is None else (merchant,)), FOUND_MAX)]
+
+
+async def counted(reader: Reader, merchant: str | None, since: int) -> dict[str, int]:
+    """How many payments were opened since then, by the state in which they are now."""
+    mine = "" if merchant is None else "merchant = ? AND "
+    sql = f"SELECT state, count(*) AS n FROM payments WHERE {mine}opened_at >= ? GROUP BY state"  # noqa: S608 - a mark of our own
+    rows = await reader.scan(sql, *(() if merchant is None else (merchant,)), since)
+    found = {row["state"]: row["n"] for row in rows}
+    return {state: found.get(state, 0) for state in STATES}
+
+
+async def taken(reader: Reader, merchant: str | None, since: int) -> list[Money]:
+    """What the payments opened since then have captured and not given back, by currency."""
+    mine = "" if merchant is None else "merchant = ? AND "
+    sql = f"SELECT currency, sum(captured - refunded) AS n FROM payments WHERE {mine}opened_at >= ? GROUP BY currency"  # noqa: S608 - as above
+    rows = await reader.scan(sql, *(() if merchant is None else (merchant,)), since)
+    return [Money(row["n"], row["currency"]) for row in rows if row["n"]]
+
+
+def _conditions(wanted: Wanted) -> tuple[str, tuple[str | int, ...]]:
+    parts: list[str] = []
+    values: list[str | int] = []
+    for condition, value in (
+        ("merchant = ?", wanted.merchant),
+        ("state = ?", wanted.state or None),
+        ("opened_at >= ?", wanted.since),
+        ("opened_at < ?", wanted.until),
+    ):
+        if value is not None:
+            parts.append(condition)
+            values.append(value)
+    if wanted.cursor:
+        match = _CURSOR.fullmatch(wanted.cursor)
+        if match is None:
+            raise BadInput("after")
+        parts.append("(opened_at, id) < (?, ?)")
+        values += [int(match[1]), match[2]]
+    return ("WHERE " + " AND ".join(parts) if parts else ""), tuple(values)
+
+
+def _listed(row: Row) -> Listed:
+    currency = row["currency"]
+    return Listed(
+        id=row["id"],
+        merchant=row["merchant"],
+        tid=row["tid"],
+        state=row["state"],
+        reason=row["reason"],
+        money=Money(row["amount"], currency),
+        payee=row["payee"],
+        text=row["text"],
+        opened_at=row["opened_at"],
+        ended_at=row["ended_at"],
+        refunded=Money(row["refunded"], currency) if row["refunded"] else None,
+        method=row["method"],
+    )

@@ -1,0 +1,1 @@
+"""The merchants' console: a merchant's own payments and people."""

@@ -1,0 +1,97 @@
+"""PERMISSIONS: who may use which address of which console. What has no line here is not served at all: the server does not start.
+
+PUBLIC    anybody: the pages by which one gets in
+HALF      whoever has shown a password: the page that asks for the second factor
+allow(…)  people with one of these roles and both factors; `fresh`: the second factor was shown in the last five minutes
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from hanbit.parties.people import ADMIN, ROLES
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may; `roles` are those of the console that the address belongs to."""
+
+    roles: frozenset[str] = frozenset()
+    public: bool = False
+    half: bool = False
+    fresh: bool = False
+
+    def allows(self, role: str) -> bool:
+        """Whether somebody with this role and both factors may."""
+        return self.public or self.half or role in self.roles
+
+
+PUBLIC: Final = Rule(public=True)
+HALF: Final = Rule(half=True)
+
+
+def allow(*roles: str, fresh: bool = False) -> Rule:
+    """These roles."""
+    return Rule(frozenset(roles), fresh=fresh)
+
+
+_ENTRANCE: Final = {
+    "GET /static/{version}/{name:path}": PUBLIC,
+    "GET /login": PUBLIC,
+    "POST /login": PUBLIC,
+    "GET /set-up/{token}": PUBLIC,
+    "POST /set-up/{token}": PUBLIC,
+    "GET /second-factor": HALF,
+    "POST /second-factor": HALF,
+}
+_STAFF: Final = ROLES["operator"]
+_TEAM: Final = ROLES["merchant"]
+
+PERMISSIONS: Final[dict[str, dict[str, Rule]]] = {
+    "operator": {
+        **_ENTRANCE,
+        "POST /logout": allow(*_STAFF),
+        "POST /language": allow(*_STAFF),
+        "GET /": allow(*_STAFF),
+        # payments
+        "GET /payments": allow(*_STAFF),
+        "GET /payments/{id}": allow(*_STAFF),
+        "GET /payments/{id}/messages/{hash}": allow("support", "admin", "auditor"),
+        # merchants
+        "GET /merchants": allow(*_STAFF),
+        "GET /merchants/{id}": allow(*_STAFF),
+        "GET /merchants/{id}/invite": allow(ADMIN, fresh=True),
+        "POST /merchants/{id}/invite": allow(ADMIN, fresh=True),
+        # staff
+        "GET /staff": allow(*_STAFF),
+        "GET /staff/invite": allow(ADMIN, fresh=True),
+        "POST /staff/invite": allow(ADMIN, fresh=True),
+        "GET /staff/{id}": allow(ADMIN, "auditor"),
+        "GET /staff/{id}/{act}": allow(ADMIN, fresh=True),
+        "POST /staff/{id}/{act}": allow(ADMIN, fresh=True),
+    },
+    "merchant": {
+        **_ENTRANCE,
+        "POST /logout": allow(*_TEAM),
+        "POST /language": allow(*_TEAM),
+        "GET /": allow(*_TEAM),
+        # payments
+        "GET /payments": allow(*_TEAM),
+        "GET /payments/{id}": allow(*_TEAM),
+        "GET /payments/{id}/messages/{hash}": allow(*_TEAM),
+        # people
+        "GET /staff": allow(*_TEAM),
+        "GET /staff/invite": allow(ADMIN, fresh=True),
+        "POST /staff/invite": allow(ADMIN, fresh=True),
+        "GET /staff/{id}": allow(ADMIN),
+        "GET /staff/{id}/{act}": allow(ADMIN, fresh=True),
+        "POST /staff/{id}/{act}": allow(ADMIN, fresh=True),
+    },
+}
+"""Console → method and address → who may."""
+
+
+def rule_of(face: str, method: str, path: str) -> Rule:
+    """The line of an address; one without a line is our own bug, and stops the start."""
+    rule = PERMISSIONS[face].get(f"{method} {path}")
+    assert rule is not None, f"{face}: {method} {path} has no line in PERMISSIONS"
+    return rule
