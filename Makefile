@@ -80,4 +80,4 @@ lock: .venv/.dev ## write the lock files anew from pyproject.toml (tools/lock --
 .PHONY: clean
 clean: ## remove .venv and everything else that was made
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build dist tests/node/node_modules
-	@find src tests tools bench examples models -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@find src tests tools examples models -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

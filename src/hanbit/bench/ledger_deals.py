@@ -119,7 +119,7 @@ class Deals:
     def pair(self, source: str | None = None) -> Pair:
         """The next payment, of a customer by lot or of this one."""
         account = source or self.customers[self._dice.roll(CUSTOMERS)]
-        merchant, tid, payment_id, order = self._draw.next(), ids.new_token(), ids.new_token(), (ids.new_token() * 2)[:43]
+        merchant, tid, payment_id, order = self._draw.next(), ids.new_token(), ids.new_token_of(self.at), (ids.new_token() * 2)[:43]
         new = Payment(
             merchant, tid, 0, payment_id, State.AUTHORIZED, None, order, AMOUNT.amount_minor, AMOUNT.currency, merchant, "bench",
             "http://shop.localhost:8402/hanbit/return", self.at + 600, self.at, 1, account, account, "device",
@@ -166,7 +166,7 @@ class Deals:
         """A plain transfer between two accounts."""
         debit = source or self.customers[self._dice.roll(CUSTOMERS)]
         credit = merchant_account(self._draw.next(), AMOUNT.currency)
-        return Change(entries=(rules.transfer(id=f"transfer:{ids.new_token()}", debit=debit, credit=credit, money=AMOUNT),))
+        return Change(entries=(rules.transfer(id=f"transfer:{ids.new_token_of(self.at)}", debit=debit, credit=credit, money=AMOUNT),))
 
     def was_transferred(self, change: Change) -> None:
         """The transfer is durable."""
@@ -182,7 +182,7 @@ class Deals:
         return tuple(self._message(payment, name) for name in names) if self.with_evidence else ()
 
     def _message(self, payment: Payment, name: str) -> StoredMessage:
-        number = ids.new_token()
+        number = ids.new_token_of(self.at)
         payload, signature = number + self._filler[: PAYLOAD_SIGNS[name] - len(number)], self._filler[:SIGNATURE_SIGNS]
         issuer = "merchant" if name in ("order", "confirmation") else "customer" if name == "consent" else "gateway"
         chain = "" if name == "order" else self._filler[:CHAIN_SIGNS]

@@ -18,7 +18,7 @@ from hanbit.crypto.leaves import digest, write_leaf
 from hanbit.crypto.merkle import Frontier, Tile, leaf_hash
 from hanbit.db import schema
 from hanbit.db.change import Acknowledge, Append, Change, Delete, Put, Stale, StoredMessage, Value
-from hanbit.db.covered import COVERED, KEY, VALUES, Row
+from hanbit.db.covered import COVERED, INDEXED, KEY, VALUES, Row
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, Conflict, Declined, HanbitError
 from hanbit.ledger.chart import KINDS, normal_balance
@@ -71,7 +71,8 @@ class Loaded:
 class Writes:
     """The net effect of a batch, table by table, in column order."""
 
-    puts: dict[str, dict[Key, Row]] = field(default_factory=dict)
+    puts: dict[str, dict[Key, tuple[tuple[str, ...] | None, Row]]] = field(default_factory=dict)
+    """Of each row also the indexed columns in which the one that stands says the same; None where none stands yet."""
     appends: dict[str, list[Row]] = field(default_factory=dict)
     entries: list[Row] = field(default_factory=list)
     postings: list[Row] = field(default_factory=list)
@@ -130,9 +131,14 @@ class Batch:
     def _put(self, put: Put, items: Items) -> None:
         key, table = key_of(put), put.table
         row = {**put.row, "version": put.version + 1}
+        values, puts, same = VALUES[table](row), self.writes.puts.setdefault(table, {}), None
+        if put.version:
+            standing, earlier = self.loaded.rows[table, key], puts.get(key)
+            same = tuple([column for column in INDEXED[table] if standing[column] == row[column]])
+            if earlier is not None:  # the batch has changed this row before: what stands is what it found
+                same = None if earlier[0] is None else tuple([column for column in same if column in earlier[0]])
         self.loaded.rows[table, key] = row
-        values = VALUES[table](row)
-        self.writes.puts.setdefault(table, {})[key] = values
+        puts[key] = same, values
         if table in COVERED:
             items.append((table, key, digest(table, values)))
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 
+from sqlalchemy import Table, UniqueConstraint
+
 from hanbit.crypto.leaves import Item, digest, write_leaf
 from hanbit.crypto.merkle import Frontier, leaf_hash
 from hanbit.db import schema
@@ -14,6 +16,16 @@ from hanbit.kernel import ids
 Row = tuple[Value, ...]
 KEYS: dict[str, tuple[str, ...]] = {name: tuple(c.name for c in table.primary_key) for name, table in schema.metadata.tables.items()}
 COLUMNS: dict[str, tuple[str, ...]] = {name: tuple(c.name for c in table.columns) for name, table in schema.metadata.tables.items()}
+
+
+def _indexed(table: Table) -> tuple[str, ...]:
+    found = {column.name for index in table.indexes for column in index.columns}
+    found |= {column.name for rule in table.constraints if isinstance(rule, UniqueConstraint) for column in rule.columns}
+    return tuple(sorted(found - {column.name for column in table.primary_key}))
+
+
+INDEXED: dict[str, tuple[str, ...]] = {name: _indexed(table) for name, table in schema.metadata.tables.items()}
+"""Table → its columns, but for the key, that an index is made of: to write one again unchanged would write its index again."""
 
 
 def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Value]], Row]:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from hanbit.db.batch import Batch, Counters, Key, KnownEntry, key_of, new_counters, read_header
 from hanbit.db.change import Change, Delete, Put, Value
-from hanbit.db.covered import COLUMNS, KEYS, Row, dump_frontier
+from hanbit.db.covered import COLUMNS, INDEXED, KEYS, Row, dump_frontier
 from hanbit.kernel import ids
 
 SELECT_BOOK = "SELECT next_entry, next_leaf, frontier, time FROM book WHERE id = 1"
@@ -37,6 +37,8 @@ class Insert(NamedTuple):
     rows: Sequence[Row]
     how: Literal["new", "replace", "keep"]
     """New rows only; the row that stands is replaced; or it is kept, because it says the same."""
+    same: tuple[str, ...] = ()
+    """Indexed columns in which the rows that stand say the same already: they are not written, nor is their index."""
 
 
 def wanted(changes: Sequence[Change]) -> Wanted:
@@ -44,11 +46,12 @@ def wanted(changes: Sequence[Change]) -> Wanted:
     found = Wanted()
     keys, columns = found.keys, found.columns
     signers: set[str] = set()
+    changing: set[str] = set()
     for change in changes:
         changed: tuple[Put | Delete, ...] = (*change.puts, *change.deletes)
         for put in changed:
             keys.setdefault(put.table, set()).add(key_of(put))
-            columns.setdefault(put.table, set()).add("version")
+            changing.add(put.table)
         for require in change.requires:
             keys.setdefault(require.table, set()).add((require.key,))
             columns.setdefault(require.table, set()).add(require.column)
@@ -61,6 +64,8 @@ def wanted(changes: Sequence[Change]) -> Wanted:
             found.entries.add(entry.id)
             if entry.ends is not None:
                 found.entries.add(entry.ends)
+    for table in changing:
+        columns.setdefault(table, set()).update(("version", *INDEXED[table]))
     if signers:
         keys.setdefault("certificates", set()).update((kid,) for kid in signers)
         columns.setdefault("certificates", set()).add("revoked_at")
@@ -95,7 +100,11 @@ def inserts(batch: Batch, known_headers: AbstractSet[str]) -> Iterator[Insert]:
     """All rows in the order in which they are written: payments before entries, so that a refund finds its own Change's figures."""
     writes = batch.writes
     for table, puts in writes.puts.items():
-        yield Insert(table, list(puts.values()), "replace")
+        alike: dict[tuple[str, ...] | None, list[Row]] = {}
+        for same, row in puts.values():
+            alike.setdefault(same, []).append(row)
+        for same, rows in alike.items():
+            yield Insert(table, rows, "new" if same is None else "replace", same or ())
     for table, appends in writes.appends.items():
         yield Insert(table, appends, "new")
     yield Insert("headers", [(name, segment) for name, segment in writes.headers.items() if name not in known_headers], "keep")

@@ -315,7 +315,7 @@ def _proof(batch: Batch) -> Step:
     if writes.leaves:
         leaf, name, _ = writes.leaves[-1]
         return "SELECT 1 FROM log WHERE leaf = ? AND hash = ?", (leaf, name)
-    rows = {table: next(iter(puts.values())) for table, puts in writes.puts.items() if puts}
+    rows = {table: next(iter(puts.values()))[1] for table, puts in writes.puts.items() if puts}
     rows |= {table: appends[0] for table, appends in writes.appends.items() if appends}
     for table, row in rows.items():
         same = " AND ".join(f"{column} IS NOT DISTINCT FROM ?" for column in COLUMNS[table])

@@ -4,14 +4,14 @@ Rows that change carry a `version` (see `db/change.py`); everything else is only
 amounts whole minor units. Secrets are not here: passwords as peppered argon2id, tokens as hashes, card numbers as a keyed MAC and a mask.
 """
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint, text
 
 SCHEMA_VERSION = 2
 MONEY_MAX = 999_999_999_999_999_999
 """Bound of every counter: sums of amounts stay far inside 64 bits."""
 
 metadata = MetaData()
-_BY_KEY = frozenset({"postings", "outbox", "tiles"})
+_BY_KEY = frozenset({"ledger_accounts", "postings", "outbox", "tiles"})
 """Narrow tables that are written with every payment: stored in the order of their key, one tree instead of two."""
 _Whole = BigInteger().with_variant(Integer(), "sqlite")
 _Text = Text().with_variant(Text(collation="C"), "postgresql")
@@ -28,6 +28,12 @@ def _whole(name: str, *, key: bool = False, null: bool = False) -> Column[int]:
 
 def _table(name: str, *items: Column[str] | Column[int] | CheckConstraint | UniqueConstraint | Index) -> Table:
     return Table(name, metadata, *items, sqlite_strict=True, sqlite_with_rowid=name not in _BY_KEY)
+
+
+def _some(name: str, column: str, *, unique: bool = False) -> Index:
+    """An index of the few rows that have this column at all: the others are in it neither when they are written nor when they change."""
+    there = text(f"{column} IS NOT NULL")
+    return Index(name, column, unique=unique, sqlite_where=there, postgresql_where=there)
 
 
 book = _table(  # one row: its lock is the book lock
@@ -73,7 +79,7 @@ entries = _table(
     _text("currency"),
     _whole("at"),
     UniqueConstraint("id", name="one_effect"),
-    UniqueConstraint("ends", name="a_hold_ends_once"),
+    _some("a_hold_ends_once", "ends", unique=True),
     CheckConstraint(f"amount BETWEEN 1 AND {MONEY_MAX}", name="amount"),
     CheckConstraint("(ends IS NOT NULL) = (kind IN ('capture', 'void'))", name="ends"),
     CheckConstraint("kind IN ('hold', 'capture', 'void', 'refund', 'transfer')", name="kind"),
@@ -130,7 +136,7 @@ payments = _table(
     UniqueConstraint("id", name="payment_id"),
     CheckConstraint("captured BETWEEN 0 AND amount AND refunded BETWEEN 0 AND captured", name="refunds_within_captured"),
     CheckConstraint("state IN ('open', 'authorized', 'captured', 'refused', 'voided', 'closed')", name="state"),
-    Index("payments_due", "next_at"),
+    _some("payments_due", "next_at"),
     Index("payments_by_customer", "customer", "opened_at"),
     Index("payments_by_merchant", "merchant", "opened_at"),
     Index("payments_by_time", "opened_at"),
@@ -254,7 +260,7 @@ outbox = _table(
     _whole("tries"),
     _whole("stored_at"),
     _whole("acknowledged_at", null=True),
-    Index("outbox_due", "next_at"),
+    _some("outbox_due", "next_at"),
 )
 audit = _table(  # refused messages of known parties and acts of people
     "audit",

@@ -142,7 +142,7 @@ class SqliteStore:
         self._new_headers = batch.writes.headers.keys() - self._known_headers
         for insert in plan.inserts(batch, self._known_headers):
             for part in _parts(insert.rows):
-                execute(_insert_statement(insert.table, len(part), insert.how), [value for row in part for value in row])
+                execute(_insert_statement(insert.table, len(part), insert.how, insert.same), [value for row in part for value in row])
         for part in _parts(plan.account_rows(batch)):
             execute(_update_accounts(len(part)), [value for row in part for value in row])
         written = plan.entry_range(batch)
@@ -211,14 +211,14 @@ _SELECT_ACCOUNTS = _select("ledger_accounts", COLUMNS["ledger_accounts"])
 
 
 @cache
-def _insert_statement(table: str, rows: int, how: str) -> str:
+def _insert_statement(table: str, rows: int, how: str, same: tuple[str, ...]) -> str:
     columns = COLUMNS[table]
     values = ", ".join([f"({', '.join('?' * len(columns))})"] * rows)
     sql = f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values}"  # noqa: S608 - names from our own schema
     if how == "keep":
         return f"{sql} ON CONFLICT DO NOTHING"
     if how == "replace":
-        sets = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in KEYS[table])
+        sets = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in KEYS[table] + same)
         return f"{sql} ON CONFLICT ({', '.join(KEYS[table])}) DO UPDATE SET {sets}"
     return sql
 

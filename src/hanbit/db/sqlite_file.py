@@ -15,8 +15,10 @@ except ImportError:  # no wheel for this machine: the interpreter's own library,
 
 WAL_SAFE_FROM = (3, 51, 3)
 BUSY_TIMEOUT_MS = 5_000
-WAL_PAGES = 4_000
-"""Pages after which a commit also moves the log into the file."""
+WAL_PAGES = 16_000
+"""Pages (64 MiB of them) after which a commit also moves the log into the file: a page that changes in every batch is moved once."""
+CACHE_KIB = 65_536
+"""Memory for the writer's pages: with SQLite's usual 2 MiB a batch of a large book reads its own indexes again and again."""
 _STATEMENTS_KEPT = 512
 
 DRIVER: Any = driver
@@ -48,6 +50,7 @@ def open_for_writing(path: Path) -> Connection:
     else:
         logging.getLogger("hanbit").warning("SQLite %s: WAL is not safe below 3.51.3, using a rollback journal", driver.sqlite_version)
         connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA recursive_triggers = ON")  # else REPLACE would remove a row of history unseen by its trigger

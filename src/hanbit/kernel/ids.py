@@ -19,6 +19,9 @@ TEST_ENDING = "-test"
 """How the id of every test operator ends, and of no other: it stands in each of its certificates and messages."""
 _REFERENCE_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 """Crockford's base32: no letter is read as a digit on the telephone."""
+_SPAN_S = 1 << 29
+"""Seconds after which the times in ids begin again, 17 years; half of what five characters hold, so that none begins with a hyphen."""
+_RANDOM_BITS = 98
 _FROM_URL = bytes.maketrans(b"-_+/=", b"+/???")
 _TO_URL = bytes.maketrans(b"+/", b"-_")
 _PADDING = (b"", b"", b"==", b"=")
@@ -30,6 +33,14 @@ def new_token() -> str:
     while (token := encode_base64url(secrets.token_bytes(16))).startswith("-"):
         pass
     return token
+
+
+def new_token_of(at: int) -> str:
+    """An id like `new_token`'s of which the first five characters are the time and 98 bits are random.
+
+    What is made in the same second stands in the same place of an index: a thousand new payments touch a few of its pages, not a thousand.
+    """
+    return encode_base64url(((at % _SPAN_S << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)).to_bytes(16))
 
 
 def new_reference() -> str:

@@ -99,13 +99,14 @@ async def _cancel_unopened(gateway: Gateway, merchant: Merchant, request: Reques
         row = _row(request, answer, reason, merchant=merchant.id, payment=None)
         await gateway.book.commit(Change(requires=requires, messages=kept, appends=(row,)))
         return answer
+    at = gateway.clock.now()
     payment = payments.unopened(
         merchant,
         asked.tid,
         order_hash=order_hash,
         money=parse_money(asked.amount, asked.currency),
-        payment_id=ids.new_token(),
-        at=gateway.clock.now(),
+        payment_id=ids.new_token_of(at),
+        at=at,
     )
     return await _close(gateway, payment, request)
 

@@ -119,7 +119,7 @@ def first_step(gateway: Gateway, opening: Opening) -> tuple[Payment, tuple[Step,
         return opening.payment, ()
     at = gateway.clock.now()
     pay_by = opening.offer.pay_by or at + PLAIN_PAY_BY_S
-    payment = payments.new_payment(opening.offer, payment_id=ids.new_token(), payee=opening.merchant.name, pay_by=pay_by, at=at)
+    payment = payments.new_payment(opening.offer, payment_id=ids.new_token_of(at), payee=opening.merchant.name, pay_by=pay_by, at=at)
     order = () if opening.offer.order is None else (opening.offer.order,)
     return payment, (Step(Event.OPENED, messages=(*order, opening.keys), columns={"next_at": pay_by + 1}),)
 

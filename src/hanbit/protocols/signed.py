@@ -283,7 +283,7 @@ def check_usable(key: RegisteredKey, at: int) -> None:
 
 def head(signer: Signer, audience: str, at: int) -> dict[str, Any]:
     """The claims that every message has, for a new message of this signer."""
-    return {"v": VERSION, "iss": signer.urn, "aud": audience, "jti": ids.new_token(), "iat": at}
+    return {"v": VERSION, "iss": signer.urn, "aud": audience, "jti": ids.new_token_of(at), "iat": at}
 
 
 def peek_typ(unverified: str | bytes) -> str:

@@ -118,6 +118,21 @@ def test_a_stale_version_is_turned_away_and_the_next_one_is_not(store: Desk) -> 
     assert notes(store) == {"made", "next"}
 
 
+def test_an_index_follows_a_row_that_changes_twice_in_a_batch(store: Desk) -> None:
+    def person(login: str, version: int, name: str = "p") -> Put:
+        row = {"id": name, "login": login, "name": "", "state": "active", "password": "", "language": "ko", "webauthn_user": "w"}
+        return Put("customers", {**row, "created_at": NOW}, version)
+
+    assert write(store, change("1", puts=(person("anna", 0),)), change("2", puts=(person("berta", 1),))) == ["", ""]
+    assert write(store, change("3", puts=(person("berta", 2),))) == [""], "nothing of an index changes"
+    assert write(store, change("4", puts=(person("clara", 3),)), change("5", puts=(person("berta", 4),))) == ["", ""]
+    assert write(store, change("6", puts=(person("clara", 5),)), change("7", puts=(person("clara", 6),))) == ["", ""]
+    assert write(store, change("8", puts=(person("clara", 0, "q"),))) == ["conflict"], "the name is taken"
+    assert write(store, change("9", puts=(person("berta", 0, "q"),))) == [""], "the old one is free"
+    assert rows(store, "SELECT id, login, version FROM customers ORDER BY id") == [("p", "clara", 7), ("q", "berta", 1)]
+    assert rows(store, "SELECT id FROM customers WHERE login = 'clara'") == [("p",)]
+
+
 def test_a_requirement_is_read_under_the_lock(store: Desk) -> None:
     write(store, change("row", puts=(setting("active", 0),)))
     needs = Require("settings", "x", "value", "active", Declined("account_suspended"))

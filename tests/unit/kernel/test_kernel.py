@@ -57,6 +57,15 @@ def test_base64url_has_one_spelling(text: str) -> None:
         assert set(text) <= set("AQgwZz09-_")
 
 
+@pytest.mark.parametrize("at", [0, 1_795_000_000, (1 << 29) - 1, 1 << 29, 1 << 40])
+def test_tokens_of_a_time_stand_together_and_differ(at: int) -> None:
+    made = {ids.new_token_of(at) for _ in range(1_000)}
+    assert len(made) == 1_000
+    assert len({token[:4] for token in made}) == 1
+    assert {token[:4] for token in made} != {ids.new_token_of(at + 64)[:4]}
+    assert all(ids.TOKEN.fullmatch(token) and not token.startswith("-") and len(ids.decode_base64url(token)) == 16 for token in made)
+
+
 def test_new_tokens_differ_and_meet_their_grammar() -> None:
     made = {ids.new_token() for _ in range(1_000)}
     assert not any(token.startswith("-") for token in made)
