@@ -6,15 +6,17 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, ProtocolViolation, TooLarge, WrongState
+from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, ProtocolViolation, TooLarge, TooManyTries, WrongState
 from hanbit.merchant.cancellation import CANCELLATIONS_MAX, Cancellation, CancellationState, Goods
 from hanbit.merchant.changes import (
     HELD_MAX,
     Acknowledge,
     AnswerCancellation,
     AnswerNotice,
+    AnswerPurchase,
     AnySigned,
     AskCancellation,
+    AskPurchase,
     Change,
     CloseUnopened,
     Conclude,
@@ -22,12 +24,14 @@ from hanbit.merchant.changes import (
     Keep,
     MarkHandled,
     MarkReturned,
+    OpenSession,
     Place,
     Reject,
     Stale,
     Withdraw,
 )
 from hanbit.merchant.order import Order
+from hanbit.merchant.purchase import EXCHANGES_MAX, SESSIONS_MAX, Exchange, OpenedSession
 from hanbit.merchant.states import Event, State, step
 from hanbit.protocols.line import ACKNOWLEDGED_MAX
 from hanbit.protocols.redirect.merchant import Outcome
@@ -47,6 +51,10 @@ class Loaded:
     """those whose notice was answered"""
     cancellations: dict[str, Cancellation]
     """all of the orders concerned, and those under the request keys concerned; by id"""
+    exchanges: dict[str, Exchange]
+    """all of the orders concerned, by sid"""
+    sessions: list[OpenedSession]
+    """those of the orders concerned"""
     next_number: int
     """of the journal"""
 
@@ -75,6 +83,9 @@ class Rows:
     notices: list[tuple[str, int, int, int]] = field(default_factory=list)
     new_cancellations: list[Cancellation] = field(default_factory=list)
     moved_cancellations: dict[str, Cancellation] = field(default_factory=dict)
+    new_sessions: list[OpenedSession] = field(default_factory=list)
+    new_exchanges: list[Exchange] = field(default_factory=list)
+    moved_exchanges: dict[str, Exchange] = field(default_factory=dict)
     held: list[Hold] = field(default_factory=list)
     rejected: list[tuple[int, str, str, bytes]] = field(default_factory=list)
 
@@ -107,6 +118,8 @@ class Batch:
                     self._mark_handled(change)
                 case AskCancellation() | AnswerCancellation() | MarkReturned():
                     self._decide_cancellation(change)
+                case OpenSession() | AskPurchase() | AnswerPurchase():
+                    self._decide_purchase(change)
                 case Hold() | Reject():
                     self._set_aside(change)
         except (Stale, HanbitError) as turned_away:
@@ -286,6 +299,72 @@ class Batch:
             raise WrongState("nothing is awaited back for this order")
         for awaited in [c for c in own if c.goods is Goods.AWAITED]:
             self._put_cancellation(replace(awaited, goods=Goods.RETURNED, changed_at=change.at))
+
+    def _decide_purchase(self, change: OpenSession | AskPurchase | AnswerPurchase) -> None:
+        match change:
+            case OpenSession():
+                self._open_session(change)
+            case AskPurchase():
+                self._ask_purchase(change)
+            case AnswerPurchase():
+                self._answer_purchase(change)
+
+    def _open_session(self, change: OpenSession) -> None:
+        opened = change.session
+        if any(known.request == opened.request for known in self._loaded.sessions):
+            raise Stale
+        live = [known for known in self._loaded.sessions if known.tid == opened.tid and known.expires_at >= change.at]
+        if len(live) >= SESSIONS_MAX:
+            raise TooManyTries(
+                f"an order has at most {SESSIONS_MAX} sessions at once",
+                retry_after_s=min(known.expires_at for known in live) - change.at + 1,
+            )
+        self._loaded.sessions.append(opened)
+        self.rows.new_sessions.append(opened)
+
+    def _ask_purchase(self, change: AskPurchase) -> None:
+        asked = change.exchange
+        own = [known for known in self._loaded.exchanges.values() if known.tid == asked.tid]
+        if asked.sid in self._loaded.exchanges:
+            raise Stale
+        order = self._unmoved(asked.tid, change.version)
+        if order is None:
+            raise NotFound("no such order")
+        if len(own) >= EXCHANGES_MAX:
+            raise TooLarge(f"an order has at most {EXCHANGES_MAX} purchases")
+        following = step(order.state, Event.AUTHORIZATION_REQUESTED)
+        session = self._write(change.at, order.tid, change.session, sent=True)
+        request = self._move(order, Event.AUTHORIZATION_REQUESTED, following, change.request, change.at, sent=True)
+        stored = replace(asked, session=session, request=request)
+        self._loaded.exchanges[stored.sid] = stored
+        self.rows.new_exchanges.append(stored)
+
+    def _answer_purchase(self, change: AnswerPurchase) -> None:
+        answered = change.exchange
+        asked = self._loaded.exchanges.get(answered.sid)
+        order = self._unmoved(answered.tid, change.version)
+        if order is None or asked is None:
+            raise NotFound("no such exchange")
+        if asked.final:
+            raise Stale
+        self._check_new(change.answer)
+        if change.event is None:
+            number = self._write(change.at, order.tid, change.answer)
+        else:
+            try:
+                following = step(order.state, change.event)
+            except WrongState as error:
+                raise ProtocolViolation("state", error.detail) from error
+            outcome, handled_at = (change.answer.hash, change.at if change.handled else None) if change.approves else (None, None)
+            number = self._move(
+                *(order, change.event, following, change.answer, change.at), payment=change.payment, outcome=outcome, handled_at=handled_at
+            )
+        moved = replace(answered, session=asked.session, request=asked.request, answer=number)
+        self._loaded.exchanges[moved.sid] = moved
+        self.rows.moved_exchanges[moved.sid] = moved
+        self.rows.answers.append((change.request, number))
+        if change.approves:
+            self._to_acknowledge.append(change.answer.hash)
 
     def _set_aside(self, change: Hold | Reject) -> None:
         if isinstance(change, Reject):

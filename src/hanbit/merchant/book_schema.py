@@ -12,7 +12,7 @@ CREATE TABLE orders (
     tid          TEXT PRIMARY KEY CHECK (length(tid) BETWEEN 22 AND 64),
     version      INTEGER NOT NULL CHECK (version >= 1),
     state        TEXT NOT NULL CHECK (state IN
-                 ('placed', 'withdrawn', 'confirmed', 'refused', 'settled', 'voided', 'closed', 'cancelled')),
+                 ('placed', 'withdrawn', 'requested', 'confirmed', 'refused', 'settled', 'voided', 'closed', 'cancelled')),
     plain        INTEGER NOT NULL CHECK (plain IN (0, 1)),
     amount_minor INTEGER NOT NULL CHECK (amount_minor BETWEEN 1 AND 999999999999999),
     currency     TEXT NOT NULL CHECK (length(currency) = 3),
@@ -30,7 +30,7 @@ CREATE TABLE orders (
     payment      TEXT,                       -- the gateway's payment whose notice decided this order
     reason       TEXT,
     replaced_by  TEXT REFERENCES orders (tid) DEFERRABLE INITIALLY DEFERRED,
-    outcome      TEXT,                       -- hash of the settled, voided or closed message
+    outcome      TEXT,                       -- hash of the settled, voided or closed message, or of the authorization
     handled_at   INTEGER,                    -- the shop's handler has taken the outcome, or that the order was struck
     refunded_minor INTEGER NOT NULL DEFAULT 0,  -- the sum of the cancellations that the gateway has confirmed
     CHECK (refunded_minor BETWEEN 0 AND amount_minor),
@@ -156,6 +156,48 @@ BEGIN SELECT RAISE(ABORT, 'a cancellation is answered once'); END;
 CREATE TRIGGER cancellations_replaced_once BEFORE UPDATE OF replaced_by ON cancellations WHEN old.replaced_by IS NOT NULL
 BEGIN SELECT RAISE(ABORT, 'a cancellation is asked anew once'); END;
 CREATE TRIGGER cancellations_kept BEFORE DELETE ON cancellations BEGIN SELECT RAISE(ABORT, 'cancellations are kept'); END;
+
+-- D3: sessions of the dual-signature checkout, with the very answer that each got; a row goes some time after it has ended.
+CREATE TABLE sessions (
+    sid        TEXT PRIMARY KEY CHECK (length(sid) = 22),
+    tid        TEXT NOT NULL REFERENCES orders (tid),
+    request    TEXT NOT NULL UNIQUE CHECK (length(request) = 43),
+    answer     TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX sessions_of_a_tid ON sessions (tid);
+CREATE INDEX sessions_by_time ON sessions (expires_at);
+
+-- D6: each purchase that the gateway was asked for, stored before it is sent, and the one answer that it gets for ever (D7). Of what the
+-- customer pays with there is only the envelope, sealed to the gateway, and that goes as soon as the answer is here.
+CREATE TABLE exchanges (
+    sid        TEXT PRIMARY KEY CHECK (length(sid) = 22),
+    tid        TEXT NOT NULL REFERENCES orders (tid),
+    state      TEXT NOT NULL CHECK (state IN ('asked', 'approved', 'declined')),
+    purchase   TEXT NOT NULL CHECK (length(purchase) = 43),  -- hash of all that the customer sent
+    oi         TEXT NOT NULL,                                -- exact text; its salted hash was signed
+    envelope   TEXT,
+    asked_at   INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    session    INTEGER NOT NULL REFERENCES journal (number),
+    request    INTEGER NOT NULL REFERENCES journal (number),
+    answer     INTEGER REFERENCES journal (number),
+    receipt    TEXT,
+    reason     TEXT,
+    CHECK ((state = 'asked') = (answer IS NULL)),
+    CHECK ((state = 'asked') = (envelope IS NOT NULL)),
+    CHECK ((state = 'declined') = (reason IS NOT NULL)),
+    CHECK (receipt IS NULL OR state = 'approved')
+) STRICT;
+-- Whatever the code does: one attempt of an order at a time, and one that was approved for ever.
+CREATE UNIQUE INDEX one_open_exchange ON exchanges (tid) WHERE state = 'asked';
+CREATE UNIQUE INDEX one_approved_exchange ON exchanges (tid) WHERE state = 'approved';
+CREATE INDEX exchanges_of_a_tid ON exchanges (tid, request);
+CREATE TRIGGER exchanges_fixed BEFORE UPDATE OF sid, tid, purchase, oi, asked_at, session, request ON exchanges
+BEGIN SELECT RAISE(ABORT, 'an exchange is never edited'); END;
+CREATE TRIGGER exchanges_end_once BEFORE UPDATE ON exchanges WHEN old.state <> 'asked'
+BEGIN SELECT RAISE(ABORT, 'an exchange is answered once'); END;
+CREATE TRIGGER exchanges_kept BEFORE DELETE ON exchanges BEGIN SELECT RAISE(ABORT, 'exchanges are kept'); END;
 
 -- What the shop holds for the gateway or against it, the latest of each: revocation lists, the last checkpoint of the evidence log.
 CREATE TABLE held (name TEXT PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 100), at INTEGER NOT NULL, content TEXT NOT NULL) STRICT;

@@ -9,9 +9,9 @@ when the line comes up or the order's outcome arrives. Nothing of an order chang
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple
 
-import msgspec
 from msgspec.structs import replace
 
 from hanbit.kernel import ids
@@ -19,12 +19,13 @@ from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import Conflict, HanbitError, NotFound, ProtocolViolation, Unavailable, WrongState
 from hanbit.kernel.money import Money
 from hanbit.merchant import cancellation as rows
-from hanbit.merchant.book_file import KeptMessage
+from hanbit.merchant.book_file import own_message
 from hanbit.merchant.cancellation import Cancellation, CancellationState, Goods, amount_to_cancel
 from hanbit.merchant.changes import AnswerCancellation, AskCancellation, Reject, Stale
 from hanbit.merchant.line import LineToGateway
 from hanbit.merchant.order import Order
 from hanbit.merchant.order_book import OrderBook
+from hanbit.merchant.sending import SENDING_MAX, Sender
 from hanbit.merchant.states import TRANSITIONS, Event, State
 from hanbit.protocols import signed
 from hanbit.protocols.cancellation.merchant import ANSWERS, Merchant
@@ -33,14 +34,9 @@ from hanbit.protocols.line import RefusedByGateway
 from hanbit.protocols.signed import SignedMessage
 
 TRIES_MAX: Final = 3
-RETRY_FIRST_S: Final = 2.0
-RETRY_MAX_S: Final = 30.0
 FIRST_ANSWER_S: Final = 5.0
 """How long `ask` stays for the first answer; later ones are heard by whoever looks at the book."""
-SENDING_MAX: Final = 16
-"""Cancellations that are on the line at once."""
 OPEN_PAGE: Final = 500
-_LOOK_S: Final = 1.0
 _log = logging.getLogger("hanbit.merchant")
 
 
@@ -71,32 +67,36 @@ class CancellationDesk:
         self._line = line
         self._has_outcome_handler = has_outcome_handler
         self._on_struck = on_struck
-        self._bell = asyncio.Event()
-        self._on_the_line: dict[str, asyncio.Task[None]] = {}
-        self._later: dict[str, tuple[float, float]] = {}
-        """id → (not before, next pause)"""
-        self.turned_away: dict[str, str] = {}
-        """id → why the last try brought no answer; only of those that are open"""
+        self._sender = Sender("cancellation", clock)
         self._open_tids: set[str] = set()
         """Orders of which an outcome matters here; what every other order's outcome costs is one look into this set."""
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def turned_away(self) -> dict[str, str]:
+        """Id → why the last try brought no answer; only of those that are open."""
+        return self._sender.turned_away
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything is on the line."""
+        return self._sender.is_busy
+
     def start(self) -> None:
         """Begin with what an earlier process had asked."""
-        self._bell.set()
+        self._sender.bell.set()
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
         """Let go of what is on the line: the same bytes go out after the next start."""
-        tasks = [task for task in (self._task, *self._on_the_line.values()) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._sender.stop()
 
     def ring(self) -> None:
         """The line is up: whatever waits for its next try is tried now."""
-        self._later.clear()
-        self._bell.set()
+        self._sender.ring()
 
     def on_ended(self, tid: str) -> None:
         """The outcome of this order is known here: what was asked before can be answered, or asked with the right figures, now."""
@@ -207,30 +207,26 @@ class CancellationDesk:
 
     async def _run(self) -> None:
         while True:
-            self._bell.clear()
+            self._sender.bell.clear()
             waits = True
             try:
                 waits = await self._send_what_is_due()
             except HanbitError as error:
                 _log.warning("cancellations wait: %s", error)
-            try:
-                async with asyncio.timeout(_LOOK_S if waits else None):
-                    await self._bell.wait()
-            except TimeoutError:
-                continue
+            await self._sender.rest(is_open=waits)
 
     async def _send_what_is_due(self) -> bool:
         """Send what is due; False if nothing is open."""
         for refused in await self._book.cancellations(rows.RENEWABLE, OPEN_PAGE):
             await self._ask_anew(refused)
-        now, after, found = self._clock.monotonic(), 0, False
+        after, found = 0, False
         while page := await self._book.cancellations(rows.ASKED, after, OPEN_PAGE):
             found = True
             for asked in page:
-                if len(self._on_the_line) >= SENDING_MAX:
+                if self._sender.is_full:
                     return True
                 self._open_tids.add(asked.tid)
-                if self._later.get(asked.id, (0.0, 0.0))[0] <= now:
+                if self._sender.is_due(asked.id):
                     _ = self._send_now(asked)
             after = page[-1].message
         return found
@@ -244,31 +240,7 @@ class CancellationDesk:
             _log.info("a refused cancellation is not asked anew: %s", error)
 
     def _send_now(self, asked: Cancellation) -> asyncio.Task[None]:
-        """The one task that has this cancellation on the line."""
-        sending = self._on_the_line.get(asked.id)
-        if sending is None:
-            sending = self._on_the_line[asked.id] = asyncio.create_task(self._send(asked))
-        return sending
-
-    async def _send(self, asked: Cancellation) -> None:
-        identity = asked.id
-        try:
-            self.turned_away[identity] = await self._exchange(asked)
-        except HanbitError as error:
-            _log.info("a cancellation waits: %s", error, extra={"cancellation": identity})
-            self.turned_away[identity] = str(error)
-        except Exception:  # noqa: BLE001 - a bug must cost neither the answer, which comes again, nor the pause before it is asked for
-            _log.exception("a cancellation could not be sent", extra={"cancellation": identity})
-            self.turned_away[identity] = "failed"
-        finally:
-            del self._on_the_line[identity]
-            if self.turned_away.get(identity):
-                pause = min(self._later.get(identity, (0.0, RETRY_FIRST_S))[1], RETRY_MAX_S)
-                self._later[identity] = (self._clock.monotonic() + pause, pause * 2)
-            else:
-                self.turned_away.pop(identity, None)
-                self._later.pop(identity, None)
-            self._bell.set()
+        return self._sender.now(asked.id, partial(self._exchange, asked))
 
     async def _exchange(self, asked: Cancellation) -> str:
         """The stored bytes out, the answer in; why there is none yet, or an empty text."""
@@ -291,7 +263,7 @@ class CancellationDesk:
 
     async def _take(self, unverified: str, asked: Cancellation) -> str:
         """C3: verify, compare with the book, store; the line's code where it says no more than "not now", else an empty text."""
-        cancel = _own(await self._book.message(asked.message))
+        cancel = own_message(await self._book.message(asked.message), Cancel)
         for _ in range(TRIES_MAX):
             order = await self._order(asked.tid)
             at = self._clock.now()
@@ -406,14 +378,3 @@ def _same(known: Cancellation, tid: str, amount: Money | None) -> Cancellation:
     if known.tid != tid or amount not in (None, known.amount):
         raise Conflict("this request_key was used for another cancellation")
     return known
-
-
-def _own(kept: KeptMessage) -> SignedMessage[Cancel]:
-    """Our own C1 out of our own book, where nothing is that was not signed here."""
-    header, payload, _ = kept.compact.split(".")
-    kid = msgspec.json.decode(ids.decode_base64url(header), type=_Header).kid
-    return SignedMessage(kept.compact, kept.hash, kid, msgspec.json.decode(ids.decode_base64url(payload), type=Cancel))
-
-
-class _Header(msgspec.Struct):
-    kid: str

@@ -84,6 +84,8 @@ def amount_to_cancel(order: Order, amount: Money | None, *, reason: str, request
         raise BadInput(f"request_key: 1 to {REQUEST_KEY_MAX} characters")
     if order.state in (State.REFUSED, State.VOIDED, State.CLOSED):
         raise WrongState(f"the order is {order.state}: nothing was paid, so there is nothing to cancel")
+    if order.state is State.REQUESTED:
+        raise WrongState("the payment server decides about a purchase of this order at this moment: cancel it when the answer is here")
     left = order.remaining
     if left.amount_minor == 0:
         raise WrongState("the order is cancelled: nothing is left of it")

@@ -10,8 +10,10 @@ from typing import Final, TypeAlias
 
 from hanbit.merchant.cancellation import Cancellation
 from hanbit.merchant.order import Order
+from hanbit.merchant.purchase import Exchange, ExchangeState, OpenedSession
 from hanbit.merchant.states import Event, State
 from hanbit.protocols.cancellation.messages import Cancel
+from hanbit.protocols.dual_signature.messages import AuthorizationRequest, Session
 from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect.merchant import Answer, Outcome
 from hanbit.protocols.redirect.messages import Notice
@@ -160,6 +162,48 @@ class MarkReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenSession:
+    """D3: a session with the answer that its customer gets."""
+
+    session: OpenedSession
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskPurchase:
+    """D6: the shop asks the gateway for a purchase that it has verified; by the same bytes it confirms its order."""
+
+    exchange: Exchange
+    session: SignedMessage[Session]
+    request: SignedMessage[AuthorizationRequest]
+    version: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPurchase:
+    """D7: the gateway's answer, and what it does to the order; one that approves is acknowledged like every outcome."""
+
+    exchange: Exchange
+    """as it stands with its answer"""
+    request: str
+    """hash of the D6"""
+    answer: AnySigned
+    version: int
+    event: Event | None
+    """None where the order has gone another way meanwhile"""
+    payment: str | None
+    handled: bool
+    """True where no handler of the shop waits for it."""
+    at: int
+
+    @property
+    def approves(self) -> bool:
+        """Whether money has moved."""
+        return self.exchange.state is ExchangeState.APPROVED
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """The latest of what the shop holds under a name (a revocation list, the last checkpoint)."""
 
@@ -179,6 +223,9 @@ Change: TypeAlias = (
     | AskCancellation
     | AnswerCancellation
     | MarkReturned
+    | OpenSession
+    | AskPurchase
+    | AnswerPurchase
     | Hold
     | Reject
 )

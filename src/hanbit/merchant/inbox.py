@@ -20,9 +20,11 @@ from hanbit.merchant.cancel_desk import CancellationDesk, is_answer
 from hanbit.merchant.changes import AnswerNotice, Conclude, Reject, Stale
 from hanbit.merchant.handlers import OnConfirm, ask_shop
 from hanbit.merchant.order_book import OrderBook
+from hanbit.merchant.purchase_desk import PurchaseDesk
 from hanbit.merchant.reconciliation import NEVER_OPENED
-from hanbit.merchant.states import Event
+from hanbit.merchant.states import TRANSITIONS, Event
 from hanbit.protocols import signed
+from hanbit.protocols.dual_signature.messages import Authorization
 from hanbit.protocols.keys import Certificates, Crl, SessionAuthority
 from hanbit.protocols.line import RefusedByGateway
 from hanbit.protocols.redirect.merchant import OUTCOMES, Merchant, Outcome
@@ -52,6 +54,7 @@ class Inbox:
         has_outcome_handler: bool,
         on_ended: Callable[[str], None],
         desk: CancellationDesk,
+        purchases: PurchaseDesk,
         attended: bool = True,
         on_unproven: Callable[[str], None] = lambda _tid: None,
         on_keys: Callable[[str, str], Awaitable[str | None]] | None = None,
@@ -64,6 +67,7 @@ class Inbox:
         self._has_outcome_handler = has_outcome_handler
         self._on_ended = on_ended
         self._desk = desk
+        self._purchases = purchases
         self._attended = attended
         self._on_unproven = on_unproven
         self._on_keys = on_keys
@@ -105,6 +109,8 @@ class Inbox:
                         return await self._on_notice(unverified, route)
                     if route.typ in OUTCOMES:
                         return await self._on_outcome_message(unverified, route, vouched_by)
+                    if route.typ == Authorization.TYP:
+                        return await self._purchases.receive(unverified, vouched_by)
                     if is_answer(route.typ):
                         await self._desk.receive(unverified)
                         return None
@@ -139,7 +145,7 @@ class Inbox:
         event = None
         if isinstance(answer.claims, Confirmation):
             event = Event.NOTICE_CONFIRMED
-        elif known.order is not None and known.order.payment is None and not known.order.final:
+        elif known.order is not None and known.order.payment is None and Event.NOTICE_REFUSED in TRANSITIONS[known.order.state]:
             event = Event.NOTICE_REFUSED
         version = known.order.version if known.order is not None else None
         await self._book.commit(AnswerNotice(notice.claims.tid, version, event, notice, answer, at))

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -75,7 +75,7 @@ class Order(msgspec.Struct, frozen=True):
 
     @property
     def may_deliver(self) -> bool:
-        """True only after the signed settled message was verified and stored, and until the order is struck; see `refunded` for a part."""
+        """True only once the signed settled message or authorization is verified and stored, until the order is struck; see `refunded`."""
         return self.state is State.SETTLED
 
     @property
@@ -96,13 +96,19 @@ class Order(msgspec.Struct, frozen=True):
     @property
     def barred(self) -> str | None:
         """Why no payment is taken for it any more, None while it is open."""
-        if self.state is State.PLACED:
+        if self.state in (State.PLACED, State.REQUESTED):
             return None
         if self.state is State.WITHDRAWN:
             return "order_changed" if self.replaced_by else "withdrawn"
         if self.state is State.CANCELLED and self.payment is None:
             return "withdrawn"
         return "expired" if self.state in (State.VOIDED, State.CLOSED) else "already_answered"
+
+    @property
+    def purchase_facts(self) -> OrderFacts:
+        """What a purchase of the dual-signature checkout must agree with: one attempt at a time."""
+        barred = "already_answered" if self.state is State.REQUESTED else self.barred
+        return replace(self.facts, barred=barred)
 
     @property
     def facts(self) -> OrderFacts:

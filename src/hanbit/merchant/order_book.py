@@ -22,6 +22,7 @@ from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
 from hanbit.merchant import book_file
 from hanbit.merchant import cancellation as cancellations
+from hanbit.merchant import purchase as purchases
 from hanbit.merchant.book_batch import Batch, JournalRow, Loaded, Rows
 from hanbit.merchant.book_file import Held, KeptMessage, Known, Step
 from hanbit.merchant.cancellation import Cancellation
@@ -29,7 +30,9 @@ from hanbit.merchant.changes import (
     Acknowledge,
     AnswerCancellation,
     AnswerNotice,
+    AnswerPurchase,
     AskCancellation,
+    AskPurchase,
     Change,
     CloseUnopened,
     Conclude,
@@ -37,6 +40,7 @@ from hanbit.merchant.changes import (
     Keep,
     MarkHandled,
     MarkReturned,
+    OpenSession,
     Place,
     Withdraw,
 )
@@ -181,13 +185,26 @@ class OrderBook:
 
     async def overdue(self, *, answered_before: int, ended_before: int, limit: int) -> list[Order]:
         """Orders whose outcome should be here: the shop has answered for them, or nobody can pay them any more."""
-        where = "outcome IS NULL AND state <> 'cancelled' AND ((payment IS NOT NULL AND changed_at < ?) OR answer_until < ?)"
+        begun = "(payment IS NOT NULL OR state = 'requested') AND changed_at < ?"
+        where = f"outcome IS NULL AND state <> 'cancelled' AND (({begun}) OR answer_until < ?)"
         return await self._orders(f"WHERE {where} ORDER BY pay_by LIMIT ?", answered_before, ended_before, limit)
 
     async def cancellations(self, where: str, *parameters: object) -> list[Cancellation]:
         """Cancellations by one of the conditions of `merchant.cancellation`."""
         async with self._turn:
             return cancellations.select(self._connection, where, *parameters)
+
+    async def exchanges(self, where: str, *parameters: object) -> list[purchases.Exchange]:
+        """Exchanges of the dual-signature checkout by one of the conditions of `merchant.purchase`."""
+        async with self._turn:
+            return purchases.select(self._connection, where, *parameters)
+
+    async def session(self, *, sid: str = "", request: str = "") -> purchases.OpenedSession | None:
+        """A session by its id, or by the hash of the D2 that asked for it; None once it has gone."""
+        async with self._turn:
+            if sid:
+                return purchases.session_by_sid(self._connection, sid)
+            return purchases.session_by_request(self._connection, request)
 
     async def messages(self, tid: str) -> list[KeptMessage]:
         """Every message about a tid in the order of storing: the shop's half of the evidence. Acknowledgements name no tid."""
@@ -249,10 +266,11 @@ class OrderBook:
         self._connection.execute("BEGIN IMMEDIATE")
         batch = Batch(self._load(changes))
         results: list[Exception | str | None] = [batch.decide(change) for change in changes]
-        acknowledgements = deque(batch.acknowledge(self._acknowledge, max(change.at for change in changes)))
-        self._insert(batch.rows)
+        at = max(change.at for change in changes)
+        acknowledgements = deque(batch.acknowledge(self._acknowledge, at))
+        self._insert(batch.rows, at)
         # One caller of each hundred carries the acknowledgement out; the others' outcomes are named in it.
-        concluded = [index for index, change in enumerate(changes) if isinstance(change, Conclude) and results[index] is None]
+        concluded = [index for index, change in enumerate(changes) if _is_acknowledged(change) and results[index] is None]
         for index, acknowledgement in zip(concluded, acknowledgements, strict=False):
             results[index] = acknowledgement.compact
         return results
@@ -315,7 +333,9 @@ class OrderBook:
                     received.add(message.claims.jti)
                 case MarkReturned(tid=tid):
                     cancelled.add(tid)
-        tids |= cancelled
+        bought = _bought(changes)
+        received |= {change.answer.claims.jti for change in changes if isinstance(change, AnswerPurchase)}
+        tids |= cancelled | bought
         orders = self._select_orders("WHERE tid IN (SELECT value FROM json_each(?))", _json(tids)) if tids else []
         return Loaded(
             orders={order.tid: order for order in orders},
@@ -323,6 +343,8 @@ class OrderBook:
             received=dict(self._named("SELECT jti, hash FROM journal WHERE direction = 'received' AND jti", received)),
             payments={row[0] for row in self._named("SELECT payment, answer FROM notices WHERE payment", payments)},
             cancellations=self._load_cancellations(cancelled, cancel_keys),
+            exchanges={one.sid: one for one in purchases.of_orders(self._connection, bought)},
+            sessions=purchases.sessions_of(self._connection, bought),
             next_number=1 + self._connection.execute("SELECT coalesce(max(number), 0) FROM journal").fetchone()[0],
         )
 
@@ -334,7 +356,7 @@ class OrderBook:
             found += cancellations.select(self._connection, cancellations.BY_REQUEST_KEYS, _json(keys))
         return {cancellation.id: cancellation for cancellation in found}
 
-    def _insert(self, rows: Rows) -> None:
+    def _insert(self, rows: Rows, at: int) -> None:
         execute = self._connection.executemany
         if rows.new_orders:
             execute(f"INSERT INTO orders ({_COLUMNS}) VALUES ({', '.join('?' * 23)})", [_order_row(order) for order in rows.new_orders])  # noqa: S608 - our own column list
@@ -360,6 +382,7 @@ class OrderBook:
             cancellations.update(self._connection, rows.moved_cancellations.values())
         if rows.new_cancellations:
             cancellations.insert(self._connection, rows.new_cancellations)
+        purchases.write(self._connection, rows.new_sessions, rows.moved_exchanges.values(), rows.new_exchanges, at)
         if rows.held:
             execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", [(hold.name, hold.at, hold.content) for hold in rows.held])
         for rejected in rows.rejected:
@@ -409,6 +432,16 @@ class OrderBook:
     def _select_orders(self, where: str, *parameters: object) -> list[Order]:
         rows = self._connection.execute(f"SELECT {_COLUMNS} FROM orders {where}", parameters)  # noqa: S608 - constants of this module
         return [_read_order(row) for row in rows]
+
+
+def _bought(changes: Iterable[Change]) -> set[str]:
+    """The orders of which purchases and sessions are to be loaded."""
+    tids = {change.session.tid for change in changes if isinstance(change, OpenSession)}
+    return tids | {change.exchange.tid for change in changes if isinstance(change, AskPurchase | AnswerPurchase)}
+
+
+def _is_acknowledged(change: Change) -> bool:
+    return isinstance(change, Conclude) or (isinstance(change, AnswerPurchase) and change.approves)
 
 
 def _read_order(row: tuple[Any, ...]) -> Order:

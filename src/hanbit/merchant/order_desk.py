@@ -1,9 +1,10 @@
 """Where orders are made: numbered, signed, durable before the customer leaves (R2, R3); withdrawn or replaced while nobody pays."""
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock
@@ -12,14 +13,18 @@ from hanbit.merchant.changes import Place, Stale, Withdraw
 from hanbit.merchant.files import Registration
 from hanbit.merchant.order import NewOrder, Order, owner_hash
 from hanbit.merchant.order_book import OrderBook
+from hanbit.merchant.purchase import Checkout
 from hanbit.merchant.states import State
 from hanbit.protocols.redirect.merchant import Merchant, hash_lines
 from hanbit.protocols.redirect.messages import plain_order_hash
+from hanbit.protocols.signed import encode_der, peek_kid
 
 PAY_BY_S: Final = 30 * 60
 """protocol.md, Deadlines: an order can be begun to be paid for 30 minutes."""
 DECIDED_S: Final = 15 * 60
 """… and is final at the latest 15 minutes after that."""
+BUTTON: Final = "/button.js"
+"""The script of the button, on the gateway's own site."""
 TRIES_MAX: Final = 3
 
 
@@ -34,11 +39,21 @@ class Redirect:
 class OrderDesk:
     """Makes orders for one registration and puts them into the book."""
 
-    def __init__(self, *, registration: Registration, role: Merchant, book: OrderBook, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        registration: Registration,
+        role: Merchant,
+        book: OrderBook,
+        clock: Clock,
+        chain_of: Callable[[str], tuple[bytes, ...]] | None = None,
+    ) -> None:
+        """`chain_of` knows the chain of each key that ever signed an order here (by kid); without it only the one in use is known."""
         self._registration = registration
         self._role = role
         self._book = book
         self._clock = clock
+        self._chain_of = chain_of or (lambda _: role.signer.chain)
 
     async def order(self, tid: str) -> Order:
         """The order as the book holds it now; NotFound where there is none."""
@@ -90,6 +105,23 @@ class OrderDesk:
         if order.state is not State.PLACED:
             raise WrongState(f"the order is {order.state}")
         return self._address(order, await self.signed_order(order), language)
+
+    async def checkout(self, tid: str) -> Checkout:
+        """D1: what the button needs of an order that is still open; WrongState once it was answered, and in plain form."""
+        order = await self.order(tid)
+        message = await self.signed_order(order)
+        if message is None:
+            raise WrongState("orders in plain form are paid by redirect alone")
+        if order.state is not State.PLACED:
+            raise WrongState(f"the order is {order.state}")
+        return Checkout(
+            script=urlunsplit((*urlsplit(self._registration.pay_url)[:2], BUTTON, "", "")),
+            order=message,
+            merchant_chain=[encode_der(der) for der in self._chain_of(peek_kid(message))],
+            lines=order.lines_json,
+            lines_salt=order.salt,
+            redirect=self._address(order, message, None).location,
+        )
 
     async def signed_order(self, order: Order) -> str | None:
         """The order's own signed message; None in plain form."""

@@ -8,7 +8,8 @@
         if order.may_deliver: …
 
 Bytes from outside have one entrance, `receive`; nothing that an order's state depends on goes round its checks, and `may_deliver` is true
-only once a settled message that continues this shop's own confirmation was verified and is durable.
+only once a settled message that continues this shop's own confirmation, or an authorization that answers its request, was verified and is
+durable.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -36,10 +37,13 @@ from hanbit.merchant.line_parts import LineParts
 from hanbit.merchant.order import Line, NewOrder, Order, owner_hash
 from hanbit.merchant.order_book import OrderBook
 from hanbit.merchant.order_desk import OrderDesk, Redirect
+from hanbit.merchant.purchase import Checkout, PurchaseResult
+from hanbit.merchant.purchase_desk import Issuing, PurchaseDesk
 from hanbit.merchant.reconciliation import Progress, Reconciliation, Report
 from hanbit.merchant.records import OwnCertificate
 from hanbit.merchant.witness import Witness, is_checkpoint
 from hanbit.protocols.cancellation.merchant import Merchant as CancellingMerchant
+from hanbit.protocols.dual_signature.messages import Purchase, SessionAnswer
 from hanbit.protocols.redirect.merchant import Merchant
 from hanbit.protocols.redirect.messages import Status
 
@@ -59,7 +63,10 @@ class Shop:
         on_outcome: OnOutcome | None = None,
         attended: bool = True,
         clock: Clock | None = None,
+        issuing: Issuing | None = None,
+        chain_of: Callable[[str], tuple[bytes, ...]] | None = None,
     ) -> None:
+        """`issuing` is the shop's part in the dual-signature checkout, without which it takes redirects alone."""
         self.registration = registration
         self.line: LineToGateway | None = None
         self.keys: KeyDesk | None = None
@@ -67,7 +74,7 @@ class Shop:
         self._role = role
         self._clock = clock or SystemClock()
         self.book = OrderBook(book_path, lambda outcomes, at: role.make_acknowledgement(outcomes, at=at))
-        self._orders = OrderDesk(registration=registration, role=role, book=self.book, clock=self._clock)
+        self._orders = OrderDesk(registration=registration, role=role, book=self.book, clock=self._clock, chain_of=chain_of)
         self._inquiries = Inquiries(
             role=role, book=self.book, orders=self._orders, clock=self._clock, line=lambda: self.line, inbox=lambda: self._inbox
         )
@@ -81,6 +88,18 @@ class Shop:
             line=lambda: self.line,
             has_outcome_handler=has_outcome_handler,
             on_struck=self._on_ended,
+        )
+        self._purchases = PurchaseDesk(
+            issuing=issuing,
+            orders=self._orders,
+            book=self.book,
+            clock=self._clock,
+            line=lambda: self.line,
+            on_confirm=on_confirm,
+            has_outcome_handler=has_outcome_handler,
+            attended=attended,
+            on_ended=self._on_ended,
+            on_unproven=lambda _tid: self._reconciliation.ring(),
         )
         self._reconciliation = Reconciliation(
             book=self.book,
@@ -100,6 +119,7 @@ class Shop:
             has_outcome_handler=has_outcome_handler,
             on_ended=self._on_ended,
             desk=self._cancelling,
+            purchases=self._purchases,
             attended=attended,
             # The gateway is to say under its present key what it stored.
             on_unproven=lambda _tid: self._reconciliation.ring(),
@@ -145,6 +165,8 @@ class Shop:
             on_outcome=on_outcome,
             attended=attended,
             clock=clock_of(identity.registration, clock or SystemClock()),
+            issuing=None if role.plain else identity.issuing(),
+            chain_of=identity.chain_of,
         ) as shop:
             clock = await take_up(shop._clock, shop.book)
             if not dial and post_listen is None:
@@ -172,11 +194,13 @@ class Shop:
         if self._desk is not None:
             self._desk.start()
         self._cancelling.start()
+        self._purchases.start()
         self._reconciliation.start()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._reconciliation.stop()
+        await self._purchases.stop()
         await self._cancelling.stop()
         if self._desk is not None:
             await self._desk.stop()
@@ -230,6 +254,29 @@ class Shop:
     async def redirect(self, tid: str, *, language: Literal["ko", "en"] | None = None) -> Redirect:
         """R3 once more for an order that is still open: the same bytes to the same address. WrongState once it was answered."""
         return await self._orders.redirect(tid, language)
+
+    async def checkout(self, tid: str) -> Checkout:
+        """D1: what the button on the shop's page needs of an order that is still open; WrongState once it was answered.
+
+        The shop's own server passes this, and what the customer's window sends and gets (`open_session`, `purchase`), on as it is.
+        """
+        return await self._orders.checkout(tid)
+
+    async def open_session(self, tid: str, session_request: str) -> SessionAnswer:
+        """D2, D3: a session for the customer's fresh key; the same request gets the same answer.
+
+        ProtocolViolation names what is wrong with a request, WrongState says that no payment of this order is taken, TooManyTries that it
+        has its sessions already: then nothing has changed.
+        """
+        return await self._purchases.open_session(tid, session_request)
+
+    async def purchase(self, tid: str, purchase: Purchase) -> PurchaseResult:
+        """D5 to D8: checked with the shop's own half, asked of the gateway, answered with its word, or `pending` while there is none.
+
+        The same purchase gets the same answer. ProtocolViolation names the check that a purchase failed: then nobody was asked anything.
+        Goods go out as after a redirect: `on_outcome` is called, `may_deliver` is true, once the gateway's approval is verified and stored.
+        """
+        return await self._purchases.buy(tid, purchase)
 
     async def order(self, tid: str) -> Order:
         """The order as the book holds it now; NotFound where there is none."""
@@ -323,6 +370,7 @@ class Shop:
 
     def _on_connected(self) -> None:
         self._cancelling.ring()
+        self._purchases.ring()
         self._reconciliation.ring()
         if self.keys is not None:
             self.keys.ring()

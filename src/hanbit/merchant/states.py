@@ -5,12 +5,16 @@ placed ──notice_confirmed──▶ confirmed ──settled──▶ settled 
   │  ├──notice_refused─────▶ refused ───voided────▶ voided
   │  ├──closed───────────────────────────────────▶ closed       ended unpaid before any notice
   │  └──voided───────────────────────────────────▶ voided       its notice never reached the shop
-  └─withdrawn────▶ withdrawn ──notice_refused──▶ withdrawn      then voided or closed as above
+  ├─withdrawn────▶ withdrawn ──notice_refused──▶ withdrawn      then voided or closed as above
+  └─authorization_requested──▶ requested ──authorized──▶ settled     deliver: in the dual-signature checkout one message asks and confirms
+                                   └──────declined────▶ placed      that attempt is over, another may follow
 
 settled (confirmed) ──refunded──▶ the same state, with less left
 settled, confirmed, withdrawn, voided, closed ──cancelled──▶ cancelled     struck: the gateway has confirmed that nothing is left
 
-The gateway's answer to a cancellation may overtake the outcome: an order can be struck first and hear settled, voided or closed after it.
+While an authorization is requested the customer may still go the other way, by redirect: the gateway lets one attempt through, and its
+notice is answered as if the order were placed. The gateway's answer to a cancellation may overtake the outcome: an order can be struck
+first and hear settled, voided or closed after it.
 """
 
 from enum import StrEnum
@@ -24,6 +28,7 @@ class State(StrEnum):
 
     PLACED = "placed"
     WITHDRAWN = "withdrawn"
+    REQUESTED = "requested"
     CONFIRMED = "confirmed"
     REFUSED = "refused"
     SETTLED = "settled"
@@ -37,6 +42,9 @@ class Event(StrEnum):
 
     NOTICE_CONFIRMED = "notice_confirmed"
     NOTICE_REFUSED = "notice_refused"
+    AUTHORIZATION_REQUESTED = "authorization_requested"
+    AUTHORIZED = "authorized"
+    DECLINED = "declined"
     WITHDRAWN = "withdrawn"
     SETTLED = "settled"
     VOIDED = "voided"
@@ -49,7 +57,15 @@ TRANSITIONS: Final[dict[State, dict[Event, State]]] = {
     State.PLACED: {
         Event.NOTICE_CONFIRMED: State.CONFIRMED,
         Event.NOTICE_REFUSED: State.REFUSED,
+        Event.AUTHORIZATION_REQUESTED: State.REQUESTED,
         Event.WITHDRAWN: State.WITHDRAWN,
+        Event.VOIDED: State.VOIDED,
+        Event.CLOSED: State.CLOSED,
+    },
+    State.REQUESTED: {
+        Event.AUTHORIZED: State.SETTLED,
+        Event.DECLINED: State.PLACED,
+        Event.NOTICE_CONFIRMED: State.CONFIRMED,
         Event.VOIDED: State.VOIDED,
         Event.CLOSED: State.CLOSED,
     },

@@ -10,7 +10,7 @@ import pytest
 
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, WrongState
 from hanbit.kernel.money import Money
-from hanbit.merchant import cancel_desk
+from hanbit.merchant import sending
 from hanbit.merchant.cancellation import CancellationState, Goods
 from hanbit.merchant.order import Order
 from hanbit.merchant.shop import Shop
@@ -364,7 +364,7 @@ async def test_what_was_asked_before_a_stop_is_sent_with_the_same_bytes_after_it
 
 async def test_pauses_grow_to_half_a_minute(parties: Parties, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     order = await settled(parties, shop)
-    monkeypatch.setattr(cancel_desk, "_LOOK_S", 0.005)
+    monkeypatch.setattr(sending, "LOOK_S", 0.005)
     asked = await shop.cancel(order.tid, reason="does not fit")
     tries = []
     for pause in (2, 4, 8, 16, 30, 30):

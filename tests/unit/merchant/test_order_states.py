@@ -14,6 +14,12 @@ LEGAL = {
     ("placed", "withdrawn"): "withdrawn",
     ("placed", "voided"): "voided",
     ("placed", "closed"): "closed",
+    ("placed", "authorization_requested"): "requested",
+    ("requested", "authorized"): "settled",
+    ("requested", "declined"): "placed",
+    ("requested", "notice_confirmed"): "confirmed",
+    ("requested", "voided"): "voided",
+    ("requested", "closed"): "closed",
     ("withdrawn", "notice_refused"): "withdrawn",
     ("withdrawn", "voided"): "voided",
     ("withdrawn", "closed"): "closed",
@@ -48,8 +54,9 @@ def test_goods_are_released_or_delivered_only_at_the_end() -> None:
     assert {State.SETTLED, State.VOIDED, State.CLOSED, State.CANCELLED} == FINAL
 
 
-def test_only_a_confirmed_order_can_be_settled() -> None:
+def test_only_an_order_that_the_shop_confirmed_or_asked_for_can_be_settled() -> None:
     assert [state for state, events in TRANSITIONS.items() if events.get(Event.SETTLED) is State.SETTLED] == [State.CONFIRMED]
+    assert [state for state, events in TRANSITIONS.items() if Event.AUTHORIZED in events] == [State.REQUESTED]
 
 
 def test_a_struck_order_stays_struck() -> None:

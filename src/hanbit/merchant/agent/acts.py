@@ -28,6 +28,7 @@ class Act(StrEnum):
 ACTS: Final[dict[State, tuple[Act, ...]]] = {
     State.PLACED: (Act.PAY, Act.WITHDRAW, Act.REPLACE, Act.CANCEL, Act.INQUIRE),
     State.WITHDRAWN: (Act.CANCEL, Act.INQUIRE),
+    State.REQUESTED: (Act.INQUIRE,),
     State.CONFIRMED: (Act.CANCEL, Act.INQUIRE),
     State.REFUSED: (Act.INQUIRE,),
     State.SETTLED: (Act.DELIVER, Act.CANCEL, Act.RETURNED),
