@@ -123,7 +123,7 @@ def keys_of(jwk: dict[str, str]) -> Any:
 
 
 def by_jose(node: str, given: dict[str, Any]) -> Any:
-    command = [node, NODE / "verify-purchase.mjs"]
+    command: list[str | Path] = [node, NODE / "verify-purchase.mjs"]
     done = subprocess.run(command, input=json.dumps(given), capture_output=True, text=True, check=False, timeout=RUN_S)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
