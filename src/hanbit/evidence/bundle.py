@@ -2,7 +2,7 @@
 
     {"format": "hanbit-evidence", "version": 1, "digest": …, "source": "gateway" or "merchant", "operator", "merchant", "tid",
      "messages": […], "keys": […], "lists": […], "certificates": […], "approval": {…}, "ledger": […],
-     "leaves": […], "checkpoint": …, "continues": {…}, "lines": {…}}
+     "leaves": […], "checkpoint": …, "continues": {…}, "lines": {…}, "order_information": …}
 
 Members are sorted, one a line, what is empty is left out; there is one spelling of each content, and a reader refuses any other.
 `digest` is the SHA-256 of the text in which it stands as "": it finds the accident, signatures find the forger. `docs/evidence.md`
@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, ProtocolViolation, TooLarge
+from hanbit.protocols.dual_signature.messages import OI_MAX
 from hanbit.protocols.fields import Amount, Currency, Digest, Instant, Tid
 
 FILE_MAX: Final = 16 << 20
@@ -138,6 +139,8 @@ class Bundle(_Part, frozen=True, kw_only=True):
     checkpoint: _Compact | None = None
     continues: Continues | None = None
     lines: Lines | None = None
+    order_information: Annotated[str, Meta(max_length=OI_MAX)] | None = None
+    """OI of a purchase by dual signature, the very text: only the merchant has this too."""
 
     @property
     def merchant_urn(self) -> str:
@@ -177,14 +180,14 @@ def read(unverified: bytes) -> Bundle:
 
 
 def add_lines(bundle: Bundle, unverified: bytes) -> Bundle:
-    """The same with the order's lines from the merchant's own evidence file; BadInput if that is of another payment or has none."""
+    """The same with the order's lines and OI from the merchant's own evidence file; BadInput if that is of another payment or has none."""
     try:
         own = read(unverified)
     except ProtocolViolation as error:
         raise BadInput(f"the file with the lines: {error}") from error
     if own.lines is None or (own.operator, own.merchant, own.tid) != (bundle.operator, bundle.merchant, bundle.tid):
         raise BadInput("the file with the lines has none, or is of another payment")
-    return replace(bundle, lines=own.lines)
+    return replace(bundle, lines=own.lines, order_information=own.order_information)
 
 
 def printable(text: str, longest: int = 200) -> str:

@@ -6,6 +6,7 @@ and purpose (dates and revocation as of the moment when it was stored). For each
     order ← keys ← (consent) ← notice ← confirmation ← settled ← receipt
                                       ← refusal ← voided          notice ← voided (expired)          order ← closed
     order ← keys ← (consent) ← authorization-request ← authorization ← receipt
+                                           └ the dual signature in each that was approved, by the temporary key of that session
     order or outcome ← cancel ← cancel-confirmation or cancel-refusal
 
 Every link is for the same merchant, tid, order, amount and currency. Without a signed order the chain must begin at the hash of the
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from hanbit.evidence.cancellations import check_cancellations
+from hanbit.evidence.purchases import Certified, approved
 from hanbit.kernel import ids
 from hanbit.kernel.errors import HanbitError, ProtocolViolation
 from hanbit.protocols import checkpoint, keys, line
@@ -72,19 +74,25 @@ class Report:
         return not self.broken
 
 
-def check(stored: Iterable[Stored], trust: Trust, order_hash: Callable[[str, str], str | None]) -> Report:
+def check(stored: Iterable[Stored], trust: Certified, order_hash: Callable[[str, str], str | None]) -> Report:
     """Check messages payment by payment, each oldest first; `order_hash` gives what the book's own row names as a payment's order.
 
     Only one payment's messages are held at a time, so that a large book needs no large memory.
     """
     report = Report()
     for (merchant, tid), items in groupby(stored, lambda item: (item.merchant, item.tid)):
-        chain = [message for item in items if (message := _checked(item, trust, report)) is not None]
+        chain: list[SignedMessage[Message]] = []
+        kept_at: dict[str, int] = {}
+        for item in items:
+            if (message := _checked(item, trust, report)) is not None:
+                chain.append(message)
+                kept_at[message.hash] = item.at
         if not tid or not chain:
             continue
         report.payments += 1
         try:
             check_chain(merchant, tid, chain, order_hash(merchant, tid))
+            approved(chain, kept_at, _CertifiedAsStored(trust))
         except ProtocolViolation as error:
             report.broken.append(f"payment {merchant}/{tid}: {error}")
     return report
@@ -113,6 +121,23 @@ class _AsStored:
     def key(self, kid: str, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
         """The key; a revocation in the very second `at` came later."""
         key = self.trust.key(kid, chain, at)
+        return replace(key, revoked_at=None) if key.revoked_at == at else key
+
+
+@dataclass(frozen=True, slots=True)
+class _CertifiedAsStored(_AsStored):
+    """The same with the session authorities, as they were then."""
+
+    trust: Certified
+
+    @property
+    def root(self) -> bytes:
+        """The root certificate."""
+        return self.trust.root
+
+    def session_authority(self, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
+        """The authority; a revocation in the very second `at` came later."""
+        key = self.trust.session_authority(chain, at)
         return replace(key, revoked_at=None) if key.revoked_at == at else key
 
 

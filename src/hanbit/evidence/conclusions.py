@@ -10,8 +10,10 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from hanbit.evidence.bundle import Attempt, printable
+from hanbit.evidence.purchases import Approved
 from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
 from hanbit.protocols.checkpoint import Checkpoint
+from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest
 from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect.messages import Closed, Confirmation, Notice, Order, Receipt, Refusal, Settled, Voided, Words
 from hanbit.protocols.signed import SignedMessage
@@ -38,6 +40,12 @@ class Findings(msgspec.Struct):
     unshown: int = 0
     no_order: bool = False
     no_approval: bool = False
+    purchase: Approved | None = None
+    """What was approved by dual signature."""
+    holds_payment_information: bool = False
+    """The file shows the payment server's half of it."""
+    holds_order_information: bool = False
+    """The file shows the merchant's half of it."""
     attempt: Attempt | None = None
     customer_key: str = ""
     origin: str = ""
@@ -125,6 +133,53 @@ SENTENCES: Final[dict[str, Sentence]] = {
         "proved",
         "결제서버는 {amount} {currency}이(가) 가맹점에 지불되었음을 부인할 수 없습니다.",
         "The payment server cannot deny that {amount} {currency} were paid to the merchant.",
+    ),
+    "merchant_asked": Sentence(
+        "proved",
+        "가맹점 {who}은(는) 거래 세션 {sid}에서 {amount} {currency}의 지불 승인을 요청했고, 그로써 주문을 확인했음을 부인할 수 없습니다.",
+        "Merchant {who} cannot deny having asked for a payment of {amount} {currency} in session {sid}, and so confirmed the order.",
+    ),
+    "gateway_approved": Sentence(
+        "proved",
+        "결제서버는 거래 세션 {sid}의 {amount} {currency}을(를) 승인했고 그 돈이 가맹점에 지불되었음을 부인할 수 없습니다.",
+        "The payment server cannot deny having approved {amount} {currency} in session {sid}: they were paid to the merchant.",
+    ),
+    "gateway_declined": Sentence(
+        "proved",
+        "결제서버는 거래 세션 {sid}의 지불 승인을 거절했음을 부인할 수 없습니다.",
+        "The payment server cannot deny having declined the payment of session {sid}.",
+    ),
+    "halves_joined": Sentence(
+        "proved",
+        "한 임시 키 {thumbprint}이(가) 거래 세션 {sid}의 주문정보와 지불정보에 함께 서명했습니다: 두 절반은 서로에게 속합니다.",
+        "One temporary key {thumbprint} signed the order information and the payment information of session {sid}: "
+        "the halves belong together.",
+    ),
+    "half_of_gateway": Sentence(
+        "proved",
+        "결제서버가 보관한 지불정보는 바로 그 서명이 가리키는 절반입니다: 결제서버도 고객도 나중에 다른 것을 내놓을 수 없습니다.",
+        "The payment information that the payment server kept is the half under that signature: neither it nor the customer "
+        "can show another.",
+    ),
+    "half_of_merchant": Sentence(
+        "proved",
+        "가맹점이 내놓은 주문정보는 바로 그 서명이 가리키는 절반입니다: 가맹점도 고객도 나중에 다른 것을 내놓을 수 없습니다.",
+        "The order information that the merchant shows is the half under that signature: neither it nor the customer can show another.",
+    ),
+    "customer_by_temporary_key": Sentence(
+        "word",
+        "고객의 임시 키 {thumbprint}은(는) 가맹점이 이 거래 세션에 대해서만 인증한 것입니다: 세션을 증명할 뿐, 사람을 증명하지 않습니다.",
+        "Customer: temporary key {thumbprint}, certified by the merchant for this session only: it proves the session and not the person.",
+    ),
+    "no_payment_information": Sentence(
+        "missing",
+        "지불정보는 이 파일에 없습니다: 결제서버의 파일만이 보여 줄 수 있습니다.",
+        "The payment information is not in this file: only the payment server's file shows it.",
+    ),
+    "no_order_information": Sentence(
+        "missing",
+        "주문정보는 이 파일에 없습니다: 가맹점만이 가지고 있습니다 (--lines로 더할 수 있습니다).",
+        "The order information is not in this file: only the merchant has it (--lines adds it).",
     ),
     "gateway_receipt": Sentence(
         "proved",
@@ -224,7 +279,7 @@ _IF_ITS_OWN: Final = Words(ko="그 키가 가맹점의 것이라면: ", en="If t
 
 def draw(found: Findings) -> tuple[Conclusion, ...]:
     """Everything that follows, parties first, then what rests on a word, then what is missing."""
-    drawn = [*_signed(found), *_customer(found), *_identity(found), *_log(found), *_missing(found)]
+    drawn = [*_signed(found), *_purchase(found), *_customer(found), *_identity(found), *_log(found), *_missing(found)]
     rank = {"proved": 0, "word": 1, "missing": 2}
     return tuple(sorted(drawn, key=lambda item: rank[item.weight]))
 
@@ -239,7 +294,7 @@ def _signed(found: Findings) -> list[Conclusion]:
     drawn = []
     for message in found.messages:
         claims = message.claims
-        code = _CODES.get(type(claims))
+        code = _code(claims)
         if code is None or (isinstance(claims, Notice) and len(found.messages) > 1 and _has(found, Settled | Voided)):
             continue
         values = {name: getattr(claims, name) for name in claims.__struct_fields__}
@@ -250,6 +305,24 @@ def _signed(found: Findings) -> list[Conclusion]:
     return drawn
 
 
+def _code(claims: Message) -> str | None:
+    if isinstance(claims, Authorization):
+        return "gateway_approved" if claims.result == "approved" else "gateway_declined"
+    return _CODES.get(type(claims))
+
+
+def _purchase(found: Findings) -> list[Conclusion]:
+    if found.purchase is None:
+        return []
+    facts = {"sid": found.purchase.request.claims.sid, "thumbprint": found.purchase.thumbprint}
+    pairs = (
+        (found.holds_payment_information, "half_of_gateway", "no_payment_information"),
+        (found.holds_order_information, "half_of_merchant", "no_order_information"),
+    )
+    halves = [_say(there if holds else missing) for holds, there, missing in pairs]
+    return [_say("halves_joined", **facts), *halves, _say("customer_by_temporary_key", **facts)]
+
+
 def _if_its_own(said: Conclusion) -> Conclusion:
     """Whoever could have made the key could have signed this."""
     return replace(said, weight="word", words=Words(ko=_IF_ITS_OWN.ko + said.words.ko, en=_IF_ITS_OWN.en + said.words.en))
@@ -257,10 +330,14 @@ def _if_its_own(said: Conclusion) -> Conclusion:
 
 def _customer(found: Findings) -> list[Conclusion]:
     attempt = found.attempt
-    notice = next((message.claims for message in found.messages if isinstance(message.claims, Notice)), None)
-    if attempt is None or notice is None:
+    asked: Notice | AuthorizationRequest | None = next(
+        (message.claims for message in found.messages if isinstance(message.claims, Notice)), None
+    )
+    if found.purchase is not None:
+        asked = found.purchase.request.claims
+    if attempt is None or asked is None:
         return []
-    facts = {"amount": notice.amount, "currency": notice.currency, "tid": notice.tid, "method": attempt.method}
+    facts = {"amount": asked.amount, "currency": asked.currency, "tid": asked.tid, "method": attempt.method}
     code = _APPROVED.get(attempt.method)
     if code is None:
         return [_say("customer_not_signed", who=attempt.customer, **facts)]
@@ -293,13 +370,13 @@ def _missing(found: Findings) -> list[Conclusion]:
     drawn = [_say("revocation_unknown", kid=kid) for kid in found.unlisted]
     if found.source == "message":
         return [*drawn, _say("later_unknown")]
-    if not _has(found, Settled | Voided | Closed):
+    if found.purchase is None and not _has(found, Settled | Voided | Closed):
         drawn.append(_say("no_outcome"))
     if _has(found, Notice) and not _has(found, Confirmation | Refusal):
         drawn.append(_say("no_confirmation"))
     if found.no_order or not _has(found, Order):
         drawn.append(_say("no_signed_order"))
-    if found.no_approval or (found.source == "merchant" and _has(found, Notice)):
+    if found.no_approval or (found.source == "merchant" and (found.purchase is not None or _has(found, Notice))):
         drawn.append(_say("no_approval"))
     drawn += [_say("no_answer_to_cancellation", id=name) for name in found.unanswered]
     if found.source == "gateway":
@@ -322,6 +399,7 @@ _CODES: Final[dict[type[Message], str]] = {
     Voided: "gateway_voided",
     Closed: "gateway_closed",
     Receipt: "gateway_receipt",
+    AuthorizationRequest: "merchant_asked",
     Cancel: "merchant_asked_back",
     CancelConfirmation: "gateway_cancelled",
     CancelRefusal: "gateway_refused_cancellation",

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, TypeVar
 
@@ -13,9 +14,11 @@ from hanbit.evidence.assertion import verify_assertion
 from hanbit.evidence.bundle import Approval, LedgerLine, Lines, printable
 from hanbit.evidence.conclusions import Findings
 from hanbit.evidence.file_log import FileLog
+from hanbit.evidence.purchases import Approved, check_order_information, check_payment_information, read_core
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, ProtocolViolation
 from hanbit.protocols.cancellation.messages import CancelConfirmation
+from hanbit.protocols.dual_signature.messages import Authorization
 from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect.merchant import hash_lines
 from hanbit.protocols.redirect.messages import Consent, Notice, Order, Settled, Voided
@@ -27,27 +30,57 @@ Chain = Sequence[SignedMessage[Message]]
 _ENTRIES: Final[dict[type[Message], str]] = {Notice: "hold", Settled: "capture", Voided: "void"}
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the merchant was asked in a notice, or asked for itself in a request that was approved: the two say the same."""
+
+    gateway: str
+    merchant: str
+    payment: str
+    tid: str
+    order: str
+    amount: str
+    currency: str
+
+
+def asked_for(chain: Chain, purchase: Approved | None) -> Asked | None:
+    """What the customer must have approved, if anything."""
+    if purchase is not None:
+        asked, payment = purchase.request.claims, purchase.authorization.claims.payment or ""
+        return Asked(asked.aud, asked.iss, payment, asked.tid, asked.order, asked.amount, asked.currency)
+    notice = _first(chain, Notice)
+    if notice is None:
+        return None
+    said = notice.claims
+    return Asked(said.iss, said.aud, said.payment, said.tid, said.order, said.amount, said.currency)
+
+
 def check_customer(approval: Approval | None, chain: Chain, log: FileLog, findings: Findings) -> str:
     """The attempt stands in the log, is for exactly what the merchant was asked, and is signed where its method is a signature."""
-    notice = _first(chain, Notice)
+    asked = asked_for(chain, findings.purchase)
     if approval is None:
         if _first(chain, Consent) is not None:
             raise ProtocolViolation("approval", "a consent without what it consents to")
-        findings.no_approval = notice is not None
-        return "nothing in the file says what a customer approved" if notice else "no customer approved anything"
+        findings.no_approval = asked is not None
+        return "nothing in the file says what a customer approved" if asked else "no customer approved anything"
     attempt = approval.attempt
     row = leaves.digest("attempts", astuple(attempt))
     log.names_row(approval.leaf, leaves.Item("attempts", (attempt.payment, attempt.number), row), attempt.at)
-    if notice is None or attempt.payment != notice.claims.payment or attempt.result != "held":
+    if asked is None or attempt.payment != asked.payment or attempt.result != "held":
         raise ProtocolViolation("approval", "the attempt is not the one for which the merchant was asked")
-    core, asked = _read_core(attempt.core), notice.claims
-    wanted = (1, asked.iss, asked.aud, asked.tid, asked.order, asked.amount, asked.currency)
+    core = _read_core(attempt.core) if findings.purchase is None else read_core(attempt.core)
+    wanted = (1, asked.gateway, asked.merchant, asked.tid, asked.order, asked.amount, asked.currency)
     if (core.v, core.gateway, core.merchant, core.tid, core.order, core.amount, core.currency) != wanted:
         raise ProtocolViolation("approval", "what was approved is not what the merchant was asked for")
     findings.attempt = attempt
-    return (
+    said = (
         f"customer {attempt.customer} approved {asked.amount} {asked.currency}: {_check_signature(approval, asked, chain, log, findings)}"
     )
+    if findings.purchase is None:
+        return said
+    check_payment_information(findings.purchase, attempt)
+    findings.holds_payment_information = True
+    return f"{said}; it is the payment information under the dual signature"
 
 
 def check_money(ledger: Sequence[LedgerLine], chain: Chain, log: FileLog) -> str:
@@ -63,6 +96,9 @@ def check_money(ledger: Sequence[LedgerLine], chain: Chain, log: FileLog) -> str
         if isinstance(claims, Notice | Settled | Voided):
             captured = captured or isinstance(claims, Settled)
             wanted[_ENTRIES[type(claims)], claims.amount, claims.currency] += 1
+        elif isinstance(claims, Authorization) and claims.result == "approved":
+            captured = True
+            wanted.update((kind, claims.amount, claims.currency) for kind in ("hold", "capture"))
         elif isinstance(claims, CancelConfirmation) and captured:
             wanted["refund", claims.amount, claims.currency] += 1
     if Counter((line.kind, line.amount, line.currency) for line in ledger) != wanted:
@@ -86,7 +122,18 @@ def check_lines(lines: Lines, chain: Chain) -> str:
     return f"the lines whose hash stands in the signed order: {printable(lines.json)}"
 
 
-def _check_signature(approval: Approval, asked: Notice, chain: Chain, log: FileLog, findings: Findings) -> str:
+def check_halves(lines: Lines | None, order_information: str, findings: Findings) -> str:
+    """OI is the merchant's half under the dual signature, and its lines are those of the order."""
+    if findings.purchase is None:
+        raise ProtocolViolation("halves", "there is no dual signature that it could be under")
+    said = check_order_information(findings.purchase, order_information)
+    if lines is None or said.lines != lines.json:
+        raise ProtocolViolation("halves", "its lines are not those of the order")
+    findings.holds_order_information = True
+    return f"the order information under the dual signature of session {said.sid}"
+
+
+def _check_signature(approval: Approval, asked: Asked, chain: Chain, log: FileLog, findings: Findings) -> str:
     attempt, key, consent = approval.attempt, approval.passkey, _first(chain, Consent)
     name = ids.digest(attempt.core.encode("utf-8"))
     is_device, is_passkey = attempt.method == "device", attempt.method == "passkey"

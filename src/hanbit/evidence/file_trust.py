@@ -38,6 +38,16 @@ class FileTrust:
                 self._verified[kid] = known
         return known
 
+    @property
+    def root(self) -> bytes:
+        """The operator's root certificate."""
+        return self._root
+
+    def session_authority(self, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
+        """A merchant's session authority; its revocation too is a matter of each message's own moment."""
+        known = certificates.verify_session_authority(chain, root=self._root, at=at, operator=self._operator)
+        return RegisteredKey(known.kid, known.urn, known.purpose, known.public, known.not_before, known.not_after)
+
     def key(self, kid: str, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
         """The key with this kid; revocation is a matter of each message's own moment."""
         known = self.certificate(kid, chain, at)

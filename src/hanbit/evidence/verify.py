@@ -18,16 +18,19 @@ from hanbit.crypto.keys import thumbprint
 from hanbit.evidence import bundle as files
 from hanbit.evidence import conclusions
 from hanbit.evidence.bundle import Bundle, Kept, printable
+from hanbit.evidence.cancellations import is_approved
 from hanbit.evidence.check import Stored, check_chain, verify_stored
 from hanbit.evidence.conclusions import Conclusion, Findings
-from hanbit.evidence.file_claims import check_customer, check_lines, check_money
+from hanbit.evidence.file_claims import check_customer, check_halves, check_lines, check_money
 from hanbit.evidence.file_log import FileLog
 from hanbit.evidence.file_trust import FileTrust
+from hanbit.evidence.purchases import approved
 from hanbit.kernel import ids
 from hanbit.kernel.errors import HanbitError, ProtocolViolation
 from hanbit.protocols import checkpoint as checkpoints
 from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
 from hanbit.protocols.continuity import verify_continuity
+from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest
 from hanbit.protocols.fields import INSTANT_MAX, Message
 from hanbit.protocols.keys import Certificates, Crl
 from hanbit.protocols.redirect.messages import Closed, Keys, Notice, Order, Settled, Voided
@@ -131,6 +134,8 @@ class _Verifier:
         for kept in bundle.messages:
             self._step(kept.typ, lambda kept=kept: self._message(kept))  # type: ignore[misc]  # a lambda's default
         self._step("how the messages hang together", lambda: self._links(bundle))
+        if any(is_approved(message.claims) for message in self._chain):
+            self._step("the dual signature", lambda: self._dual_signature(bundle))
         if bundle.source == "gateway":
             self._step("the customer", lambda: (check_customer(bundle.approval, self._chain, self._log, self.findings), None))
             self._step("the money", lambda: (check_money(bundle.ledger, self._chain, self._log), None))
@@ -139,6 +144,8 @@ class _Verifier:
             self._fail("the merchant's book", "a merchant's file knows nothing of the payment server's book")
         if (lines := bundle.lines) is not None:
             self._step("what was ordered", lambda: (check_lines(lines, self._chain), None))
+        if (oi := bundle.order_information) is not None:
+            self._step("the merchant's half", lambda: (check_halves(lines, oi, self.findings), None))
         self.findings.merchant = bundle.merchant_urn
         self.findings.messages = tuple(self._chain)
         self.findings.unlisted = tuple(sorted(self._unlisted))
@@ -315,11 +322,11 @@ class _Verifier:
             raise ProtocolViolation("log", "a merchant's file knows nothing of leaves")
         return message
 
-    def _cleared_by(self, kept: Kept, certificate: VerifiedCertificate) -> RevocationList | None:
+    def _cleared_by(self, kept: Kept, certificate: VerifiedCertificate, *, party: str = "") -> RevocationList | None:
         """The list of that moment, on which the key does not stand; None where the file has none."""
         if kept.leaf is None:
             return None
-        party = certificate.urn.split(":")[3]
+        party = party or certificate.urn.split(":")[3]
         known = [one for one in self._lists if one.authority == party and one.leaf < kept.leaf]
         current = [one for one in known if one.content.this_update <= kept.at <= one.content.next_update]
         if not current:
@@ -352,15 +359,29 @@ class _Verifier:
         answered = {message.claims.req for message in chain if isinstance(message.claims, CancelConfirmation | CancelRefusal)}
         waiting = [message for message in chain if isinstance(message.claims, Cancel) and message.hash not in answered]
         self.findings.unanswered = tuple(message.claims.cancellation for message in waiting if isinstance(message.claims, Cancel))
+        decided = {message.claims.req for message in chain if isinstance(message.claims, Authorization)}
+        waiting += [message for message in chain if isinstance(message.claims, AuthorizationRequest) and message.hash not in decided]
         linked = [message for message in chain if message not in waiting]
-        if not any(isinstance(message.claims, Order | Keys | Notice | Cancel) for message in chain):
+        if not any(isinstance(message.claims, Order | Keys | Notice | Cancel | AuthorizationRequest) for message in chain):
             self.findings.no_order = True  # a merchant in plain form whose order ended unpaid: its end names a hash, and nothing else does
             linked = [message for message in linked if not isinstance(message.claims, Closed)]
         check_chain(bundle.merchant, bundle.tid, linked, None)
-        outcomes = [message.claims.TYP for message in chain if isinstance(message.claims, Settled | Voided | Closed)]
+        outcomes = [message for message in chain if isinstance(message.claims, Settled | Voided | Closed) or is_approved(message.claims)]
         if len(outcomes) > 1:
             raise ProtocolViolation("link", "one payment has two ends")
         return f"{len(chain)} messages, each for this payment and continuing the one before it", None
+
+    def _dual_signature(self, bundle: Bundle) -> tuple[str, None]:
+        """The customer's temporary key signed both halves; its authority stands on no list of that moment."""
+        kept_at = {message.hash: kept.at for message, kept in zip(self._chain, bundle.messages, strict=True)}
+        found = self.findings.purchase = approved(self._chain, kept_at, self._trust)
+        assert found is not None
+        kept = next(kept for message, kept in zip(self._chain, bundle.messages, strict=True) if message.hash == found.request.hash)
+        certificate = self._trust.certificate(certificates.kid(found.chain[0]), found.chain, kept.at)
+        if self._cleared_by(kept, certificate, party="merchant") is None:
+            self._unlisted.add(certificates.kid(found.chain[1]))
+        who = f"temporary key {found.thumbprint} of session {found.request.claims.sid}, certified by {found.request.claims.iss}"
+        return f"{found.dual.hash} over the order information and the payment information, by {who}", None
 
     def _nothing_beside(self, bundle: Bundle) -> tuple[str, None]:
         """Every leaf is of use, and nothing that was stored together with a message of the payment is left out."""

@@ -49,6 +49,7 @@ def bundle(collected: dict[str, Any], *, operator: str, merchant: str, keys: Ite
         certificates=chains_of([tuple(map(encode_der, chain)) for chain in chains if certificates.kid(chain[0]) in wanted]),
         checkpoint=collected["checkpoint"],
         lines=None if lines is None else Lines(**lines),
+        order_information=collected.get("order_information"),
     )
 
 

@@ -36,6 +36,11 @@ class Registry:
             raise ProtocolViolation("unknown_key", "not the registered chain")
         return _registered(known, row["revoked_at"])
 
+    @property
+    def root(self) -> bytes:
+        """The operator's root certificate."""
+        return self._root
+
     def session_authority(self, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
         """The registered session authority whose chain this is; its dates and revocation are the caller's to look at, as for any key."""
         kid = certificates.kid(chain[0]) if chain else ""
