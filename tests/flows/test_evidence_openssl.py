@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hanbit.evidence.bundle import write
 from tests.flows.cancelling import Canceller
 from tests.flows.evidence_files import exported, resealed
+from tests.purchases import buying, open_session
 from tests.world import World
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "evidence.md"
@@ -74,3 +75,18 @@ async def test_openssl_alone_finds_an_altered_digest(world: World, tmp_path: Pat
     await visit.pay()
     good = write(await exported(world, visit))
     assert "BROKEN digest" in run(tmp_path, world, good.replace(b'"kind": "hold"', b'"kind": "void"'))
+
+
+async def test_openssl_alone_finds_both_halves_under_one_signature(world: World, tmp_path: Path) -> None:
+    session = await buying(world)
+    assert (await session.buy(account="emoney")).told == "declined"
+    again = await open_session(session.visit)
+    assert (await again.buy()).told == "approved"
+    file = await exported(world, session.visit)
+    said = run(tmp_path, world, write(file))
+    assert not re.search("BROKEN|error|No such", said), said
+    for line in ("digest ok", "approved: {", f"both halves signed by urn:hanbit:bank:temporary:shop:{again.sid}"):
+        assert line in said, said
+    assert re.search(r'^ *3 "amount":"220000"$', said, re.MULTILINE)
+    changed = resealed(file, lambda bad: bad["approval"]["attempt"].update(auth_hash="A" * 43))
+    assert "BROKEN halves" in run(tmp_path, world, changed)

@@ -18,7 +18,7 @@ from hanbit.merchant import own_evidence
 from hanbit.payments import payment as payments
 from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest
 from hanbit.protocols.redirect.messages import Receipt
-from hanbit.protocols.signed import RegisteredKey, SignedMessage, Signer, peek_claims, peek_typ, sign
+from hanbit.protocols.signed import RegisteredKey, Signer, peek_claims, peek_typ, sign
 from tests.flows.cancelling import Canceller
 from tests.flows.evidence_files import codes, exported, failure, judge, resealed
 from tests.purchases import Buying, buying, open_session
@@ -176,7 +176,7 @@ async def test_check_verifies_the_dual_signature_inside_each_approved_request(wo
     forged_dual = request.dual[:-6] + "AAAAAA"
     other = (await bought(world)).session
     for dual, rule in ((forged_dual, "signature"), (dual_of(other), "temporary")):
-        asked = made.session.signed(signed_again(request), dual=dual, prev=ids.digest(dual.encode()))
+        asked = sign(msgspec.structs.replace(request, dual=dual, prev=ids.digest(dual.encode())), made.session.merchant.signer)
         told = resigned(kept[answer], world.gateway.signer, req=asked.hash)
         bad = [*kept]
         bad[place] = replace(kept[place], hash=asked.hash, compact=asked.compact)
@@ -217,10 +217,6 @@ def resigned(item: Stored, signer: Signer, **changes: str) -> Stored:
     claims = msgspec.convert(peek_claims(item.compact) | changes, Authorization)
     message = sign(claims, signer)
     return replace(item, hash=message.hash, compact=message.compact)
-
-
-def signed_again(claims: AuthorizationRequest) -> SignedMessage[AuthorizationRequest]:
-    return SignedMessage("", "", "", claims)
 
 
 def dual_of(session: Buying) -> str:
