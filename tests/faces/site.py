@@ -32,7 +32,7 @@ from hanbit.web import application
 from hanbit.web.serving import serving
 from hanbit.web.visitors import Places, Proxies
 
-SHOP = "garam"
+SHOP, SHOP_URL = "garam", "http://shop.localhost:8500"
 LOGIN, PASSWORD, ACCOUNT_PASSWORD = "hong", "correct horse battery", "2580"
 NUMBERS = {"bank": "11012345678890", "card": "4012888888881881", "emoney": "5550001112"}
 BALANCES = {"bank": "1000000", "emoney": "1000"}
@@ -43,22 +43,23 @@ class Shop:
     """The shop's half of the line: its own orders, and how it answers."""
 
     merchant: Merchant
+    url: str = SHOP_URL
     orders: dict[str, OrderFacts] = field(default_factory=dict)
     objection: Objection | None = None
     up: bool = True
     silent: bool = False
     told: list[str] = field(default_factory=list)
 
-    def order(self, amount: int = 220_000, text: str = "SK휴대폰 IM-1100", **changed: Any) -> dict[str, str]:
+    def order(self, amount: int = 220_000, text: str = "SK휴대폰 IM-1100", oi: str | None = None, **changed: Any) -> dict[str, str]:
         """R3: a new order as the redirect's query."""
         tid, at = ids.new_token(), SystemClock().now()
         money = Money(amount, "KRW")
         order = self.merchant.make_order(
             tid=tid,
             amount=money,
-            oi=ids.digest(secrets.token_bytes(32)),
+            oi=oi or ids.digest(secrets.token_bytes(32)),
             text=text,
-            return_url=f"http://shop.localhost:8500/return?order={tid}",
+            return_url=f"{self.url}/return?order={tid}",
             pay_by=at + 1800,
             refund_by=None,
             at=at,
@@ -138,7 +139,7 @@ class _LateShop:
 
 
 @asynccontextmanager
-async def running_site(folder: Path, **settings: Any) -> AsyncIterator[Site]:
+async def running_site(folder: Path, *, shop_url: str = SHOP_URL, **settings: Any) -> AsyncIterator[Site]:
     """A fresh operator with one customer (three accounts) and one shop, enrolled over HTTP."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
@@ -152,7 +153,7 @@ async def running_site(folder: Path, **settings: Any) -> AsyncIterator[Site]:
             await _people(gateway)
             places = Places(gateway.settings.connections_max, gateway.settings.connections_per_address, Proxies(()))
             async with _serving(gateway, metrics, listener, places) as app:
-                line.shop = Shop(await _enrol_shop(gateway, base))
+                line.shop = Shop(await _enrol_shop(gateway, base, shop_url), shop_url)
                 yield Site(gateway, line.shop, base, port, metrics.seen, app, places)
         finally:
             await close_gateway(gateway)
@@ -169,10 +170,8 @@ async def _people(gateway: Gateway) -> None:
             await operations.fund(gateway, account=made["account"], amount=BALANCES[kind])
 
 
-async def _enrol_shop(gateway: Gateway, base: str) -> Merchant:
-    made = await operations.create_merchant(
-        gateway, id=SHOP, name="가람전자", telephone="02-555-0123", return_url="http://shop.localhost:8500/return"
-    )
+async def _enrol_shop(gateway: Gateway, base: str, shop_url: str) -> Merchant:
+    made = await operations.create_merchant(gateway, id=SHOP, name="가람전자", telephone="02-555-0123", return_url=f"{shop_url}/return")
     urn = gateway.settings.merchant_urn(SHOP)
     keys = {purpose: new_key() for purpose in ("merchant-sign", "line")}
     requests = {purpose: ids.encode_base64url(certificates.certificate_request(key, urn, purpose)) for purpose, key in keys.items()}

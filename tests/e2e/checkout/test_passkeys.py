@@ -1,33 +1,16 @@
 """A passkey in Chromium's virtual authenticator: enrolled after a payment, then it logs in and signs a payment."""
 
-from typing import Any
-
 import pytest
-from playwright.async_api import CDPSession, Page, expect
+from playwright.async_api import Page, expect
 
 from hanbit.demo.world import World
+from tests.e2e.checkout.authenticators import add_authenticator
 from tests.e2e.checkout.conftest import Invite
 from tests.e2e.checkout.visitors import Visit, Watch, picture, words
 from tests.e2e.checkout.walk import expect_notice, expect_receipt, log_in, pay, redirect
 from tests.e2e.checkout.world import Person, balance
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-
-
-async def _authenticator(page: Page) -> tuple[CDPSession, str]:
-    """A phone's or laptop's own authenticator, whose owner always agrees."""
-    session = await page.context.new_cdp_session(page)
-    await session.send("WebAuthn.enable")
-    options: dict[str, Any] = {
-        "protocol": "ctap2",
-        "transport": "internal",
-        "hasResidentKey": True,
-        "hasUserVerification": True,
-        "isUserVerified": True,
-        "automaticPresenceSimulation": True,
-    }
-    added = await session.send("WebAuthn.addVirtualAuthenticator", {"options": options})
-    return session, added["authenticatorId"]
 
 
 async def _enrol(page: Page, world: World, who: Person) -> None:
@@ -46,7 +29,7 @@ async def _enrol(page: Page, world: World, who: Person) -> None:
 async def test_a_passkey_logs_in_and_signs_a_payment(world: World, watch: Watch, visit: Visit, invite: Invite) -> None:
     who = await invite(bank=1_000_000)
     page = await visit()
-    session, authenticator = await _authenticator(page)
+    session, authenticator = await add_authenticator(page)
     await _enrol(page, world, who)
     credentials = (await session.send("WebAuthn.getCredentials", {"authenticatorId": authenticator}))["credentials"]
     assert [(one["rpId"], one["isResidentCredential"]) for one in credentials] == [("pay.localhost", True)]
@@ -71,7 +54,7 @@ async def test_a_passkey_that_does_not_know_its_owner_sends_nothing_and_the_pass
 ) -> None:
     who = await invite(bank=1_000_000)
     page = await visit()
-    session, authenticator = await _authenticator(page)
+    session, authenticator = await add_authenticator(page)
     await _enrol(page, world, who)
     _, location = await redirect(world.shops["shop"])
     await page.goto(location)
@@ -88,7 +71,7 @@ async def test_a_passkey_that_does_not_know_its_owner_sends_nothing_and_the_pass
 
 async def test_a_passkey_of_nobody_cannot_log_in(world: World, watch: Watch, visit: Visit) -> None:
     page = await visit("en")
-    await _authenticator(page)
+    await add_authenticator(page)
     _, location = await redirect(world.shops["shop"], language="en")
     await page.goto(location)
     await page.locator("#login-passkey").click()
@@ -100,7 +83,7 @@ async def test_a_passkey_of_nobody_cannot_log_in(world: World, watch: Watch, vis
 async def test_above_the_limit_of_unsigned_payments_only_the_passkey_pays(world: World, visit: Visit, invite: Invite) -> None:
     who = await invite(bank=3_000_000)
     page = await visit("ko")
-    await _authenticator(page)
+    await add_authenticator(page)
     await _enrol(page, world, who)
     _, location = await world.shops["shop"].order("phone", 9)
     await page.goto(location)

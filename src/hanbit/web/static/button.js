@@ -16,6 +16,7 @@
   const SHOP_MS = 60_000;
   const LOOK_MS = 300;
   let current = null;
+  let last = null;
 
   const tell = (purchase, name, detail = {}, cancelable = false) => {
     const { target } = purchase;
@@ -36,11 +37,11 @@
         redirect: "error",
         signal: AbortSignal.timeout(SHOP_MS),
       });
-      value = await answer.json();
+      value = answer.ok ? await answer.json() : null;
     } catch {
       throw { code: answer === undefined ? "unreachable" : "unreadable" };
     }
-    if (!answer.ok) throw { code: "refused", status: answer.status };
+    if (!answer.ok) throw { code: answer.status < 500 ? "refused" : "unreachable", status: answer.status };
     return value;
   }
 
@@ -81,13 +82,15 @@
   };
 
   addEventListener("message", ({ source, origin, data }) => {
-    if (current === null || source !== current.view || origin !== GATEWAY || data?.hanbit !== 1) return;
-    if (Object.hasOwn(questions, data.kind)) questions[data.kind](current, data);
+    if (source === null || origin !== GATEWAY || data?.hanbit !== 1 || !Object.hasOwn(questions, data.kind)) return;
+    if (source === current?.view) questions[data.kind](current, data);
+    else if (source === last?.view && data.kind === "ready") questions.ready(last); // a reload after the end: it shows the end again
   });
 
   function end(purchase, outcome) {
     if (current !== purchase) return;
     current = null;
+    last = purchase;
     clearInterval(purchase.looking);
     clearTimeout(purchase.waiting);
     tell(purchase, outcome === null ? "closed" : "result", outcome ?? {});
