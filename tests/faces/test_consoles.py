@@ -1,6 +1,7 @@
 """Getting into the consoles and what keeps others out: set-up links, both factors, sessions, origins, roles, other merchants' things."""
 
 import re
+from base64 import b32decode
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -41,8 +42,6 @@ async def invited(consoles: Consoles, login: str, role: str = "admin", merchant:
 
 def secret_in(page: str) -> bytes:
     """What somebody types into his authenticator app, read off the page."""
-    from base64 import b32decode  # noqa: PLC0415 - used by this alone
-
     found = re.search(r'class="code secret">([A-Z2-7 ]+)<', page)
     assert found
     return b32decode(found[1].replace(" ", ""))

@@ -32,6 +32,8 @@ from tests.unit.merchant.agent.support import Received, Receiver, receiver, regi
 
 EVENTS = ["order.settled", "order.voided", "order.closed", "order.cancelled", "order.confirm"]
 PRICE = 20_000
+NO_CONSOLES = ("--console", "127.0.0.1:0", "--merchant-console", "127.0.0.1:0")
+"""A console's port is the same on every machine: two tests beside each other must not both want it."""
 
 
 async def hanbit(*arguments: str | Path, answers: str = "") -> tuple[int, str, str]:
@@ -176,7 +178,7 @@ async def prepare(folder: Path) -> Ports:
     ports = Ports.free()
     url = f"http://pay.localhost:{ports.pay}"
     data, shop = folder / "data", folder / "shop"
-    listen = ("--listen", f"127.0.0.1:{ports.pay}", "--line", f"127.0.0.1:{ports.line}", "--public-url", url)
+    listen = ("--listen", f"127.0.0.1:{ports.pay}", "--line", f"127.0.0.1:{ports.line}", "--public-url", url, *NO_CONSOLES)
     assert "TEST" in await good("init", data, "--sandbox", *listen)
     gateway = Child("gateway", ["-m", "hanbit", "serve", "--data", str(data)], f"{url}/readyz", folder / "gateway.log")
     connector = aiohttp.TCPConnector(resolver=LoopbackResolver())

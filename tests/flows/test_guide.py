@@ -11,6 +11,7 @@ import pytest
 
 from hanbit.demo.world import Ports
 from tests.flows.example_shops import KINDS, program
+from tests.flows.sandbox_world import NO_CONSOLES
 
 ROOT = Path(__file__).parent.parent.parent
 GUIDE = ROOT / "docs/guide/merchant.md"
@@ -25,7 +26,7 @@ def commands(kind: str, ports: Ports) -> str:
     found = BLOCK.findall(GUIDE.read_text("utf-8"))
     assert {mark for mark, _ in found} == {"", "once", *KINDS}
     text = "".join(block for mark, block in found if mark in {"", kind})
-    listen = f"--public-url http://pay.localhost:{bank} --listen 127.0.0.1:{bank} --line 127.0.0.1:{line}"
+    listen = f"--public-url http://pay.localhost:{bank} --listen 127.0.0.1:{bank} --line 127.0.0.1:{line} {' '.join(NO_CONSOLES)}"
     for old, new in (
         ("hanbit init ./bank --sandbox", f"hanbit init ./bank --sandbox {listen}"),
         ("hanbit merchant serve ./shop-keys", f"hanbit merchant serve ./shop-keys --listen 127.0.0.1:{agent}"),

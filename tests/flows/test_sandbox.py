@@ -23,7 +23,7 @@ from hanbit.sandbox import magic
 from hanbit.wallet.client import GatewayRefused
 from tests.attacks.bad_requests import Bad, judge
 from tests.flows.crash_processes import PATIENCE_S, insist
-from tests.flows.sandbox_world import Sandbox, good, hanbit, prepare, sandbox
+from tests.flows.sandbox_world import NO_CONSOLES, Sandbox, good, hanbit, prepare, sandbox
 from tests.unit.merchant.agent.test_callbacks import verify_as_the_standard_says
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -372,7 +372,7 @@ async def test_keys_are_renewed_as_the_clock_goes_on(tmp_path: Path) -> None:
 async def test_a_live_server_has_no_such_page_and_no_such_command(tmp_path: Path) -> None:
     ports = Ports.free()
     url, data = f"http://127.0.0.1:{ports.pay}", tmp_path / "data"
-    listen = ("--listen", f"127.0.0.1:{ports.pay}", "--line", f"127.0.0.1:{ports.line}", "--public-url", url)
+    listen = ("--listen", f"127.0.0.1:{ports.pay}", "--line", f"127.0.0.1:{ports.line}", "--public-url", url, *NO_CONSOLES)
     await good("init", data, *listen)
     for arguments in (("clock", "+15m"), ("clock", "now"), ("trigger", "order.settled", "--merchant", "shop")):
         code, _, errors = await hanbit("sandbox", *arguments, "--data", data)

@@ -15,6 +15,7 @@ from hanbit.cli.options import ask_secret, data_option, run
 PR_SET_DUMPABLE = 4
 """prctl(2): a process that is not dumpable leaves no core and cannot be read by another process of the same user."""
 
+CONSOLE_PORT, MERCHANT_CONSOLE_PORT = 8410, 8411
 YOUNG_OBJECTS, YOUNG_SEARCHES, OLD_SEARCHES = 20_000, 20, 50
 """After so many new objects the young are searched for cycles, after so many searches the middle-aged, after so many of those all."""
 
@@ -29,6 +30,15 @@ YOUNG_OBJECTS, YOUNG_SEARCHES, OLD_SEARCHES = 20_000, 20, 50
 @click.option("--public-url", default="http://pay.localhost:8400", show_default=True, help="The address that customers see.")
 @click.option("--listen", default="127.0.0.1:8400", show_default=True, help="Where the pages listen, HOST:PORT.")
 @click.option("--line", default="127.0.0.1:8401", show_default=True, help="Where merchants dial the private line, HOST:PORT.")
+@click.option(
+    "--console",
+    default=f"127.0.0.1:{CONSOLE_PORT}",
+    show_default=True,
+    help="Where the operator's console listens, HOST:PORT; port 0 turns it off.",
+)
+@click.option(
+    "--merchant-console", default=f"127.0.0.1:{MERCHANT_CONSOLE_PORT}", show_default=True, help="The same for the merchants' console."
+)
 @click.option(
     "--root-key",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -46,6 +56,8 @@ def init(
     public_url: str,
     listen: str,
     line: str,
+    console: str,
+    merchant_console: str,
     root_key: Path | None,
     passphrase_fd: int | None,
     *,
@@ -71,6 +83,8 @@ def init(
             raise click.UsageError("the passphrase of the root key needs at least 8 characters")
     listen_host, listen_port = read_address(listen, "--listen")
     line_host, line_port = read_address(line, "--line")
+    operator_host, operator_port = read_address(console, "--console")
+    merchant_host, merchant_port = read_address(merchant_console, "--merchant-console")
     settings = Settings(
         operator=operator or ("sandbox-test" if sandbox else "demo"),
         name_ko=name_ko or ("한빛 시험은행" if sandbox else "한빛은행"),
@@ -82,6 +96,12 @@ def init(
         listen_port=listen_port,
         line_host=line_host,
         line_port=line_port,
+        operator_host=operator_host,
+        operator_port=operator_port,
+        operator_url=f"http://console.localhost:{operator_port or CONSOLE_PORT}",
+        merchant_host=merchant_host,
+        merchant_port=merchant_port,
+        merchant_url=f"http://merchant.localhost:{merchant_port or MERCHANT_CONSOLE_PORT}",
     )
     run(folder.create(directory, settings, SystemClock(), root_key=root_key, root_passphrase=passphrase))
     click.echo(f"{directory} is ready: settings in {directory / FILE}, root certificate in {directory / 'keys' / 'root.pem'}.")
@@ -94,6 +114,9 @@ def init(
     else:
         click.echo(f"The root's private key is in {root_key}, encrypted. Take it off this machine.")
     click.echo(f"Next: hanbit serve --data {directory}")
+    if operator_port:
+        click.echo(f"Your way into the console at {settings.operator_url}, which has no default account:")
+        click.echo(f"      hanbit staff invite YOUR-ID --role admin --data {directory}")
 
 
 @click.command()

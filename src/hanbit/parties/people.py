@@ -1,5 +1,6 @@
 """People who work in a console: the operator's staff and each merchant's, with one role each."""
 
+import re
 from typing import Final
 
 import msgspec
@@ -8,13 +9,15 @@ from hanbit.db.change import Put, Value
 from hanbit.db.reading import Reader, Row, columns
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput
-from hanbit.parties.customers import LANGUAGES, LOGIN_MAX, NAME_MAX
+from hanbit.parties.customers import LANGUAGES, NAME_MAX
 
 ROLES: Final[dict[str, tuple[str, ...]]] = {
     "operator": ("viewer", "support", "admin", "auditor"),
     "merchant": ("viewer", "cashier", "admin"),
 }
 """Face → its roles. What each may do stands in `web/permissions.py`."""
+LOGIN: Final = re.compile(r"[a-z0-9](?:[a-z0-9._@+-]{0,62}[a-z0-9])?")
+"""Small ASCII letters only: no two names of staff look alike."""
 ADMIN: Final = "admin"
 PEOPLE_MAX: Final = 500
 """People of one console that a list shows; an institution with more has a directory of its own."""
@@ -80,8 +83,7 @@ def new_person(*, face: str, merchant: str | None, login: str, name: str, role: 
     """The row of somebody who is invited; he works once he has set a password and a second factor."""
     if role not in ROLES[face]:
         raise BadInput(f"role: {', '.join(ROLES[face])}")
-    if not 1 <= len(login) <= LOGIN_MAX or not login.isprintable() or " " in login:
-        raise BadInput(f"login: 1 to {LOGIN_MAX} characters without spaces")
+    ids.check(LOGIN, login, "login: 1 to 64 of a-z, 0-9 and inner . _ @ + -")
     if not 1 <= len(name.strip()) <= NAME_MAX or not name.isprintable():
         raise BadInput(f"name: 1 to {NAME_MAX} characters")
     if language not in LANGUAGES:

@@ -98,7 +98,7 @@ class Entrance:
         if errors:
             return self._login_page(request, form, errors, status=UNPROCESSABLE)
         try:
-            token = await staff_sign_in.log_in(self.gateway, self.console.face, login=form.login, password=form.password)
+            token = await staff_sign_in.log_in(self.gateway, self.console.face, login=form.login.strip().lower(), password=form.password)
         except LoginFailed as error:
             errors.check("login", False, "console.login.failed")
             return self._login_page(request, form, errors, status=error.status)

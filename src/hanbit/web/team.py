@@ -140,7 +140,7 @@ async def invite(console: Console, request: Request, *, face: str, merchant: str
     """Read the form and invite; what is wrong is said at the field."""
     form = await read_form(request, InviteForm)
     errors = Errors()
-    errors.check("login", form.login and form.login.isprintable() and " " not in form.login, "console.field.login")
+    errors.check("login", people.LOGIN.fullmatch(form.login), "console.field.login")
     errors.check("name", form.name.strip() and form.name.isprintable(), "console.field.name")
     errors.check("role", form.role in ROLES[face], "console.field.role")
     if not errors:
