@@ -13,8 +13,10 @@ from hanbit.payments.states import ATTEMPTS_MAX, State
 from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation
 from hanbit.protocols.dual_signature import customer as role
 from hanbit.protocols.dual_signature.digests import pi_digest, split_frame
+from hanbit.protocols.redirect import customer as redirect
 from hanbit.protocols.redirect.messages import Closed, Inquiry, Status
 from hanbit.protocols.signed import head, peek_claims, peek_typ, sign
+from tests.flows.passkeys import auth_passkey, enrol_passkey
 from tests.purchases import Buying, buying, open_session
 from tests.world import PRICE, World
 
@@ -39,6 +41,36 @@ async def test_a_purchase_moves_the_money_once_and_everybody_has_its_proof(world
     view, _ = views.payment_view(world.gateway, payment.id, world.hong.id)
     assert view is not None
     assert (view.account_kind, view.signed) == (account, method == "device")
+
+
+async def test_a_passkey_signs_this_purchase_and_no_other(world: World) -> None:
+    passkey = await enrol_passkey(world, world.hong)
+    session = await buying(world)
+    oi = session.oi()
+    core = session.core(await session.visit.grant(), oi=oi)
+    answered = await session.send(await session.frame(session.sealed(oi, core, auth_passkey(core, passkey))))
+    assert (answered.told, session.visit.stored.method) == ("approved", "passkey")
+    (attempt,) = world.rows("attempts")
+    assert attempt["auth_value"], "the signature is kept"
+    other = await buying(world)
+    oi = other.oi()
+    mine = other.core(await other.visit.grant(), oi=oi)
+    assert (await other.send(await other.frame(other.sealed(oi, mine, auth_passkey(core, passkey))))).told == "declined"
+    assert (other.visit.stored.reason, world.earned()) == ("wrong_factor", PRICE)
+
+
+@pytest.mark.parametrize(("number", "password", "told"), [("11012345678890", "2580", "approved"), ("11098765432100", "8520", "declined")])
+async def test_a_typed_number_is_tried_where_it_is_ones_own_and_stands_nowhere(world: World, number: str, password: str, told: str) -> None:
+    session = await buying(world)
+    name, salt = redirect.typed_number(number)
+    oi = session.oi()
+    core = session.core(await session.visit.grant(), oi=oi, account=name)
+    purchase = role.make_purchase(
+        session.session, oi=oi, core=core, auth=redirect.auth_password(password), at=world.clock.now(), number=number, number_salt=salt
+    )
+    assert (await session.send(await session.frame(purchase))).told == told
+    assert session.result().reason == (None if told == "approved" else "wrong_factor")
+    assert not any(number in str(world.rows(table)) for table in ("messages", "attempts", "exchanges", "audit", "payments"))
 
 
 async def test_what_was_approved_is_kept_and_is_the_half_that_the_customer_signed(world: World) -> None:

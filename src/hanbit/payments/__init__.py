@@ -1,1 +1,1 @@
-"""The life of a payment, one verb a file; `redirect_flow` reads like the document's Figure 3."""
+"""The life of a payment, one verb a file; `redirect_flow` and `dual_signature_flow` read like the two documents."""

@@ -69,7 +69,7 @@ def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], 
 
     routes = [
         *face.routes(),
-        *PurchaseFace(gateway).routes(),
+        *PurchaseFace(face).routes(),
         *WindowFace(face).routes(),
         *EnrolmentFace(gateway).routes(),
         Route("/healthz", healthz),

@@ -9,19 +9,19 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from hanbit.kernel.errors import ProtocolViolation
-from hanbit.payments import grants, purchase_result, redirect_flow
-from hanbit.payments.gateway import Gateway
+from hanbit.payments import grants, purchase_result
 from hanbit.payments.open_order import reopen
 from hanbit.web.customer.forms import JOSE, KeyForm, read_body, read_form
+from hanbit.web.customer.routes import CustomerFace
 from hanbit.web.faults import json_response
-from hanbit.web.security import session_token
 
 
 class PurchaseFace:
-    """The handlers; they hold nothing but the gateway."""
+    """The handlers, beside those of the page whose sessions they share."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
+    def __init__(self, face: CustomerFace) -> None:
+        self.face = face
+        self.gateway = face.gateway
 
     def routes(self) -> list[BaseRoute]:
         """The addresses of this module."""
@@ -33,7 +33,7 @@ class PurchaseFace:
     async def give_grant(self, request: Request) -> Response:
         """D4: the window hands the gateway the order; what is told back is told once."""
         form = await read_form(request, KeyForm)
-        who = redirect_flow.signed_in(self.gateway, session_token(request))
+        who = await self.face.signed_in(request)
         opening = reopen(self.gateway, mid=form.merchant_id, tid=form.tid, amount=form.amount, order=form.order, keys=form.keys)
         grant = await grants.give(self.gateway, opening, who, unverified_key=form.key)
         return json_response({"grant": grant, "expires_at": opening.pay_by})
