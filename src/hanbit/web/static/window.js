@@ -273,6 +273,7 @@ async function askGateway(session) {
 /** Why not, as only the customer is told it; the last attempt ends the payment. */
 async function showDeclined(reason) {
   page.submitted = false;
+  kept.pending = null;
   const { ended } = await askOrder().catch(() => ({ ended: null }));
   if (ended !== null) return showEnded(ended);
   byId("stage").hidden = false;
@@ -333,15 +334,14 @@ function showPending(again) {
 
 /** Tell the shop's page how it ended; `last` unless the customer may still go on here. */
 function outcome(body, last = true) {
-  if (shop.page.closed || shop.origin === null || kept.told) return;
-  kept.told = last;
-  if (last) send("close", body);
   kept.pending = last ? null : body;
+  if (!last || shop.page === null || shop.page.closed || shop.origin === null || kept.told) return;
+  kept.told = true;
+  send("close", body);
 }
 
 function leave() {
-  if (kept.pending) outcome(kept.pending);
-  outcome({ result: "cancelled" });
+  outcome(kept.pending ?? { result: "cancelled" });
   globalThis.close();
   tell(say("program.window_closable"));
 }
@@ -352,7 +352,7 @@ function offer(retry) {
   byId("leave").hidden = false;
   byId("again").hidden = retry === null;
   const instead = byId("instead");
-  instead.hidden = retry === null || page.opening === null || page.submitted;
+  instead.hidden = retry === null || page.opening === null || kept.pending !== null;
   if (!instead.hidden) {
     const { merchant, tid, amount, currency, order } = page.opening;
     const language = document.documentElement.lang;
