@@ -77,6 +77,9 @@ async def test_purchase_says_what_its_temporary_key_proves_and_who_the_customer_
     assert "certified by the merchant" in found["customer_by_temporary_key"].text("en")
     assert found["no_order_information"].weight == "missing"
     assert not {"no_outcome", "no_approval", "no_confirmation"} & set(found)
+    authority = ids.digest(made.session.session.signer.chain[1])
+    assert not [one for one in report.conclusions if one.code == "no_issue_record" and authority in one.text("en")]
+    assert found["merchant_certified"].weight == "word", "no key card was given"
     assert "the dual signature" in [step.what for step in report.steps]
     for one in report.conclusions:
         assert one.text("ko") != one.text("en")

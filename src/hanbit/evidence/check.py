@@ -5,7 +5,7 @@ and purpose (dates and revocation as of the moment when it was stored). For each
 
     order ← keys ← (consent) ← notice ← confirmation ← settled ← receipt
                                       ← refusal ← voided          notice ← voided (expired)          order ← closed
-    order ← keys ← (consent) ← authorization-request ← authorization ← receipt
+    order ← keys ← (consent) ← authorization-request ← authorization ← receipt      (in a shop's own file: order ← session)
                                            └ the dual signature in each that was approved, by the temporary key of that session
     order or outcome ← cancel ← cancel-confirmation or cancel-refusal
 
@@ -26,7 +26,7 @@ from hanbit.protocols import checkpoint, keys, line
 from hanbit.protocols.cancellation import messages as cancellation
 from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
 from hanbit.protocols.dual_signature import messages as dual_signature
-from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest
+from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest, Session
 from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect import messages as redirect
 from hanbit.protocols.redirect.messages import (
@@ -175,7 +175,7 @@ def check_chain(merchant: str, tid: str, chain: Sequence[SignedMessage[Message]]
 
 def _check_link(claims: Message, by_hash: dict[str, Message], first: "_FirstLink | None") -> None:
     """A message of the redirect checkout, or one that both have, continues what it must continue and says the same figures."""
-    if not isinstance(claims, Keys | Consent | Notice | Closed | Confirmation | Refusal | Settled | Voided | Receipt):
+    if not isinstance(claims, Keys | Consent | Notice | Closed | Confirmation | Refusal | Settled | Voided | Receipt | Session):
         raise ProtocolViolation("link", f"{claims.TYP} belongs to no payment")
     if first is None or claims.order != first.order:
         raise ProtocolViolation("link", f"{claims.TYP} is for another order")

@@ -42,6 +42,8 @@ class Findings(msgspec.Struct):
     no_approval: bool = False
     purchase: Approved | None = None
     """What was approved by dual signature."""
+    authority_asked_under: str = ""
+    """The merchant's key under which it asked for the session authority that certified the temporary key; empty if that is not shown."""
     holds_payment_information: bool = False
     """The file shows the payment server's half of it."""
     holds_order_information: bool = False
@@ -170,6 +172,11 @@ SENTENCES: Final[dict[str, Sentence]] = {
         "word",
         "고객의 임시 키 {thumbprint}은(는) 가맹점이 이 거래 세션에 대해서만 인증한 것입니다: 세션을 증명할 뿐, 사람을 증명하지 않습니다.",
         "Customer: temporary key {thumbprint}, certified by the merchant for this session only: it proves the session and not the person.",
+    ),
+    "merchant_certified": Sentence(
+        "proved",
+        "가맹점 {who}은(는) 임시 키를 인증한 키가 자신의 것임을 부인할 수 없습니다: 그 인증을 자신의 서명 키로 요청했습니다.",
+        "Merchant {who} cannot deny that the key which certified the temporary key is its own: it asked for that under its signing key.",
     ),
     "no_payment_information": Sentence(
         "missing",
@@ -320,7 +327,12 @@ def _purchase(found: Findings) -> list[Conclusion]:
         (found.holds_order_information, "half_of_merchant", "no_order_information"),
     )
     halves = [_say(there if holds else missing) for holds, there, missing in pairs]
-    return [_say("halves_joined", **facts), *halves, _say("customer_by_temporary_key", **facts)]
+    drawn = [_say("halves_joined", **facts), *halves, _say("customer_by_temporary_key", **facts)]
+    if found.authority_asked_under:
+        said = _say("merchant_certified", who=found.merchant)
+        is_doubtful = found.card is None or found.authority_asked_under in found.unvouched
+        drawn.append(_if_its_own(said) if is_doubtful else said)
+    return drawn
 
 
 def _if_its_own(said: Conclusion) -> Conclusion:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from typing import Final
 
-from hanbit.crypto import merkle
+from hanbit.crypto import certificates, merkle
 from hanbit.db.reading import Reader, Row
 from hanbit.db.rows import Connection
 from hanbit.evidence import log, store
@@ -13,14 +13,16 @@ from hanbit.evidence.record import rebuild
 from hanbit.kernel import ids
 from hanbit.kernel.errors import NotFound, ProtocolViolation, Unavailable
 from hanbit.protocols.checkpoint import Checkpoint, read_held
-from hanbit.protocols.keys import Certificates, KeyRecord, KeyRecordConfirmation, Renewal, record_number
-from hanbit.protocols.signed import peek_chain, peek_kid
+from hanbit.protocols.dual_signature.messages import AuthorizationRequest
+from hanbit.protocols.keys import Certificates, KeyRecord, KeyRecordConfirmation, Renewal, SessionAuthority, record_number
+from hanbit.protocols.signed import peek_chain, peek_claims, peek_kid
 
 _COLUMNS: Final = "m.leaf, m.place, m.hash, m.typ, m.at, m.signer_revoked_at, h.segment, m.payload, m.signature"
 _FROM: Final = f"SELECT {_COLUMNS} FROM messages m JOIN headers h ON h.id = m.header "  # noqa: S608 - our own columns
 _OF_PAYMENT: Final = _FROM + "WHERE m.merchant = ? AND m.tid = ? ORDER BY m.leaf, m.place LIMIT 3000"
 _OF_KEYS: Final = _FROM + "WHERE m.merchant = ? AND m.tid = '' AND m.leaf < ? AND m.typ IN (?, ?, ?, ?) ORDER BY m.leaf, m.place LIMIT 3000"
 _RECORD: Final = _FROM + "WHERE m.iss = ? AND m.jti = ?"
+_BY_HASH: Final = _FROM + "WHERE m.hash = ?"
 _LIST: Final = _FROM + "WHERE m.merchant = '' AND m.tid = '' AND m.leaf < ? AND m.typ = 'hanbit-crl' ORDER BY m.leaf DESC LIMIT 4"
 _OWNERS: Final = "SELECT p.merchant FROM merchants m JOIN payments p ON p.merchant = m.id AND p.tid = ? ORDER BY p.merchant LIMIT 100"
 _ENTRIES: Final = "SELECT number, id, kind, amount, currency, at FROM entries WHERE payment = ? ORDER BY number LIMIT 3000"
@@ -107,13 +109,17 @@ class _Export:
         typs = (KeyRecord.TYP, KeyRecordConfirmation.TYP, Renewal.TYP, Certificates.TYP)
         found = {row["hash"]: row for row in self._reader.all(_OF_KEYS, self._merchant, size, *typs)}
         waiting, seen = {peek_kid(kept.compact) for kept in messages}, set[str]()
+        waiting |= {_session_authority(kept.compact) for kept in messages if kept.typ == AuthorizationRequest.TYP}
         while waiting:  # a record is signed too, under a certificate of which there is a record
             kid = waiting.pop()
             seen.add(kid)
             for row in self._reader.all(_RECORD, self._gateway, record_number(kid)):
-                if row["leaf"] < size:
-                    found[row["hash"]] = row
-                    waiting |= {peek_kid(rebuild(row["segment"], row["payload"], row["signature"]))} - seen
+                if row["leaf"] >= size:
+                    continue
+                found[row["hash"]] = row
+                asked = self._reader.all(_BY_HASH, json.loads(row["payload"])["req"]) if row["typ"] == SessionAuthority.TYP else ()
+                found |= {one["hash"]: one for one in asked}  # the merchant's own, under the key that says who it is
+                waiting |= {peek_kid(rebuild(one["segment"], one["payload"], one["signature"])) for one in (row, *asked)} - seen
         return self._kept(sorted(found.values(), key=lambda row: (row["leaf"], row["place"])))
 
     def _lists(self, messages: Iterable[Kept]) -> list[Kept]:
@@ -197,6 +203,15 @@ class _Export:
         except NotFound as error:
             raise ProtocolViolation("consistency", "this book does not hold so much as that checkpoint says") from error
         return Continues(checkpoint=held, path=path)
+
+
+def _session_authority(request: str) -> str:
+    """The kid of the authority above the temporary key in a merchant's request; empty where that is no certificate of a session."""
+    try:
+        chain = peek_chain(str(peek_claims(request)["dual"]))
+    except ProtocolViolation:  # a request that was declined may carry anything
+        return ""
+    return certificates.kid(chain[1]) if len(chain) > 1 else ""
 
 
 def _data(connection: Connection, leaf: int) -> str:

@@ -10,13 +10,16 @@ from typing import Protocol
 
 import msgspec
 
+from hanbit.crypto import certificates
+from hanbit.crypto.keys import thumbprint
 from hanbit.evidence.bundle import Attempt
 from hanbit.kernel import ids
-from hanbit.kernel.errors import ProtocolViolation
+from hanbit.kernel.errors import BadInput, ProtocolViolation
 from hanbit.protocols.dual_signature.digests import joint_digest, oi_digest, pi_digest
-from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest, Dual, OrderInformation
+from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest, Dual, OrderInformation, Session
 from hanbit.protocols.dual_signature.temporary import Authorities, TemporaryTrust, thumbprint_of
 from hanbit.protocols.fields import VERSION, Message
+from hanbit.protocols.keys import SessionAuthorityRequest
 from hanbit.protocols.sealed import PurchaseCore
 from hanbit.protocols.signed import SignedMessage, Trust, check_strict_json, peek_chain, verify
 
@@ -59,7 +62,19 @@ def approved(chain: Sequence[SignedMessage[Message]], kept_at: Mapping[str, int]
         if request is None:
             raise ProtocolViolation("link", f"{claims.TYP} answers no request that is stored")
         found = _approved(request, message, kept_at[request.hash], trust)  # type: ignore[arg-type]  # narrowed by their claims
+        _check_session(found, chain)
     return found
+
+
+def _check_session(found: Approved, chain: Sequence[SignedMessage[Message]]) -> None:
+    """The session that was bought in, where the file has it (a shop's own), is the one that the dual signature continues."""
+    said = found.dual.claims
+    for message in chain:
+        opened = message.claims
+        if isinstance(opened, Session) and opened.sid == said.sid:
+            named = (message.hash, opened.nc, opened.nm, opened.thumbprint, opened.exp)
+            if named != (said.prev, said.nc, said.nm, found.thumbprint, said.exp):
+                raise ProtocolViolation("link", "the dual signature continues another session")
 
 
 def _approved(
@@ -106,6 +121,18 @@ def check_order_information(found: Approved, oi: str) -> OrderInformation:
     if (information.sid, information.nc, information.nm) != (said.sid, said.nc, said.nm):
         raise ProtocolViolation("halves", "the order information is of another session")
     return information
+
+
+def asked_authority(claims: SessionAuthorityRequest) -> str:
+    """The thumbprint of the key for which this merchant asked to be certified as its session authority."""
+    try:
+        request = certificates.read_request(ids.decode_base64url(claims.request))
+        own = certificates.session_authority(claims.iss)
+    except (BadInput, ValueError) as error:
+        raise ProtocolViolation("request", "no request for a session authority") from error
+    if (request.urn, request.purpose) != (own, ""):
+        raise ProtocolViolation("request", "not for this merchant's session authority")
+    return thumbprint(request.public)
 
 
 def read_core(text: str) -> PurchaseCore:

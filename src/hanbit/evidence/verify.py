@@ -24,7 +24,7 @@ from hanbit.evidence.conclusions import Conclusion, Findings
 from hanbit.evidence.file_claims import check_customer, check_halves, check_lines, check_money
 from hanbit.evidence.file_log import FileLog
 from hanbit.evidence.file_trust import FileTrust
-from hanbit.evidence.purchases import approved
+from hanbit.evidence.purchases import approved, asked_authority
 from hanbit.kernel import ids
 from hanbit.kernel.errors import HanbitError, ProtocolViolation
 from hanbit.protocols import checkpoint as checkpoints
@@ -32,7 +32,7 @@ from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, C
 from hanbit.protocols.continuity import verify_continuity
 from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest
 from hanbit.protocols.fields import INSTANT_MAX, Message
-from hanbit.protocols.keys import Certificates, Crl
+from hanbit.protocols.keys import Certificates, Crl, SessionAuthority, SessionAuthorityRequest
 from hanbit.protocols.redirect.messages import Closed, Keys, Notice, Order, Settled, Voided
 from hanbit.protocols.signed import SignedMessage, decode_chain, peek_chain, peek_claims, peek_kid, peek_typ
 
@@ -110,7 +110,9 @@ class _Verifier:
         self._authorities: dict[str, bytes | None] = {}
         self._log = FileLog()
         self._chain: list[SignedMessage[Message]] = []
-        self._records: dict[str, Certificates] = {}
+        self._records: dict[str, Certificates | SessionAuthority] = {}
+        self._own_authorities: dict[str, str] = {}
+        """Thumbprint of a session authority's key → the kid of the merchant's key under which it was asked for."""
         self._unlisted: set[str] = set()
 
     # --- the two kinds of file --------------------------------------------------------------------------------------------------------
@@ -258,13 +260,17 @@ class _Verifier:
             if isinstance(claims, Certificates):
                 for chain in claims.chains:
                     self._records[certificates.kid(decode_chain(chain)[0])] = claims
-            if merchant in (claims.iss, claims.aud):
+            if isinstance(claims, SessionAuthority):
+                self._records[certificates.kid(decode_chain(claims.chain)[0])] = claims
+            elif isinstance(claims, SessionAuthorityRequest):
+                self._own_authorities[asked_authority(claims)] = peek_kid(kept.compact)
+            elif merchant in (claims.iss, claims.aud):
                 own.append(kept.compact)
         latest = max((kept.at for kept in (*bundle.messages, *bundle.keys)), default=0)
         continuity = verify_continuity(own, root=self._root, merchant=merchant, card=self._card, at=latest)
         if continuity.problems:
             raise ProtocolViolation("continuity", continuity.problems[0])
-        used = {peek_kid(kept.compact) for kept in bundle.messages if self._iss(kept) == merchant}
+        used = {peek_kid(kept.compact) for kept in bundle.messages if self._iss(kept) == merchant} | set(self._own_authorities.values())
         self.findings.card = self._card
         self.findings.unvouched = tuple(sorted(kid for kid in used if not continuity.vouches(kid)))
         self.findings.unrecorded = tuple(sorted({peek_kid(kept.compact) for kept in bundle.messages} - set(self._records)))
@@ -380,6 +386,9 @@ class _Verifier:
         certificate = self._trust.certificate(certificates.kid(found.chain[0]), found.chain, kept.at)
         if self._cleared_by(kept, certificate, party="merchant") is None:
             self._unlisted.add(certificates.kid(found.chain[1]))
+        if bundle.source == "gateway" and certificates.kid(found.chain[1]) not in self._records:
+            self.findings.unrecorded = (*self.findings.unrecorded, certificates.kid(found.chain[1]))
+        self.findings.authority_asked_under = self._own_authorities.get(thumbprint(certificates.public_of(found.chain[1])), "")
         who = f"temporary key {found.thumbprint} of session {found.request.claims.sid}, certified by {found.request.claims.iss}"
         return f"{found.dual.hash} over the order information and the payment information, by {who}", None
 

@@ -9,15 +9,25 @@ from hanbit.evidence.bundle import Bundle, Kept, Lines, chains_of
 from hanbit.merchant import files, records
 from hanbit.merchant.order import Order
 from hanbit.merchant.order_book import OrderBook
+from hanbit.merchant.purchase import OF_AN_ORDER, ExchangeState
 from hanbit.merchant.witness import Witness
+from hanbit.protocols.redirect.messages import Receipt
 from hanbit.protocols.signed import encode_der, peek_chain, peek_claims, peek_kid, peek_typ
 
 
 async def collect(order: Order, book: OrderBook, witness: Witness) -> dict[str, Any]:
     """What the order book and the witness hold of an order, in words that travel as JSON."""
     messages = [{"typ": kept.typ, "at": kept.at, "compact": kept.compact} for kept in await book.messages(order.tid)]
-    lines = None if order.plain else {"salt": order.salt, "json": order.lines_json}
-    return {"tid": order.tid, "messages": messages, "lines": lines, "checkpoint": witness.compact}
+    bought = [one for one in await book.exchanges(OF_AN_ORDER, order.tid) if one.state is ExchangeState.APPROVED]
+    receipts = [(one.changed_at, one.receipt) for one in bought if one.receipt is not None]
+    messages += [{"typ": Receipt.TYP, "at": at, "compact": receipt} for at, receipt in receipts]
+    return {
+        "tid": order.tid,
+        "messages": messages,
+        "lines": None if order.plain else {"salt": order.salt, "json": order.lines_json},
+        "order_information": bought[0].oi if bought else None,
+        "checkpoint": witness.compact,
+    }
 
 
 def assemble(directory: Path, collected: dict[str, Any]) -> Bundle:
@@ -49,7 +59,7 @@ def bundle(collected: dict[str, Any], *, operator: str, merchant: str, keys: Ite
         certificates=chains_of([tuple(map(encode_der, chain)) for chain in chains if certificates.kid(chain[0]) in wanted]),
         checkpoint=collected["checkpoint"],
         lines=None if lines is None else Lines(**lines),
-        order_information=collected.get("order_information"),
+        order_information=collected["order_information"],
     )
 
 
