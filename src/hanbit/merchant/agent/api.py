@@ -26,8 +26,6 @@ from hanbit.merchant.agent.idempotency import Answer, Once
 from hanbit.merchant.agent.table import Address, NoMatch, find
 from hanbit.protocols.signed import check_strict_json
 
-BODY_MAX: Final = 128 * 1024
-"""Bytes of one body: an order of 100 lines, each character of which takes six, fits."""
 BODY_DEADLINE_S: Final = 5.0
 HEAD_DEADLINE_S: Final = 30.0
 """From the connection, or from the last answer on it, to the end of the next head; a silent connection is closed then too."""
@@ -119,8 +117,11 @@ class Api:
             raise _not_allowed(found.allowed) if found.allowed else NotFound("no such address")
         address, named = found
         call = Call(id=named, query=_query(query, address.query))
-        if not address.writes:
+        if address.body is None:
             answer = Answer(address.status, msgspec.json.encode(await address.call(self._calls, call)))
+        elif address.is_signed:
+            body = _decode(await _body(request, address.body_max) or b"{}", address.body)
+            answer = Answer(address.status, msgspec.json.encode(await address.call(self._calls, Call(call.id, call.query, body))))
         else:
             answer = await self._write(request, address, call)
         headers = _headers("application/json")
@@ -135,7 +136,7 @@ class Api:
         if len(keys) != 1 or not _KEY.fullmatch(keys[0]):
             raise KeyMissing("Idempotency-Key: one, of 1 to 200 visible ASCII characters")
         assert address.body is not None
-        raw = await _body(request)
+        raw = await _body(request, address.body_max)
         body = _decode(raw or b"{}", address.body)
 
         async def act(work: str) -> Answer:
@@ -265,19 +266,19 @@ def _numbers(kind: type[msgspec.Struct]) -> frozenset[str]:
     return frozenset(found)
 
 
-async def _body(request: web.BaseRequest) -> bytes:
+async def _body(request: web.BaseRequest, limit: int) -> bytes:
     """The whole body, in time and within its limit."""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise WrongMediaType("a body is sent as it is, not compressed")
-    if (request.content_length or 0) > BODY_MAX:
-        raise TooLarge(f"a body has at most {BODY_MAX} bytes")
+    if (request.content_length or 0) > limit:
+        raise TooLarge(f"a body has at most {limit} bytes")
     body = bytearray()
     try:
         async with asyncio.timeout(BODY_DEADLINE_S):
             while chunk := await request.content.readany():
                 body += chunk
-                if len(body) > BODY_MAX:
-                    raise TooLarge(f"a body has at most {BODY_MAX} bytes")
+                if len(body) > limit:
+                    raise TooLarge(f"a body has at most {limit} bytes")
     except TimeoutError as error:
         raise TooSlow(f"a body is complete within {BODY_DEADLINE_S:g} s") from error
     except web.RequestPayloadError as error:

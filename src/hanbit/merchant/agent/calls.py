@@ -2,18 +2,21 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from hanbit.kernel.clock import Clock
-from hanbit.kernel.errors import HanbitError, Unavailable, WrongState
+from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable, WrongState
 from hanbit.kernel.money import parse_money
 from hanbit.merchant import cancellation as cancellations
 from hanbit.merchant.agent import shapes
+from hanbit.merchant.agent.acts import Act, possible
 from hanbit.merchant.agent.delivery import Courier
-from hanbit.merchant.agent.faults import NoEndpoint
+from hanbit.merchant.agent.faults import CustomerMessage, NoEndpoint
 from hanbit.merchant.agent.outbox import Outbox, TrialData, rfc_3339
 from hanbit.merchant.agent.settings import TEST
 from hanbit.merchant.cancellation import Cancellation, Goods
@@ -21,6 +24,7 @@ from hanbit.merchant.gateway_line import GatewayLine
 from hanbit.merchant.order import Order, owner_hash
 from hanbit.merchant.shop import Redirect, Shop
 from hanbit.merchant.states import Event
+from hanbit.protocols.dual_signature.messages import Purchase
 
 WAITS_MAX: Final = 256
 """Calls that wait for an outcome at once; one more is told to come again."""
@@ -131,7 +135,28 @@ class Calls:
         outcome = None
         if order.outcome is not None:
             outcome = next((kept.compact for kept in await self._shop.book.messages(order.tid) if kept.hash == order.outcome), None)
-        return shapes.order_view(order, await self._shop.cancellations(order.tid), outcome, self._clock.now(), test=self._test)
+        at, cancellations = self._clock.now(), await self._shop.cancellations(order.tid)
+        checkout = None
+        if Act.PAY in possible(order, cancellations, at) and not order.plain:
+            with suppress(WrongState, Unavailable):  # paid at this moment, or its certificate is not here: there is the redirect
+                checkout = await self._shop.checkout(order.tid)
+        return shapes.order_view(order, cancellations, outcome, checkout, at, test=self._test)
+
+    # --- the dual-signature checkout ----------------------------------------------------------------------------------------------------
+
+    async def open_session(self, call: Call) -> shapes.SessionOpened:
+        """D2, D3."""
+        asked: shapes.NewSession = call.body
+        with _from_a_customer():
+            opened = await self._shop.open_session(call.id, asked.session_request)
+        return shapes.SessionOpened(session=opened.session, certificate=list(opened.certificate))
+
+    async def buy(self, call: Call) -> shapes.Bought:
+        """D5 to D8."""
+        asked: shapes.NewPurchase = call.body
+        with _from_a_customer():
+            done = await self._shop.purchase(call.id, Purchase(oi=asked.oi, pimd=asked.pimd, dual=asked.dual, envelope=asked.envelope))
+        return shapes.Bought(result=done.result, reason=done.reason, receipt=done.receipt)
 
     # --- cancellations ------------------------------------------------------------------------------------------------------------------
 
@@ -234,6 +259,15 @@ class Calls:
             for error in ended:
                 if isinstance(error, Exception) and not isinstance(error, HanbitError):
                     _log.error("a wait for an outcome failed", exc_info=error)
+
+
+@contextmanager
+def _from_a_customer() -> Iterator[None]:
+    """What breaks a rule here came through the shop from whoever sat in front of its page, not from the payment server."""
+    try:
+        yield
+    except ProtocolViolation as violation:
+        raise CustomerMessage(violation.rule) from violation
 
 
 def _cancellation_list(found: list[Cancellation]) -> shapes.CancellationList:

@@ -78,6 +78,15 @@ class TooSlow(Refused):
     advice = "Send the body at once, with its length."
 
 
+class CustomerMessage(BadInput):
+    """A session request or a purchase that the shop passed on breaks a rule of the dual-signature checkout; the detail names it."""
+
+    code = "customer_message"
+    advice = (
+        "Pass on what the customer's window sends as it is. If you do, whoever sent this is no honest window: nothing was asked or changed."
+    )
+
+
 class NoEndpoint(WrongState):
     """agent.toml registers nobody who could be called."""
 

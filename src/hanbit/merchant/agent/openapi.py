@@ -33,6 +33,7 @@ _WHY: Final = {
     409: "The state does not allow it, or the Idempotency-Key is taken or still at work.",
     413: "The body is too large.",
     415: "The body is not application/json.",
+    429: "Too many at once; again after Retry-After.",
     503: "Nothing is lost; send the same request again after Retry-After.",
 }
 _READS: Final = (400, 401, 403, 503)
@@ -134,7 +135,7 @@ def _responses(address: Address) -> dict[str, Any]:
     links = _links(address)
     if links:
         good["links"] = links
-    refusals = set(_WRITES if address.writes else _READS) | set(address.refusals)
+    refusals = set(_READS if address.body is None else _WRITES) | set(address.refusals)
     problem = {PROBLEM_TYPE: {"schema": {"$ref": _REF.format(name=Problem.__name__)}}}
     return {
         str(address.status): good,

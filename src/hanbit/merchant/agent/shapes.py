@@ -13,8 +13,10 @@ from hanbit.kernel.money import AMOUNT_MAX, CURRENCY_EXPONENTS, Money, parse_mon
 from hanbit.merchant.agent.acts import Act, possible
 from hanbit.merchant.cancellation import REASON_MAX, Cancellation, CancellationState, Goods
 from hanbit.merchant.order import LINE_TEXT_MAX, LINES_MAX, QUANTITY_MAX, TEXT_MAX, Line, Order
+from hanbit.merchant.purchase import Checkout
 from hanbit.merchant.states import State
-from hanbit.protocols.fields import Instant
+from hanbit.protocols.dual_signature.messages import ENVELOPE_MAX, OI_MAX
+from hanbit.protocols.fields import Compact, Digest, Instant
 
 WAIT_MAX_S = 25
 LIST_MAX = 100
@@ -126,13 +128,28 @@ class OrderRow(Told, frozen=True, kw_only=True):
     """The operator is a sandbox: nothing that is paid is money, deliver nothing real."""
 
 
+class CheckoutView(Told, frozen=True, kw_only=True):
+    """What the button of the dual-signature checkout needs of an order: the shop's page gets it as it is."""
+
+    script: str
+    """The button's script, on the payment server's own site."""
+    order: str
+    merchant_chain: list[str]
+    lines: str
+    lines_salt: str
+    redirect: str
+    """The same order's address, for browsers that open no window."""
+
+
 class OrderView(OrderRow, frozen=True, kw_only=True):
     """An order with its lines and, once it is final, the payment server's signed last word."""
 
     lines: list[OrderLine]
     return_url: str
     outcome: str | None
-    """Compact JWS of the settled, voided or closed message, or of the status that ended an order that nobody opened, as it came."""
+    """Compact JWS of the settled, voided or closed message or the authorization, or of the status that ended an order nobody opened."""
+    checkout: CheckoutView | None
+    """What the button needs, while the order can be paid."""
 
 
 class OrderList(Told, frozen=True, kw_only=True):
@@ -148,6 +165,40 @@ class Placed(Told, frozen=True, kw_only=True):
     tid: str
     redirect: str
     order: OrderView
+
+
+class NewSession(Asked, frozen=True, kw_only=True):
+    """D2: what the customer's window sends first, as it is."""
+
+    session_request: Compact
+
+
+class SessionOpened(Told, frozen=True, kw_only=True):
+    """D3: the signed session and the certificate of the customer's fresh key; the same request gets the same answer."""
+
+    session: str
+    certificate: list[str]
+
+
+class NewPurchase(Asked, frozen=True, kw_only=True):
+    """D5: what the customer's window sends next, as it is. The envelope is sealed to the payment server."""
+
+    oi: Annotated[str, msgspec.Meta(max_length=OI_MAX)]
+    pimd: Digest
+    dual: Compact
+    envelope: Annotated[str, msgspec.Meta(max_length=ENVELOPE_MAX)]
+
+
+class Bought(Told, frozen=True, kw_only=True):
+    """D8: what the customer's window is told; the same purchase gets the same answer, and later than `pending` the payment server's word.
+
+    Deliver by the order's `may_deliver` or by `order.settled`, not by this.
+    """
+
+    result: Literal["approved", "declined", "pending"]
+    reason: str | None
+    receipt: str | None
+    """The payment server's receipt for the customer, unchanged."""
 
 
 class Redirected(Told, frozen=True, kw_only=True):
@@ -325,7 +376,9 @@ def order_row(order: Order, cancellations: Iterable[Cancellation], at: int, *, t
     return OrderRow(test=test, **_common(order, cancellations, at))
 
 
-def order_view(order: Order, cancellations: Iterable[Cancellation], outcome: str | None, at: int, *, test: bool) -> OrderView:
+def order_view(
+    order: Order, cancellations: Iterable[Cancellation], outcome: str | None, checkout: Checkout | None, at: int, *, test: bool
+) -> OrderView:
     """The whole order; `outcome` is the stored message that its hash names."""
     return OrderView(
         **_common(order, cancellations, at),
@@ -333,6 +386,7 @@ def order_view(order: Order, cancellations: Iterable[Cancellation], outcome: str
         lines=[OrderLine(item=line.item, quantity=line.quantity, price_minor=line.price_minor) for line in order.lines],
         return_url=order.return_url,
         outcome=outcome,
+        checkout=None if checkout is None else CheckoutView(**msgspec.structs.asdict(checkout)),
     )
 
 

@@ -9,6 +9,10 @@ import msgspec
 from hanbit.merchant.agent import shapes
 from hanbit.merchant.agent.calls import Call, Calls
 
+BODY_MAX: Final = 128 * 1024
+"""Bytes of one body: an order of 100 lines, each character of which takes six, fits."""
+PURCHASE_MAX: Final = 512 * 1024
+"""A purchase names the lines once more, as text within a text."""
 Handler = Callable[[Calls, Call], Awaitable[shapes.Told]]
 
 
@@ -32,13 +36,17 @@ class Address:
     """Answered without the token."""
     refusals: tuple[int, ...] = ()
     """HTTP statuses besides those that every call of its kind may get."""
+    is_signed: bool = False
+    """The body is signed by whoever made it and done once by itself: the same bytes get the same answer, without an Idempotency-Key."""
+    body_max: int = BODY_MAX
+    """Bytes of the body."""
     location: str = ""
     """Where what was made is, with its `{tid}`."""
 
     @property
     def writes(self) -> bool:
         """Needs an Idempotency-Key."""
-        return self.method == "POST"
+        return self.method == "POST" and not self.is_signed
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -108,6 +116,27 @@ ADDRESSES: Final = (
         shapes.Inquired,
         body=Empty,
         refusals=(404,),
+    ),
+    Address(
+        "POST",
+        "/orders/{tid}/sessions",
+        "Open a session for the customer's window (dual-signature checkout): pass on what the button sends.",
+        Calls.open_session,
+        shapes.SessionOpened,
+        body=shapes.NewSession,
+        refusals=(404, 429),
+        is_signed=True,
+    ),
+    Address(
+        "POST",
+        "/orders/{tid}/purchases",
+        "Buy in that session: pass on what the button sends, and give it the answer.",
+        Calls.buy,
+        shapes.Bought,
+        body=shapes.NewPurchase,
+        refusals=(404,),
+        is_signed=True,
+        body_max=PURCHASE_MAX,
     ),
     Address(
         "POST",

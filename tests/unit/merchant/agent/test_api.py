@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from hanbit.kernel.errors import BadInput
-from hanbit.merchant.agent import api, serve
+from hanbit.merchant.agent import api, serve, table
 from hanbit.merchant.agent.acts import ACTS
 from hanbit.merchant.agent.table import ADDRESSES
 from hanbit.merchant.states import State
@@ -244,7 +244,7 @@ async def test_an_order_of_wrong_shape_is_refused_and_nothing_is_placed(agent: A
         (json.dumps(ORDER).encode()[:-1] + b', "amount": "1"}', "application/json", 400),
         (json.dumps(ORDER).replace('"quantity": 1', '"quantity": 2, "quantity": 1').encode(), "application/json", 400),
         (json.dumps(ORDER).replace('"quantity": 1', '"quantity": 1.0').encode(), "application/json", 400),
-        (b"{}" + b" " * api.BODY_MAX, "application/json", 413),
+        (b"{}" + b" " * table.BODY_MAX, "application/json", 413),
         (json.dumps(ORDER).encode(), "text/plain", 415),
         (json.dumps(ORDER).encode(), "application/x-www-form-urlencoded", 415),
     ],
