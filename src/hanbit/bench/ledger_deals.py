@@ -128,10 +128,11 @@ class Deals:
         held = replace(new, notice_hash=messages[-1].hash if messages else None, hold_until=self.at + 60, next_at=self.at + 2)
         hold = rules.hold(payment=payment_id, attempt=1, source=account, target=held.target, money=AMOUNT)
         proofs = self._messages(new, AT_CAPTURE)
-        done = replace(held, version=1, state=State.CAPTURED, captured=AMOUNT.amount_minor, next_at=None, ended_at=self.at)
+        stands = replace(held, version=1)
+        done = replace(stands, state=State.CAPTURED, captured=AMOUNT.amount_minor, next_at=None, ended_at=self.at)
         capture = rules.capture(payment=payment_id, attempt=1, source=account, target=held.target, money=AMOUNT)
         if not self.with_evidence:
-            return Pair(done, Change(puts=(held.put(),), entries=(hold,)), Change(puts=(done.put(),), entries=(capture,)))
+            return Pair(done, Change(puts=(held.put(),), entries=(hold,)), Change(puts=(done.put(stands),), entries=(capture,)))
         done = replace(done, answer_hash=proofs[0].hash, outcome_hash=proofs[1].hash, receipt_hash=proofs[2].hash)
         return Pair(
             done,
@@ -149,7 +150,7 @@ class Deals:
                 appends=(self._attempt(held),),
             ),
             Change(
-                puts=(done.put(),),
+                puts=(done.put(stands),),
                 requires=_not_revoked("gateway", "merchant"),
                 entries=(capture,),
                 messages=proofs,

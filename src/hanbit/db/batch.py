@@ -8,9 +8,9 @@ What is decided here for every Change:
  4. no limited account goes below zero counting holds; one currency an entry; what an entry was to empty is empty behind it
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import msgspec
 
@@ -18,11 +18,11 @@ from hanbit.crypto.leaves import digest, write_leaf
 from hanbit.crypto.merkle import Frontier, Tile, leaf_hash
 from hanbit.db import schema
 from hanbit.db.change import Acknowledge, Append, Change, Delete, Put, Stale, StoredMessage, Value
-from hanbit.db.covered import COVERED, INDEXED, KEY, VALUES, Row
+from hanbit.db.covered import COLUMNS, COVERED, INDEXED, KEY, KEYS, VALUES, Row
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, Conflict, Declined, HanbitError
-from hanbit.ledger.chart import KINDS, normal_balance
-from hanbit.ledger.entry import HOLD, Entry
+from hanbit.ledger.chart import KINDS
+from hanbit.ledger.entry import HOLD, Entry, Posting
 
 Key = tuple[Value, ...]
 Items = list[tuple[str, Key, bytes]]
@@ -34,14 +34,41 @@ _HEADERS_KEPT = 4096
 class Counters:
     """One ledger account while the batch is decided."""
 
-    kind: str
     currency: str
     limited: bool
+    credit_normal: bool
     credit_limit: int
     debits_pending: int
     credits_pending: int
     debits_posted: int
     credits_posted: int
+
+    def move(self, leg: Posting) -> int:
+        """Add one leg; the posted balance behind it. Declined("no_funds") if a limited account would go below zero counting holds."""
+        if leg.side == "D":
+            pending, posted = self.debits_pending + leg.pending, self.debits_posted + leg.posted
+            if self.limited and leg.pending + leg.posted > 0 and self.credits_posted + self.credit_limit < pending + posted:
+                raise Declined("no_funds")
+            self.debits_pending, self.debits_posted = pending, posted
+        else:
+            self.credits_pending += leg.pending
+            self.credits_posted += leg.posted
+        balance = self.credits_posted - self.debits_posted
+        return balance if self.credit_normal else -balance
+
+    def take_back(self, leg: Posting) -> None:
+        """As if the leg had never been."""
+        if leg.side == "D":
+            self.debits_pending -= leg.pending
+            self.debits_posted -= leg.posted
+        else:
+            self.credits_pending -= leg.pending
+            self.credits_posted -= leg.posted
+
+    @property
+    def left(self) -> int:
+        """What a limited account can still give, counting holds and its credit line."""
+        return self.credits_posted + self.credit_limit - self.debits_posted - self.debits_pending
 
 
 @dataclass(slots=True)
@@ -72,7 +99,7 @@ class Writes:
     """The net effect of a batch, table by table, in column order."""
 
     puts: dict[str, dict[Key, tuple[tuple[str, ...] | None, Row]]] = field(default_factory=dict)
-    """Of each row also the indexed columns in which the one that stands says the same; None where none stands yet."""
+    """Of each row also columns in which the one that stands says the same; None where none stands yet."""
     appends: dict[str, list[Row]] = field(default_factory=dict)
     entries: list[Row] = field(default_factory=list)
     postings: list[Row] = field(default_factory=list)
@@ -134,7 +161,10 @@ class Batch:
         values, puts, same = VALUES[table](row), self.writes.puts.setdefault(table, {}), None
         if put.version:
             standing, earlier = self.loaded.rows[table, key], puts.get(key)
-            same = tuple([column for column in INDEXED[table] if standing[column] == row[column]])
+            if put.changed is None:
+                same = tuple([column for column in INDEXED[table] if standing[column] == row[column]])
+            else:
+                same = unchanged(table, put.changed)
             if earlier is not None:  # the batch has changed this row before: what stands is what it found
                 same = None if earlier[0] is None else tuple([column for column in same if column in earlier[0]])
         self.loaded.rows[table, key] = row
@@ -193,7 +223,7 @@ class Batch:
 
     def _post(self, entries: tuple[Entry, ...], items: Items) -> None:
         loaded = self.loaded
-        undo: list[tuple[Counters, int, int, int, int]] = []
+        accounts, moved = loaded.accounts, list[tuple[Counters, Posting]]()
         begun: list[Entry] = []
         rows: list[tuple[Row, list[Row]]] = []
         try:
@@ -201,22 +231,20 @@ class Batch:
                 number = loaded.next_entry + len(rows)
                 ends = self._begin(entry, number)
                 begun.append(entry)
-                legs: list[Row] = []
-                for leg_number, leg in enumerate(entry.postings):
-                    account = loaded.accounts.get(leg.account)
-                    if account is None or account.currency != entry.money.currency:
-                        raise Conflict(f"account {leg.account}")
-                    undo.append((account, account.debits_pending, account.credits_pending, account.debits_posted, account.credits_posted))
-                    move(account, leg.side, leg.pending, leg.posted)
-                    balance = normal_balance(account.kind, account.debits_posted, account.credits_posted)
-                    legs.append((number, leg_number, leg.account, leg.side, leg.pending, leg.posted, balance))
-                if entry.empties is not None and left(loaded.accounts[entry.empties]):
-                    raise Stale(f"account {entry.empties}")
                 amount, currency = entry.money.amount_minor, entry.money.currency
+                legs: list[Row] = []
+                for place, leg in enumerate(entry.postings):
+                    account = accounts.get(leg.account)
+                    if account is None or account.currency != currency:
+                        raise Conflict(f"account {leg.account}")
+                    legs.append((number, place, leg.account, leg.side, leg.pending, leg.posted, account.move(leg)))
+                    moved.append((account, leg))
+                if entry.empties is not None and accounts[entry.empties].left:
+                    raise Stale(f"account {entry.empties}")
                 rows.append(((number, entry.id, entry.kind, entry.payment, ends, amount, currency, self.at), legs))
         except HanbitError:
-            for account, *counters in reversed(undo):
-                account.debits_pending, account.credits_pending, account.debits_posted, account.credits_posted = counters
+            for account, leg in moved:
+                account.take_back(leg)
             for entry in reversed(begun):
                 self._forget(entry)
             raise
@@ -225,7 +253,7 @@ class Batch:
             items.append(("entries", (row[0],), digest("entries", row, *legs)))
             self.writes.entries.append(row)
             self.writes.postings.extend(legs)
-            self.writes.accounts.update(str(leg[2]) for leg in legs)
+        self.writes.accounts.update([leg.account for _, leg in moved])
 
     def _begin(self, entry: Entry, number: int) -> int | None:
         """Rule 3, then the entry is known to those behind it, also of its own Change; the number of the hold that it ends."""
@@ -251,6 +279,12 @@ class Batch:
             self.loaded.entries[entry.ends].ended = False
 
 
+@cache
+def unchanged(table: str, changed: tuple[str, ...]) -> tuple[str, ...]:
+    """The other columns of a table."""
+    return tuple(column for column in COLUMNS[table] if column not in {*changed, *KEYS[table], "version"})
+
+
 class Header(msgspec.Struct, frozen=True):
     """A header segment: the name under which it is interned (its hash), and the key that signed, empty where the message itself has it."""
 
@@ -272,25 +306,6 @@ def read_header(segment: str) -> Header:
     return Header(ids.digest(segment.encode("ascii")), kid)
 
 
-def move(account: Counters, side: str, pending: int, posted: int) -> None:
-    """Add one leg to an account's counters; Declined("no_funds") if a limited account would go below zero counting holds."""
-    if side == "D":
-        account.debits_pending += pending
-        account.debits_posted += posted
-        if account.limited and pending + posted > 0 and left(account) < 0:
-            account.debits_pending -= pending
-            account.debits_posted -= posted
-            raise Declined("no_funds")
-    else:
-        account.credits_pending += pending
-        account.credits_posted += posted
-
-
-def left(account: Counters) -> int:
-    """What a limited account can still give, counting holds and its credit line."""
-    return account.credits_posted + account.credit_limit - account.debits_posted - account.debits_pending
-
-
 def key_of(put: Put | Delete) -> Key:
     """The primary key of the row that is put or goes."""
     if isinstance(put, Delete):
@@ -298,15 +313,7 @@ def key_of(put: Put | Delete) -> Key:
     return KEY[put.table](put.row)
 
 
-def new_counters(row: Mapping[str, Value]) -> Counters:
-    """An account's counters from its row."""
-    return Counters(
-        kind=str(row["kind"]),
-        currency=str(row["currency"]),
-        limited=KINDS[str(row["kind"])].limited,
-        credit_limit=int(row["credit_limit"] or 0),
-        debits_pending=int(row["debits_pending"] or 0),
-        credits_pending=int(row["credits_pending"] or 0),
-        debits_posted=int(row["debits_posted"] or 0),
-        credits_posted=int(row["credits_posted"] or 0),
-    )
+def new_counters(kind: str, currency: str, credit_limit: int, counters: tuple[int, int, int, int]) -> Counters:
+    """A ledger account of this kind with its four counters: debits and credits pending, debits and credits posted."""
+    known = KINDS[kind]
+    return Counters(currency, known.limited, known.normal == "C", credit_limit, *counters)

@@ -16,11 +16,15 @@ Row = Mapping[str, Value]
 
 
 class Put(msgspec.Struct, frozen=True):
-    """The next version of a row that changes. `version` is the one it was computed from; 0 means that there must be none yet."""
+    """The next version of a row that changes. `version` is the one it was computed from; 0 means that there must be none yet.
+
+    `changed` may name the columns that differ from that version, so that only they are written; the log covers the whole row either way.
+    """
 
     table: str
     row: Row
     version: int
+    changed: tuple[str, ...] | None = None
 
 
 class Append(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from hanbit.db.batch import Batch, Counters, Key, KnownEntry, key_of, new_counters, read_header
 from hanbit.db.change import Change, Delete, Put, Value
@@ -38,7 +38,7 @@ class Insert(NamedTuple):
     how: Literal["new", "replace", "keep"]
     """New rows only; the row that stands is replaced; or it is kept, because it says the same."""
     same: tuple[str, ...] = ()
-    """Indexed columns in which the rows that stand say the same already: they are not written, nor is their index."""
+    """Columns in which the rows that stand say the same already: they need not be written, nor their index."""
 
 
 def wanted(changes: Sequence[Change]) -> Wanted:
@@ -46,12 +46,14 @@ def wanted(changes: Sequence[Change]) -> Wanted:
     found = Wanted()
     keys, columns = found.keys, found.columns
     signers: set[str] = set()
-    changing: set[str] = set()
+    changing: dict[str, set[str]] = {}
     for change in changes:
         changed: tuple[Put | Delete, ...] = (*change.puts, *change.deletes)
         for put in changed:
             keys.setdefault(put.table, set()).add(key_of(put))
-            changing.add(put.table)
+            changing.setdefault(put.table, {"version"})
+            if isinstance(put, Put) and put.changed is None:
+                changing[put.table].update(INDEXED[put.table])
         for require in change.requires:
             keys.setdefault(require.table, set()).add((require.key,))
             columns.setdefault(require.table, set()).add(require.column)
@@ -64,8 +66,8 @@ def wanted(changes: Sequence[Change]) -> Wanted:
             found.entries.add(entry.id)
             if entry.ends is not None:
                 found.entries.add(entry.ends)
-    for table in changing:
-        columns.setdefault(table, set()).update(("version", *INDEXED[table]))
+    for table, compared in changing.items():
+        columns.setdefault(table, set()).update(compared)
     if signers:
         keys.setdefault("certificates", set()).update((kid,) for kid in signers)
         columns.setdefault("certificates", set()).add("revoked_at")
@@ -79,15 +81,16 @@ def compared_rows(table: str, compared: tuple[str, ...], rows: Sequence[Row]) ->
         yield (table, row[:width]), dict(zip(compared, row[width:], strict=True))
 
 
-def counters(row: Row) -> tuple[str, Counters]:
+def counters(row: Sequence[Any]) -> tuple[str, Counters]:
     """A ledger account from its id followed by its whole row."""
-    return str(row[0]), new_counters(dict(zip(COLUMNS["ledger_accounts"], row[1:], strict=True)))
+    name, _, kind, currency, _, credit_limit, *standing = row
+    return name, new_counters(kind, currency, credit_limit, tuple(standing))
 
 
-def known_entry(row: Row) -> tuple[str, KnownEntry]:
+def known_entry(row: Sequence[Any]) -> tuple[str, KnownEntry]:
     """An entry from id, number, kind, amount, currency and whether a capture or void has ended it."""
     entry, number, kind, amount, currency, ended = row
-    return str(entry), KnownEntry(int(number or 0), str(kind), int(amount or 0), str(currency), ended=bool(ended))
+    return entry, KnownEntry(number, kind, amount, currency, ended=bool(ended))
 
 
 def deletes(batch: Batch) -> Iterator[tuple[str, list[Value]]]:

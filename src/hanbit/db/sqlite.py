@@ -7,9 +7,10 @@ interpreter lock is given away once a statement, not once a row.
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from operator import itemgetter
 from pathlib import Path
 
 from hanbit.db import ddl, plan, schema, sqlite_file
@@ -141,13 +142,18 @@ class SqliteStore:
             execute(_delete_statement(table), (json.dumps(keys),))
         self._new_headers = batch.writes.headers.keys() - self._known_headers
         for insert in plan.inserts(batch, self._known_headers):
+            if insert.how == "replace":
+                written, take = _written(insert.table, insert.same)
+                for part in _parts(insert.rows):
+                    execute(_update_statement(insert.table, len(part), written), [value for row in part for value in take(row)])
+                continue
             for part in _parts(insert.rows):
-                execute(_insert_statement(insert.table, len(part), insert.how, insert.same), [value for row in part for value in row])
+                execute(_insert_statement(insert.table, len(part), insert.how), [value for row in part for value in row])
         for part in _parts(plan.account_rows(batch)):
-            execute(_update_accounts(len(part)), [value for row in part for value in row])
-        written = plan.entry_range(batch)
-        if written is not None:
-            self._check_balanced(*written)
+            execute(_update_statement("ledger_accounts", len(part), ("id", *plan.COUNTERS)), [value for row in part for value in row])
+        entries = plan.entry_range(batch)
+        if entries is not None:
+            self._check_balanced(*entries)
         book = plan.book_row(batch)
         if book is not None:
             execute(plan.UPDATE_BOOK, book)
@@ -211,29 +217,29 @@ _SELECT_ACCOUNTS = _select("ledger_accounts", COLUMNS["ledger_accounts"])
 
 
 @cache
-def _insert_statement(table: str, rows: int, how: str, same: tuple[str, ...]) -> str:
+def _insert_statement(table: str, rows: int, how: str) -> str:
     columns = COLUMNS[table]
     values = ", ".join([f"({', '.join('?' * len(columns))})"] * rows)
     sql = f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values}"  # noqa: S608 - names from our own schema
-    if how == "keep":
-        return f"{sql} ON CONFLICT DO NOTHING"
-    if how == "replace":
-        sets = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in KEYS[table] + same)
-        return f"{sql} ON CONFLICT ({', '.join(KEYS[table])}) DO UPDATE SET {sets}"
-    return sql
+    return f"{sql} ON CONFLICT DO NOTHING" if how == "keep" else sql
+
+
+@cache
+def _written(table: str, same: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[Row], Row]]:
+    """The key and the columns that are written, and how they are taken out of a whole row."""
+    columns = tuple(column for column in COLUMNS[table] if column not in same)
+    return columns, itemgetter(*map(COLUMNS[table].index, columns))
+
+
+@cache
+def _update_statement(table: str, rows: int, written: tuple[str, ...]) -> str:
+    values = ", ".join([f"({', '.join('?' * len(written))})"] * rows)
+    sets = ", ".join(f"{column} = next.{column}" for column in written if column not in KEYS[table])
+    on = " AND ".join(f"{table}.{column} = next.{column}" for column in KEYS[table])
+    return f"WITH next ({', '.join(written)}) AS (VALUES {values}) UPDATE {table} SET {sets} FROM next WHERE {on}"  # noqa: S608 - our own names
 
 
 @cache
 def _delete_statement(table: str) -> str:
     (key,) = KEYS[table]
     return f"DELETE FROM {table} WHERE {key} IN (SELECT value FROM json_each(?))"  # noqa: S608 - names from our own schema
-
-
-@cache
-def _update_accounts(rows: int) -> str:
-    values = ", ".join(["(?, ?, ?, ?, ?)"] * rows)
-    return (
-        f"WITH next (id, dp, cp, dt, ct) AS (VALUES {values}) "  # noqa: S608 - no value is pasted
-        "UPDATE ledger_accounts SET debits_pending = next.dp, credits_pending = next.cp, debits_posted = next.dt, credits_posted = next.ct "
-        "FROM next WHERE ledger_accounts.id = next.id"
-    )

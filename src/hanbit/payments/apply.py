@@ -75,7 +75,7 @@ async def apply(
         if item.tell is not None:
             rows.append(to_tell(item.tell, merchant=payment.merchant, tid=payment.tid, at=at))
     change = Change(
-        puts=(known.put(), *puts),
+        puts=(known.put(payment), *puts),
         requires=(*requires, *still_trusted(gateway, *(message for item in steps for message in item.messages))),
         entries=tuple(entries),
         messages=tuple(messages),

@@ -61,9 +61,14 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
         """Whether nothing more can happen to it by itself."""
         return self.state in FINAL
 
-    def put(self) -> Put:
-        """The row; `version` is the one that this value was computed from."""
-        return Put("payments", msgspec.structs.asdict(self), self.version)
+    def put(self, before: "Payment | None" = None) -> Put:
+        """The row; `version` is the one that this value was computed from, `before` that version itself."""
+        row = msgspec.structs.asdict(self)
+        if before is None:
+            return Put("payments", row, self.version)
+        assert before.version == self.version, self
+        stood = msgspec.structs.asdict(before)
+        return Put("payments", row, self.version, tuple([name for name in row if row[name] != stood[name]]))
 
 
 _SELECT = f"SELECT {columns('payments', Payment)} FROM payments "  # noqa: S608 - names of our own

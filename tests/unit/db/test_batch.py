@@ -118,6 +118,23 @@ def test_a_stale_version_is_turned_away_and_the_next_one_is_not(store: Desk) -> 
     assert notes(store) == {"made", "next"}
 
 
+def test_only_the_columns_that_a_change_names_are_written_and_later_ones_add_theirs(store: Desk) -> None:
+    def person(login: str, name: str, version: int, *changed: str) -> Put:
+        row = {"id": "p", "login": login, "name": name, "state": "active", "password": "", "language": "ko", "webauthn_user": "w"}
+        return Put("customers", {**row, "created_at": NOW}, version, changed or None)
+
+    assert write(store, change("1", puts=(person("anna", "A", 0, "name"),))) == [""], "a new row is whole"
+    assert write(store, change("2", puts=(person("anna", "B", 1, "name"),))) == [""]
+    assert write(store, change("3", puts=(person("berta", "B", 2, "login"),)), change("4", puts=(person("berta", "C", 3, "name"),))) == [
+        "",
+        "",
+    ]
+    assert rows(store, "SELECT login, name, version FROM customers") == [("berta", "C", 4)]
+    assert write(store, change("5", puts=(person("berta", "D", 4, "name"),)), change("6", puts=(person("clara", "D", 5),))) == ["", ""]
+    assert rows(store, "SELECT login, name, version FROM customers") == [("clara", "D", 6)]
+    prove(store)
+
+
 def test_an_index_follows_a_row_that_changes_twice_in_a_batch(store: Desk) -> None:
     def person(login: str, version: int, name: str = "p") -> Put:
         row = {"id": name, "login": login, "name": "", "state": "active", "password": "", "language": "ko", "webauthn_user": "w"}
