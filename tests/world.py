@@ -42,6 +42,7 @@ from hanbit.merchant import files
 from hanbit.merchant.handlers import No, Yes
 from hanbit.merchant.order import Line as OrderLine
 from hanbit.merchant.order import Order as ShopOrder
+from hanbit.merchant.purchase_desk import Issuing
 from hanbit.merchant.shop import Shop
 from hanbit.parties import customers, enrolment, sessions
 from hanbit.payments import grants, open_order, operations, recovery, redirect_flow, sign_in
@@ -52,6 +53,7 @@ from hanbit.payments.redirect_flow import SignedIn
 from hanbit.payments.states import FINAL, State
 from hanbit.protocols import signed
 from hanbit.protocols.checkpoint import Checkpoint
+from hanbit.protocols.dual_signature.merchant import Merchant as DualSignatureMerchant
 from hanbit.protocols.keys import Crl
 from hanbit.protocols.line import RefusedByMerchant
 from hanbit.protocols.redirect import customer as role
@@ -219,6 +221,8 @@ class Link:
     """Lists of revoked certificates that came."""
     held: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
+    lost: "deque[str]" = field(default_factory=deque)
+    """What the line does with the shop's next requests: `request` or `answer` is lost, anything else arrives."""
 
     async def to_shop(self, message: str) -> str | None:
         """One frame to the shop, with what it sends back; a broken rule is answered `refused`, as its line client does."""
@@ -382,7 +386,11 @@ class _ShopsLine:
     async def _send(self, message: str) -> str | None:
         if not self.link.up:
             raise Unavailable("no line to the gateway")
-        return await self.link.to_gateway(message)
+        lost = self.link.lost.popleft() if self.link.lost else ""
+        reply = None if lost == "request" else await self.link.to_gateway(message)
+        if lost in {"request", "answer"}:
+            raise Unavailable("lost")
+        return reply
 
 
 # --- a customer at one order --------------------------------------------------------------------------------------------------------
@@ -778,7 +786,15 @@ async def _open_shop(world: World, stack: AsyncExitStack, order_book: Path, name
 
     trust = PinnedTrust(world.parties.root, OPERATOR, urn=gateway.urn)
     merchant = Merchant(signer=signer, gateway=gateway.urn, trust=trust, plain=plain)
-    opened = Shop(registration=registration, role=merchant, book_path=order_book, on_confirm=on_confirm, clock=world.clock)
+
+    def authority(_: int) -> Authority:
+        found = world.authorities.get(name)
+        if found is None:
+            raise Unavailable("no session authority")
+        return found
+
+    issuing = None if plain else Issuing(DualSignatureMerchant(signer, gateway.urn, trust, world.parties.root), authority)
+    opened = Shop(registration=registration, role=merchant, book_path=order_book, on_confirm=on_confirm, clock=world.clock, issuing=issuing)
     shop = await stack.enter_async_context(opened)
     world.line.links[name] = Link(name, shop, signer, gateway)
     shop.line = _ShopsLine(world.line.links[name])
