@@ -1,0 +1,16 @@
+"""One browser for the consoles, and both consoles on real ports in this process."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.checkout.conftest import browser  # noqa: F401 - the same browser, asked for by its name
+from tests.faces.consoles import Consoles, running_consoles
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def consoles(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Consoles]:
+    """One operator with its shop, a second merchant, and both consoles."""
+    async with running_consoles(tmp_path_factory.mktemp("consoles")) as running:
+        yield running
