@@ -41,7 +41,7 @@ async def test_from_the_order_screen_to_the_receipt_and_the_download(
     await picture(page, f"shelf-{language}")
     await page.locator("a[href='/items/song']").click()
     await log_in_at_shop(page)
-    await expect(page.locator("#method option")).to_have_count(2)
+    await expect(page.locator("#method option")).to_have_count(3)
     await expect(page.locator("#method option").first).to_contain_text("Hanbit")
     await expect(page.locator("#price")).to_contain_text("1,200")
     await picture(page, f"order-{language}")

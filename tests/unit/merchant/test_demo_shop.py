@@ -1,5 +1,6 @@
 """The demo shop's pages: its login, Figure 6, orders of one's own, a download only after settled, and foreign or bad requests."""
 
+import json
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -228,7 +229,7 @@ async def test_a_bad_quantity_places_nothing(shop: Shop, minji: Visitor, quantit
         (b"item=phone&item=song&quantity=1&method=hanbit", FORM, 400),
         (b"\xff\xfe", FORM, 400),
         (b"&".join(b"a%d=1" % number for number in range(40)), FORM, 400),
-        (b"x" * 20_000, FORM, 413),
+        (b"x" * 70_000, FORM, 413),
         (b"<xml/>", "application/xml", 415),
         (b"{", "application/json", 400),
         (b'{"item":"phone","quantity":"1"}', "application/json", 400),
@@ -445,3 +446,54 @@ async def test_staff_pages_have_a_strict_policy_and_their_language(parties: Part
             assert (answer.status, f'<html lang="{language}">' in answer.text) == (200, True)
             assert "unsafe" not in answer.headers["content-security-policy"]
             assert " style=" not in answer.text
+
+
+async def test_the_order_page_has_the_button_of_the_payment_server_and_its_policy_lets_it_run(shop: Shop, minji: Visitor) -> None:
+    placed = await minji.order(method="window")
+    assert placed.status == 303
+    page = placed.headers["location"]
+    tid = page.removeprefix("/orders/")
+    answer = await minji.get(page)
+    gateway = shop.registration.pay_url.removesuffix("/pay")
+    assert f'<script src="{gateway}/button.js" defer></script>' in answer.text
+    assert f'data-hanbit-relay="/hanbit/{tid}"' in answer.text
+    assert f"script-src 'self' {gateway};" in answer.headers["content-security-policy"]
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin-allow-popups"
+    checkout = json.loads((await minji.get(f"/hanbit/{tid}", accept="application/json")).text)
+    assert set(checkout) == {"script", "order", "merchant_chain", "lines", "lines_salt", "redirect"}
+    assert checkout["script"] == f"{gateway}/button.js"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind", "status"),
+    [
+        ("sessions", b"{}", "application/json", 400),
+        ("sessions", b'{"session_request":"a.b.c"}', "application/json", 409),  # this one has no session authority yet
+        ("sessions", b'{"session_request":1}', "application/json", 400),
+        ("sessions", b"[", "application/json", 400),
+        ("sessions", b"x", FORM, 415),
+        ("purchases", b"{}", "application/json", 400),
+        ("purchases", b'{"oi":"{}","pimd":"x","dual":"a.b.c","envelope":"a"}', "application/json", 400),
+        ("purchases", b"x" * 70_000, "application/json", 413),
+    ],
+)
+async def test_what_comes_to_the_relay_and_is_none_changes_nothing(
+    shop: Shop, minji: Visitor, path: str, body: bytes, kind: str, status: int
+) -> None:
+    tid = (await minji.order(method="window")).headers["location"].removeprefix("/orders/")
+    headers = {"origin": ORIGIN, "content_type": kind, "accept": "application/json"}
+    answer = await minji._call(f"/hanbit/{tid}/{path}", "POST", body, headers)
+    assert answer.status == status, answer.text
+    assert (await shop.order(tid)).state == "placed"
+
+
+async def test_the_relay_is_for_the_order_s_own_customer(app: Any, minji: Visitor) -> None:
+    tid = (await minji.order(method="window")).headers["location"].removeprefix("/orders/")
+    other = Visitor(app)
+    assert (await other.get(f"/hanbit/{tid}", accept="application/json")).status == 404
+    for path in ("sessions", "purchases"):
+        headers = {"origin": ORIGIN, "content_type": "application/json", "accept": "application/json"}
+        answer = await other._call(f"/hanbit/{tid}/{path}", "POST", b'{"session_request":"a.b.c"}', headers)
+        assert answer.status == 404
+        foreign = {**headers, "origin": "https://elsewhere.example"}
+        assert (await minji._call(f"/hanbit/{tid}/{path}", "POST", b"{}", foreign)).status == 403

@@ -19,6 +19,7 @@ from starlette.routing import Mount, Route
 from hanbit.demo.shop.catalogue import CURRENCY, ITEMS, QUANTITY_MAX, Item, song
 from hanbit.demo.shop.forms import local, read_form
 from hanbit.demo.shop.guard import App, Guard
+from hanbit.demo.shop.relay import Relay
 from hanbit.demo.shop.session import ACCOUNTS, COOKIE, LANGUAGE_COOKIE, LIFETIME_S, Sessions, cookie
 from hanbit.demo.shop.staff import Staff
 from hanbit.demo.shop.staff_pages import StaffPages
@@ -32,7 +33,7 @@ from hanbit.merchant.states import State
 
 TIMEZONE: Final = ZoneInfo("Asia/Seoul")
 TELEPHONE: Final = "02-555-0100"
-METHODS: Final = ("hanbit", "deposit")
+METHODS: Final = ("hanbit", "window", "deposit")
 RETURN_PATH: Final = "/hanbit/return"
 _KINDS: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml", "woff2": "font/woff2"}
 _SVG: Final = {item: resources.files(__package__).joinpath("pictures", f"{item}.svg").read_text("utf-8") for item in ITEMS}
@@ -55,6 +56,7 @@ class ShopPages:
             loader=jinja2.PackageLoader("hanbit.demo.shop"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
         )
         gateway = urlsplit(shop.registration.pay_url)
+        self._gateway_origin = f"{gateway.scheme}://{gateway.netloc}"
         return_page = ReturnPage(
             shop,
             owner_of=sessions.account,
@@ -74,6 +76,7 @@ class ShopPages:
             Route("/orders/{tid}", self.order),
             Route("/orders/{tid}/pay", self.pay),
             Route("/orders/{tid}/download", self.download),
+            *Relay(shop, self._own_order).routes,
             *StaffPages(shop, sessions, staff, self._page).routes,
             Route("/staff/orders/{tid}/withdraw", self.staff_withdraw, methods=["POST"]),
             Route("/staff/orders/{tid}/change", self.staff_change, methods=["POST"]),
@@ -87,7 +90,7 @@ class ShopPages:
         self.app = Guard(
             cast("App", app),
             origin=public_url,
-            gateway_origin=f"{gateway.scheme}://{gateway.netloc}",
+            gateway_origin=self._gateway_origin,
             refuse=self._refuse_write,
         )
 
@@ -138,7 +141,7 @@ class ShopPages:
         return self._page(request, "deposit.html")
 
     async def place(self, request: Request) -> Response:
-        """R1 to R3: make the order durable, then 303 to the payment server; a JSON request gets the address instead."""
+        """R1 to R3: make the order durable, then 303 to the payment server, or to the page with its button; JSON gets the address."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         language = self._language(request.scope)
         if kind == "application/json":
@@ -159,7 +162,8 @@ class ShopPages:
         if not (quantity.isascii() and quantity.isdigit() and len(quantity) == 1):
             raise BadInput("quantity")
         redirect = await self._place(_item(form.get("item", "")), int(quantity), account, language)
-        return RedirectResponse(redirect.location, HTTPStatus.SEE_OTHER)
+        onward = f"/orders/{redirect.tid}" if form["method"] == "window" else redirect.location
+        return RedirectResponse(onward, HTTPStatus.SEE_OTHER)
 
     async def orders(self, request: Request) -> Response:
         """What this customer ordered, the newest first."""
@@ -177,7 +181,8 @@ class ShopPages:
         if not json:
             cancellations = await self._shop.cancellations(order.tid)
             waiting = any(not cancellation.final for cancellation in cancellations)
-            return self._page(request, "order.html", order=order, digital=_is_digital(order), cancelling=waiting)
+            button = None if order.plain else f"{self._gateway_origin}/button.js"
+            return self._page(request, "order.html", order=order, digital=_is_digital(order), cancelling=waiting, button=button)
         if request.query_params.get("wait") == "1":
             order = await self._shop.wait_outcome(order.tid, 10)
         answer = {"tid": order.tid, "state": order.state, "final": order.final, "reason": order.reason, "may_deliver": order.may_deliver}

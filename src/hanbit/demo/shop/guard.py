@@ -3,7 +3,8 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-BODY_MAX: Final = 16 * 1024
+BODY_MAX: Final = 64 * 1024
+"""Bytes: a purchase holds an order's lines, three certificates and an envelope."""
 _WRITES: Final = {"POST", "PUT", "PATCH", "DELETE"}
 
 Message = MutableMapping[str, Any]
@@ -20,12 +21,13 @@ class Guard:
         self._refuse = refuse
         # A form's answer may redirect to the payment server only: form-action is checked on redirects too.
         policy = (
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
+            f"default-src 'none'; script-src 'self' {gateway_origin}; style-src 'self'; img-src 'self'; font-src 'self'; "
+            f"connect-src 'self'; "
             f"form-action 'self' {gateway_origin}; frame-ancestors 'none'; base-uri 'none'"
         )
         self._headers = [
             (b"content-security-policy", policy.encode()),
-            (b"cross-origin-opener-policy", b"same-origin"),
+            (b"cross-origin-opener-policy", b"same-origin-allow-popups"),  # the payment window is one
             (b"referrer-policy", b"same-origin"),
             (b"x-content-type-options", b"nosniff"),
         ]

@@ -33,6 +33,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "total": ("합계", "Total"),
     "pay_by": ("지불방법", "Payment method"),
     "hanbit": ("한빛전자지불 / Hanbit", "한빛전자지불 / Hanbit"),
+    "window": ("한빛전자지불, 이 화면에서 / Hanbit, on this page", "한빛전자지불, 이 화면에서 / Hanbit, on this page"),
     "deposit": ("무통장입금 / bank deposit", "무통장입금 / bank deposit"),
     "ok": ("확인", "OK"),
     "cancel": ("취소", "Cancel"),
@@ -51,6 +52,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "placed_at": ("주문 시각", "Placed"),
     "status": ("상태", "Status"),
     "amount": ("금액", "Amount"),
+    "pay_here": ("여기서 지불하기", "Pay here"),
     "pay_now": ("지불하러 가기", "Go and pay"),
     "download": ("노래 내려받기", "Download the song"),
     "not_yet": ("아직 내려받을 수 없습니다", "Not yet yours to download"),
@@ -69,6 +71,11 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "confirmed_text": (
         "주문을 은행에 확인해 주었습니다. 지불을 기다립니다.",
         "We confirmed your order to the bank and wait for the payment.",
+    ),
+    "requested": ("확인 중", "Being paid"),
+    "requested_text": (
+        "지불을 은행에 요청했습니다. 대답을 기다립니다.",
+        "We have asked the bank for your payment and wait for its answer.",
     ),
     "settled": ("지불 완료", "Paid"),
     "settled_text": ("고맙습니다! 지불이 끝나서 상품을 보내 드립니다.", "Thank you! It is paid and on its way."),

@@ -21,7 +21,8 @@
   const tell = (purchase, name, detail = {}, cancelable = false) => {
     const { target } = purchase;
     if (target instanceof Element) target.setAttribute("data-hanbit-state", name === "result" ? detail.result : name);
-    return target.dispatchEvent(new CustomEvent(`hanbit:${name}`, { detail: { tid: purchase.tid, ...detail }, bubbles: true, cancelable }));
+    const at = target instanceof Node && !target.isConnected ? document : target; // a page may have put another button in its place
+    return at.dispatchEvent(new CustomEvent(`hanbit:${name}`, { detail: { tid: purchase.tid, ...detail }, bubbles: true, cancelable }));
   };
 
   const tidOf = (order) => JSON.parse(atob(order.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"))).tid;
