@@ -24,6 +24,8 @@ from hanbit.kernel.errors import ProtocolViolation
 CERTIFICATE_BYTES_MAX: Final = 2_048
 """Our own have some 650."""
 CHAIN_MAX: Final = 3
+AUTHORITIES_KEPT: Final = 1_024
+"""Certificates of authorities that are remembered by their bytes: each merchant has one of its own for its customers' sessions."""
 UNREADABLE: Final = (
     ValueError,
     TypeError,
@@ -88,8 +90,8 @@ def _verify(
 ) -> VerifiedCertificate:
     if not 1 <= len(chain) <= CHAIN_MAX:
         raise ProtocolViolation("certificate_chain", "one to three certificates are expected")
-    root_certificate, top = _root_of(operator, root)
-    read = [_read(der) for der in chain]
+    _, top = _root_of(operator, root)
+    read = [_read(chain[0]), *(_read_authority(der) for der in chain[1:])]
     certificates, contents = [certificate for certificate, _ in read], [content for _, content in read]
     leaf = contents[0]
     if any(content.urn.operator != operator for content in contents):
@@ -101,10 +103,14 @@ def _verify(
     if tuple(content.urn.text for content in contents[1:]) != expected:
         what = leaf.purpose or "session authority's"
         raise ProtocolViolation("certificate_issuer", f"a {what} certificate stands under {' and '.join(expected)}")
-    for certificate, content, issuer in zip(certificates, contents, [*contents[1:], top], strict=True):
-        _check_profile(certificate, content, issuer.urn.text, profile.key_identifier(issuer.public))
-    for certificate, issuer_certificate in pairwise([*certificates, root_certificate]):
-        _check_signature(certificate, issuer_certificate)
+    above = (*chain[1:], root)
+    issuer_certificate, issuer = _read_authority(above[0])
+    _check_profile(certificates[0], leaf, issuer.urn.text, profile.key_identifier(issuer.public))
+    for der, issuer_der in pairwise(above):
+        _check_authority_profile(der, issuer_der)
+    _check_signature(certificates[0], issuer_certificate)
+    for der, issuer_der in pairwise(above):
+        _check_authority_signature(der, issuer_der)
     not_before = max(content.not_before for content in (*contents, top))
     not_after = min(content.not_after for content in (*contents, top))
     if not not_before <= at <= not_after:
@@ -165,6 +171,23 @@ def _read(der: bytes) -> tuple[x509.Certificate, profile.Content]:
         return certificate, profile.Content.read(certificate)
     except UNREADABLE as error:
         raise ProtocolViolation("certificate_unreadable", "not a certificate of ours") from error
+
+
+@lru_cache(maxsize=AUTHORITIES_KEPT)
+def _read_authority(der: bytes) -> tuple[x509.Certificate, profile.Content]:
+    """Authorities are the same in many chains, so what these very bytes are is looked at once; a refusal is not kept."""
+    return _read(der)
+
+
+@lru_cache(maxsize=AUTHORITIES_KEPT)
+def _check_authority_profile(der: bytes, issuer_der: bytes) -> None:
+    (certificate, content), (_, issuer) = _read_authority(der), _read_authority(issuer_der)
+    _check_profile(certificate, content, issuer.urn.text, profile.key_identifier(issuer.public))
+
+
+@lru_cache(maxsize=AUTHORITIES_KEPT)
+def _check_authority_signature(der: bytes, issuer_der: bytes) -> None:
+    _check_signature(_read_authority(der)[0], _read_authority(issuer_der)[0])
 
 
 @lru_cache(maxsize=16)
