@@ -1,7 +1,9 @@
 """People of the consoles under a clock that is moved: how long a link, half a session, a session and a step-up last, and what is kept."""
 
 import asyncio
+import contextlib
 import json
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from hanbit.db.change import Change
+from hanbit.folder import create
+from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import BadInput, Conflict, NotFound, TooManyTries, WrongState
 from hanbit.parties import console_sessions, invitations, people, people_factors, time_codes
 from hanbit.parties.people import Person
@@ -16,6 +20,9 @@ from hanbit.parties.sessions import LIFE_MAX_S
 from hanbit.payments import operations, purge, staff, staff_sign_in
 from hanbit.payments.sign_in import LoginFailed
 from hanbit.payments.staff_sign_in import At, SecondFactorFailed, Shown
+from hanbit.server import running
+from hanbit.settings import Settings
+from tests.faces.site import client
 from tests.flows.authenticator import Authenticator
 from tests.world import World, open_world
 
@@ -260,3 +267,29 @@ async def test_a_customer_gets_no_password_that_is_too_short_or_one_letter(world
     with pytest.raises(BadInput):
         await operations.create_customer(world.gateway, login="new", name="New", password=password)
     assert world.gateway.reader.one("SELECT 1 FROM customers WHERE login = 'new'") is None
+
+
+async def test_the_server_listens_for_both_consoles_where_it_is_told_to(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        ports = [probe.getsockname()[1] for probe in probes]
+    urls = (f"http://console.localhost:{ports[0]}", f"http://merchant.localhost:{ports[1]}")
+    settings = Settings(
+        listen_port=0, line_port=0, operator_port=ports[0], merchant_port=ports[1], operator_url=urls[0], merchant_url=urls[1]
+    )
+    await create(tmp_path / "data", settings, SystemClock(), root_key=None, root_passphrase=None)
+    async with running(tmp_path / "data", SystemClock()) as server, client(Accept="text/html") as http:
+        assert server.console_ports == {"operator": ports[0], "merchant": ports[1]}
+        for url in urls:
+            async with http.get(f"{url}/login") as answer:
+                assert answer.status == 200
+            async with http.get(f"{url}/", allow_redirects=False) as answer:
+                assert (answer.status, answer.headers["Location"]) == (303, "/login")
+            async with http.get(f"{url}/pay", allow_redirects=False) as answer:
+                assert answer.status == 404, "no customer's page is here"
+
+
+@pytest.mark.parametrize("url", ["http://pay.localhost:9000", "http://merchant.localhost:9000"])
+def test_two_faces_never_share_a_host(url: str) -> None:
+    with pytest.raises(BadInput):
+        Settings(operator_url=url, operator_port=9000, merchant_port=9001)
