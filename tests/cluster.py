@@ -37,6 +37,17 @@ OPTIONS = {
 }
 
 
+def binaries() -> Path:
+    """Folder of initdb and postgres of the newest PostgreSQL that is installed; LookupError without any."""
+    on_path = shutil.which("initdb")
+    if on_path is not None:
+        return Path(on_path).resolve().parent  # a link from elsewhere does not lead to its neighbours
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if not versions:
+        raise LookupError("PostgreSQL")
+    return versions[-1].parent
+
+
 def unprivileged() -> pwd.struct_passwd | None:
     """Who runs the server where the tests run as root; None where they do not, LookupError where there is nobody."""
     if os.geteuid() != 0:
@@ -100,12 +111,12 @@ class Cluster:
 
 
 @cache
-def shared(binaries: Path) -> Cluster:
+def shared(folder: Path) -> Cluster:
     """One cluster a process, started when it is first asked for; LookupError where nobody may run it."""
-    return start(binaries)
+    return start(folder)
 
 
-def start(binaries: Path, **options: str) -> Cluster:
+def start(programs: Path, **options: str) -> Cluster:
     """Make a cluster and start it; the caller stops it."""
     user = unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="hanbit-pg-"))
@@ -117,19 +128,19 @@ def start(binaries: Path, **options: str) -> Cluster:
     data, secret = folder / "data", folder / "password"
     secret.write_text(PASSWORD, "ascii")
     secret.chmod(0o644)
-    initdb = [str(binaries / "initdb"), "-D", str(data), "-U", SUPERUSER, "--auth-local=trust", "--auth-host=scram-sha-256"]
+    initdb = [str(programs / "initdb"), "-D", str(data), "-U", SUPERUSER, "--auth-local=trust", "--auth-host=scram-sha-256"]
     subprocess.run([*initdb, "--pwfile", str(secret), "-E", "UTF8", "--locale=C.UTF-8"], check=True, capture_output=True, **lent)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     said = {"port": str(port), "listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder)} | OPTIONS | options
-    command = [str(binaries / "postgres"), "-D", str(data), *(part for name, value in said.items() for part in ("-c", f"{name}={value}"))]
+    command = [str(programs / "postgres"), "-D", str(data), *(part for name, value in said.items() for part in ("-c", f"{name}={value}"))]
     log = (folder / "log").open("wb")
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **lent)
     log.close()
-    cluster = Cluster(binaries, folder, port, process, user)
+    cluster = Cluster(programs, folder, port, process, user)
     atexit.register(cluster.stop)
-    ready = [str(binaries / "pg_isready"), "-q", "-h", str(folder), "-p", str(port)]
+    ready = [str(programs / "pg_isready"), "-q", "-h", str(folder), "-p", str(port)]
     deadline = time.monotonic() + START_WITHIN_S
     while subprocess.run(ready, check=False).returncode:
         if process.poll() is not None or time.monotonic() > deadline:

@@ -67,11 +67,10 @@ def node() -> str:
 @pytest.fixture(scope="session")
 def postgresql_bin() -> Path:
     """Folder of initdb and postgres of the newest PostgreSQL that is installed."""
-    on_path = shutil.which("initdb")
-    if on_path is not None:
-        return Path(on_path).resolve().parent  # a link from elsewhere does not lead to its neighbours
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    return versions[-1].parent if versions else _absent("PostgreSQL")
+    try:
+        return clusters.binaries()
+    except LookupError as error:
+        _absent(str(error))
 
 
 @pytest.fixture(scope="session")

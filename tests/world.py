@@ -1,4 +1,6 @@
-"""All parties in one process on real SQLite files: a gateway, shops with their order books, customers, a line that fails on demand.
+"""All parties in one process on a real book: a gateway, shops with their order books, customers, a line that fails on demand.
+
+The book is a SQLite file, or with HANBIT_TEST_ENGINE=postgresql a database of the tests' own cluster (`tests/engine.py`).
 
 Nothing here listens on a socket or reads the machine's clock: the clock is moved by hand, recovery ticks by hand, and customers call the
 flows' functions with the bytes that their payment program makes. One set of parties is enrolled per process; each test gets a copy.
@@ -61,6 +63,7 @@ from hanbit.protocols.redirect.merchant import Merchant
 from hanbit.protocols.redirect.messages import Settled, Voided
 from hanbit.protocols.signed import PinnedTrust, Signer, peek_typ
 from hanbit.settings import Settings
+from tests import engine
 
 NOW = 1_800_000_000
 PRICE = 220_000
@@ -137,7 +140,7 @@ def enrolled() -> Enrolled:
 
 async def _enrol(folder: Path) -> Enrolled:
     clock = ManualClock(NOW)
-    await create(folder, Settings(operator=OPERATOR), clock, root_key=None, root_passphrase=None)
+    await create(folder, Settings(operator=OPERATOR, database=engine.database()), clock, root_key=None, root_passphrase=None)
     with hold(folder):
         gateway = open_gateway(folder, clock)
         try:
@@ -721,6 +724,8 @@ class World:
     def _prove_secrecy(self) -> None:
         """No password and no whole number stands anywhere in the data folder's book."""
         whole = b"".join(path.read_bytes() for path in self.folder.glob(f"{BOOK_FILE}*"))
+        if engine.is_postgresql():
+            whole = "".join(repr(self.rows(table)) for table in schema.metadata.tables).encode()
         for person in self.parties.people.values():
             secret = [person.password, *(account.number for account in person.accounts.values())]
             for text in secret:
@@ -747,12 +752,13 @@ async def open_world(folder: Path, **settings: Any) -> AsyncIterator[World]:
     parties = enrolled()
     data = folder / "gateway"
     shutil.copytree(parties.folder, data)
-    if settings:
-        path = data / "hanbit.toml"
-        kept = [line for line in path.read_text("utf-8").splitlines() if line.split(" ")[0] not in settings]
-        path.write_text("\n".join([*kept, *(f"{name} = {value}" for name, value in settings.items())]) + "\n", "utf-8")
-    async with opened(data, parties, {name: folder / f"{name}.db" for name in MERCHANTS}, at=NOW) as world:
-        yield world
+    with engine.copied(data):
+        if settings:
+            path = data / "hanbit.toml"
+            kept = [line for line in path.read_text("utf-8").splitlines() if line.split(" ")[0] not in settings]
+            path.write_text("\n".join([*kept, *(f"{name} = {value}" for name, value in settings.items())]) + "\n", "utf-8")
+        async with opened(data, parties, {name: folder / f"{name}.db" for name in MERCHANTS}, at=NOW) as world:
+            yield world
 
 
 @asynccontextmanager

@@ -8,14 +8,16 @@ from functools import partial
 from pathlib import Path
 
 from hanbit.crypto.passwords import Passwords
-from hanbit.db import schema, sqlite
+from hanbit.db import place as places
+from hanbit.db import schema
 from hanbit.db.commit import Book
 from hanbit.db.copying import Copier
+from hanbit.db.place import Place
 from hanbit.db.reading import Reader
-from hanbit.db.sqlite import BOOK_FILE, SqliteStore
+from hanbit.db.sqlite import BOOK_FILE
 from hanbit.db.sqlite_file import DatabaseError
 from hanbit.kernel.clock import Clock, SandboxClock
-from hanbit.kernel.errors import BadInput, Conflict, Unavailable
+from hanbit.kernel.errors import BadInput, Conflict, HanbitError, Unavailable
 from hanbit.line.figures import LineFigures
 from hanbit.parties import keyring
 from hanbit.parties.registry import Registry
@@ -69,9 +71,20 @@ def hold(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def place_of(folder: Path, settings: Settings) -> Place:
+    """Where the book of this folder lies."""
+    return settings.database or folder / BOOK_FILE
+
+
+def place_at(folder: Path) -> Place:
+    """The same for whoever only reads; of a copy that has no settings, the file."""
+    return place_of(folder, load(folder)) if (folder / FILE).exists() else folder / BOOK_FILE
+
+
 async def create(folder: Path, settings: Settings, clock: Clock, *, root_key: Path | None, root_passphrase: bytes | None) -> None:
     """Make a data folder: keys, settings, empty book with the operator's accounts. Conflict if there is something already."""
-    at = clock.now()
+    at, place = clock.now(), place_of(folder, settings)
+    places.check_empty(place)  # before there is anything: who has mistyped an address has not made half a folder
     _make_empty(folder)
     keys = keyring.create(
         folder / KEYS_FOLDER,
@@ -81,7 +94,7 @@ async def create(folder: Path, settings: Settings, clock: Clock, *, root_key: Pa
         root_passphrase=root_passphrase,
     )
     keyring.write_secret(folder / FILE, dump(settings).encode("utf-8"))
-    sqlite.create_book(folder / BOOK_FILE, settings.operator, at, sandbox=settings.sandbox)
+    places.create(place, settings.operator, at, sandbox=settings.sandbox)
     with hold(folder):
         gateway = open_gateway(folder, clock)
         try:
@@ -110,18 +123,15 @@ def open_gateway(
     settings = load(folder)
     if settings.sandbox:
         clock = SandboxClock(clock)
-    if not (folder / BOOK_FILE).exists():
-        raise BadInput(f"{folder / BOOK_FILE} is missing")
+    place = place_of(folder, settings)
+    if isinstance(place, Path) and not place.exists():
+        raise BadInput(f"{place} is missing")
     keyring.tidy_up(folder / KEYS_FOLDER)
     keys = keyring.load(folder / KEYS_FOLDER, settings, ahead=partial(_ahead_s, clock))
-    try:
-        book = Book(lambda: SqliteStore(folder / BOOK_FILE), clock, observe=observe_batch)
-        reader = Reader(folder / BOOK_FILE)
-    except DatabaseError as error:
-        raise BadInput(f"{folder / BOOK_FILE} cannot be read as a book: {error}") from error
+    book, reader = _open_book(place, clock, observe_batch)
     try:
         offset_s = _check_kind(folder, settings, reader)
-    except BadInput:
+    except HanbitError:
         book.discard()
         reader.close()
         raise
@@ -138,8 +148,20 @@ def open_gateway(
         passwords=Passwords(keys.pepper, workers=settings.password_workers, waiting_max=settings.password_waiting_max),
         line=NoLine() if line is None else line(settings, keys, registry, clock),
         observe=observe,
-        copier=Copier(folder / BOOK_FILE),
+        copier=Copier(place),
     )
+
+
+def _open_book(place: Place, clock: Clock, observe: Callable[[int, float], None] | None) -> tuple[Book, Reader]:
+    book = Book(lambda: places.open_store(place), clock, observe=observe)
+    try:
+        return book, Reader(place)
+    except DatabaseError as error:
+        book.discard()
+        raise BadInput(f"{places.shown(place)} cannot be read as a book: {error}") from error
+    except HanbitError:
+        book.discard()
+        raise
 
 
 def sandbox_offset(reader: Reader) -> int | None:
@@ -151,8 +173,8 @@ def sandbox_offset(reader: Reader) -> int | None:
 def offset_of(folder: Path) -> int | None:
     """The same of a folder that somebody else may hold; None also where its book cannot be read."""
     try:
-        reader = Reader(folder / BOOK_FILE)
-    except DatabaseError:
+        reader = Reader(place_at(folder), patient=True)
+    except (DatabaseError, HanbitError):
         return None
     try:
         return sandbox_offset(reader)
@@ -163,11 +185,14 @@ def offset_of(folder: Path) -> int | None:
 
 
 def _check_kind(folder: Path, settings: Settings, reader: Reader) -> int:
-    """The offset of a sandbox's clock, 0 elsewhere. Settings and book must agree on what this is: live and test never mix."""
+    """The offset of a sandbox's clock, 0 elsewhere. Settings and book must agree on whose it is and what: live and test never mix."""
+    row, place = reader.one("SELECT operator FROM book"), places.shown(place_of(folder, settings))
+    if row is None or row[0] != settings.operator:
+        raise BadInput(f"{place} is the book of {'nobody' if row is None else row[0]}, and {folder / FILE} says {settings.operator}")
     offset_s = sandbox_offset(reader)
     if settings.sandbox != (offset_s is not None):
         book, said = ("a live book", "a sandbox") if settings.sandbox else ("a sandbox's book", "live")
-        raise BadInput(f"{folder / BOOK_FILE} is {book}, and {folder / FILE} says {said}: put back the file that belongs here")
+        raise BadInput(f"{place} is {book}, and {folder / FILE} says {said}: put back the file that belongs here")
     return offset_s or 0
 
 

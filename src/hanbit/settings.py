@@ -44,6 +44,7 @@ PLAIN_HTTPS = re.compile(r"https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:/[A-Za
 """An address that a page may link to."""
 
 
+DATABASE = re.compile(r"postgres(?:ql)?://")
 INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
@@ -62,6 +63,9 @@ class Settings:
     """The book's main currency (ISO 4217)."""
     checkouts: list[str] = field(default_factory=lambda: ["redirect"])
     """Which checkouts are offered; see NOTICE."""
+    database: str = ""
+    """The book's PostgreSQL database, postgresql://…; empty: a SQLite file in the data folder. A password in it is as safe as this file
+    (0600); libpq's own places for one (a password file, PGPASSWORD, a service) work too. Written by `hanbit init` and `hanbit migrate`."""
     public_url: str = "http://pay.localhost:8400"
     """The address that customers see; no Host header decides anything."""
     listen_host: str = "127.0.0.1"
@@ -255,6 +259,8 @@ def _check_choices(settings: Settings) -> None:
     for name, choices in CHOICES.items():
         if getattr(settings, name) not in choices:
             raise BadInput(f"{name}: one of {', '.join(choices)}")
+    if settings.database and (not DATABASE.match(settings.database) or not settings.database.isprintable()):
+        raise BadInput("database: postgresql://USER@HOST/DATABASE, or empty for a file in the data folder")
 
 
 def _check_consoles(settings: Settings) -> None:

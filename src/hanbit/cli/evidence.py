@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hanbit.cli import evidence_file
-from hanbit.cli.options import CommandGroup, data_option, json_option, operate, show
+from hanbit.cli.options import CommandGroup, book_of, data_option, json_option, operate, show
 
 if TYPE_CHECKING:
     from hanbit.evidence.check import Stored
@@ -94,7 +94,6 @@ def resume(reason: str, data: Path, as_json: bool) -> None:
 def _check(data: Path, checkpoints: Iterable[Path], root: Path | None, say: "Say") -> dict[str, Any]:
     from hanbit.crypto import certificates
     from hanbit.db.reading import Reader
-    from hanbit.db.sqlite import BOOK_FILE
     from hanbit.db.sqlite_file import DatabaseError
     from hanbit.evidence import log_check, store
     from hanbit.evidence.check import check as check_messages
@@ -105,11 +104,11 @@ def _check(data: Path, checkpoints: Iterable[Path], root: Path | None, say: "Say
     from hanbit.protocols.signed import PinnedTrust
 
     root_path = root or data / "keys" / "root.pem"
-    for path, missing in ((data / BOOK_FILE, "Make a data folder with: hanbit init"), (root_path, "Name the root certificate with --root")):
-        if not path.exists():
-            raise click.ClickException(f"{path} is missing\n{missing}")
+    book = book_of(data)
+    if not root_path.exists():
+        raise click.ClickException(f"{root_path} is missing\nName the root certificate with --root")
     pinned = certificates.load_chain_pem(root_path)[0]
-    reader = Reader(data / BOOK_FILE)
+    reader = Reader(book, patient=True)
     try:
         connection = reader.connection
         operator = connection.execute("SELECT operator FROM book").fetchone()[0]
@@ -126,7 +125,7 @@ def _check(data: Path, checkpoints: Iterable[Path], root: Path | None, say: "Say
             trust = Registry(reader, pinned, operator)
             messages = check_messages(_counted(store.share(reader, 0, 1), say), trust, order_hash)
     except DatabaseError as error:
-        raise click.ClickException(f"{data / BOOK_FILE} cannot be read as a book: {error}\nRestore it from a backup") from error
+        raise click.ClickException(f"{book} cannot be read as a book: {error}\nRestore it from a backup") from error
     finally:
         reader.close()
     broken = [str(finding) for finding in log.findings]

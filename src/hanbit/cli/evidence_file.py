@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hanbit.cli.options import data_option, json_option, operate, show
+from hanbit.cli.options import book_of, data_option, json_option, operate, show
 
 if TYPE_CHECKING:
     from hanbit.db.reading import Reader
@@ -92,12 +92,9 @@ def verify(  # one argument an option
 def export_from(data: Path, tid: str, merchant: str = "", held: str | None = None) -> "Bundle":
     """The content of the file, with a checkpoint that covers it: signed now if the last is older."""
     from hanbit.db.reading import Reader
-    from hanbit.db.sqlite import BOOK_FILE
     from hanbit.evidence import export as exporting
 
-    if not (data / BOOK_FILE).exists():
-        raise click.ClickException(f"{data / BOOK_FILE} is missing\nMake a data folder with: hanbit init")
-    reader = Reader(data / BOOK_FILE)
+    reader = Reader(book_of(data), patient=True)
     try:
         owner = merchant or _owner(reader, tid)
         last = exporting.last_leaf(reader, owner, tid)

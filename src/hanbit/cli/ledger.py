@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from hanbit.cli.options import CommandGroup, data_option, json_option, operate, show
+from hanbit.cli.options import CommandGroup, book_of, data_option, json_option, operate, show
 
 
 @click.group(cls=CommandGroup)
@@ -120,13 +120,14 @@ def reserve(data: Path, as_json: bool) -> None:
 
 
 def _open(data: Path) -> Any:
+    from hanbit.db import place as places
     from hanbit.db import sqlite_file
-    from hanbit.db.sqlite import BOOK_FILE, check_schema
+    from hanbit.db.sqlite import check_schema
 
-    path = data / BOOK_FILE
-    if not path.exists():
-        raise click.ClickException(f"{path} is missing\nMake a data folder with: hanbit init {data}")
-    connection = sqlite_file.open_for_reading(path)
+    path = book_of(data)
+    connection = places.open_for_reading(path, patient=True)
+    if not isinstance(path, Path):
+        return connection  # held against this program's schema when it was opened
     try:
         check_schema(connection, path)
     except sqlite_file.DatabaseError as error:

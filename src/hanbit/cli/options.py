@@ -9,9 +9,12 @@ import unicodedata
 from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from hanbit.db.place import Place
 
 T = TypeVar("T")
 SHORT_HELP_MAX = 160
@@ -58,6 +61,16 @@ class CommandGroup(click.Group):
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end on a fresh loop."""
     return asyncio.run(work)
+
+
+def book_of(data: Path) -> "Place":
+    """Where the folder's book lies; the command ends where there is none."""
+    from hanbit.folder import place_at
+
+    place = place_at(data)
+    if isinstance(place, Path) and not place.exists():
+        raise click.ClickException(f"{place} is missing\nMake a data folder with: hanbit init {data}")
+    return place
 
 
 def operate(data: Path, command: str, **arguments: str) -> dict[str, Any]:

@@ -23,6 +23,13 @@ YOUNG_OBJECTS, YOUNG_SEARCHES, OLD_SEARCHES = 20_000, 20, 50
 @click.command()
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--sandbox", is_flag=True, help="Make a test operator, with sample customers and a clock that moves; see docs/sandbox.md.")
+@click.option(
+    "--database",
+    envvar="HANBIT_DATABASE",
+    default="",
+    help="Keep the book in this empty PostgreSQL database, postgresql://USER@HOST/DATABASE (or set HANBIT_DATABASE); "
+    "without it in a SQLite file in DIRECTORY. See docs/operating.md, PostgreSQL.",
+)
 @click.option("--operator", default=None, help="The operator's id in every certificate; it cannot change later.  [default: demo]")
 @click.option("--name-ko", default=None, help="The operator's name on Korean pages.  [default: 한빛은행]")
 @click.option("--name-en", default=None, help="The operator's name on English pages.  [default: Hanbit Bank]")
@@ -49,6 +56,7 @@ YOUNG_OBJECTS, YOUNG_SEARCHES, OLD_SEARCHES = 20_000, 20, 50
 @click.option("--passphrase-fd", type=click.IntRange(min=0), default=None, help="Read the root key's passphrase from this file descriptor.")
 def init(
     directory: Path,
+    database: str,
     operator: str | None,
     name_ko: str | None,
     name_en: str | None,
@@ -69,6 +77,7 @@ def init(
     Example:
       hanbit init /srv/hanbit --operator mybank --root-key /media/usb/mybank-root.key
       hanbit init ./test-bank --sandbox
+      hanbit init /srv/hanbit --operator mybank --database postgresql://hanbit@db.internal/hanbit
     """
     from hanbit import folder
     from hanbit.kernel.clock import SystemClock
@@ -90,6 +99,7 @@ def init(
         name_ko=name_ko or ("한빛 시험은행" if sandbox else "한빛은행"),
         name_en=name_en or ("Hanbit Test Bank" if sandbox else "Hanbit Bank"),
         sandbox=sandbox,
+        database=database,
         telephone=telephone,
         public_url=public_url.rstrip("/"),
         listen_host=listen_host,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hanbit.db import sqlite_file
+from hanbit.db.place import Place
 from hanbit.kernel.errors import Conflict, HanbitError, Unavailable
 
 FOLDER = "copying"
@@ -40,11 +41,17 @@ class Progress:
 class Copier:
     """One copy at a time, in a thread of its own."""
 
-    def __init__(self, book: Path) -> None:
-        self._book = book
+    def __init__(self, book: Place) -> None:
+        self._place = book
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         self.progress = Progress()
+
+    @property
+    def _book(self) -> Path:
+        if not isinstance(self._place, Path):
+            raise Conflict("the book is in a database, which has backups of its own: see docs/operating.md")
+        return self._place
 
     @property
     def target(self) -> Path:
@@ -52,7 +59,7 @@ class Copier:
         return self._book.parent / FOLDER / self._book.name
 
     def start(self) -> None:
-        """Begin a copy; Conflict while another is made, Unavailable if the disk has no room for it."""
+        """Begin a copy; Conflict while another is made or where the book is no file, Unavailable if the disk has no room for it."""
         if self._thread is not None and self._thread.is_alive():
             raise Conflict("a copy of the book is being made already")
         need_room(self._book.parent, size_of(self._book))

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 
 from hanbit.db import postgres_link
+from hanbit.db.postgres import check_book
 from hanbit.db.postgres_link import Link, Lost, Parameter, Rows, described
 from hanbit.kernel.errors import BadInput, HanbitError, Unavailable
 
@@ -32,7 +33,8 @@ class PatientConnection:
     """For checks and other long reads, which may take their time; one that is lost stays lost."""
 
     def __init__(self, url: str, wait_s: float | None = None) -> None:
-        self._link = postgres_link.connect(url, wait_s=wait_s, session=SESSION)
+        self.url = url
+        self._link = _open(url, wait_s=wait_s, session=SESSION)
 
     def execute(self, sql: str, values: Sequence[Parameter] = ()) -> Rows:
         """One statement."""
@@ -51,7 +53,7 @@ class Circuit:
     """For point reads where the loop runs."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._link: Link | None = self._open()
@@ -84,7 +86,7 @@ class Circuit:
 
     def _open(self) -> Link:
         session = {**SESSION, **POINT_READS, "statement_timeout": str(int(READ_WAIT_S * 1000))}
-        return postgres_link.connect(self._url, wait_s=READ_WAIT_S, session=session)
+        return _open(self.url, wait_s=READ_WAIT_S, session=session)
 
     def _lose(self, link: Link) -> None:
         link.close()
@@ -104,14 +106,17 @@ class Circuit:
                 return
 
 
-def check_readable(url: str) -> None:
-    """BadInput or Unavailable says why there is no book to read."""
-    connection = PatientConnection(url, READ_WAIT_S)
+def _open(url: str, *, wait_s: float | None, session: dict[str, str]) -> Link:
+    link = postgres_link.connect(url, wait_s=wait_s, session=session)
     try:
-        if connection.execute("SELECT to_regclass('book')::text").fetchall()[0][0] is None:
-            raise BadInput(f"{described(url)} has no book: make one with hanbit init DIR --database URL, or move one there: hanbit migrate")
-    finally:
-        connection.close()
+        check_book(link, url)
+    except (Lost, psycopg.Error) as error:
+        link.close()
+        raise Unavailable(f"{described(url)}: {error}") from error
+    except BaseException:
+        link.close()
+        raise
+    return link
 
 
 def _told(link: Link, sql: str, values: Sequence[Any]) -> Rows:

@@ -7,6 +7,7 @@ interpreter lock is given away once a statement, not once a row.
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -195,6 +196,22 @@ def create_book(path: Path, operator: str, at: int, *, sandbox: bool = False) ->
     fill_log(connection)
     connection.execute("COMMIT")
     connection.close()
+
+
+def describe(connection: sqlite_file.Connection) -> dict[tuple[str, str], str]:
+    """Kind and name of each table, index and trigger → the statement that made it; SQLite's own indexes have none."""
+    return {(str(kind), str(name)): str(text) for kind, name, text in connection.execute(_SELECT_SHAPE)}
+
+
+def expected() -> dict[tuple[str, str], str]:
+    """The same of a book of today's schema."""
+    made = ddl.statements(schema.metadata, history=schema.HISTORY, kept=schema.KEPT, guards=GUARDS)
+    named = ((text, _NAMED.search(text)) for text in made)
+    return {(found[1].lower(), found[2]): text for text, found in named if found is not None}
+
+
+_NAMED = re.compile(r"^CREATE (?:UNIQUE )?(TABLE|INDEX|TRIGGER) (\w+)")
+_SELECT_SHAPE = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*' ORDER BY name"
 
 
 def _parts(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:

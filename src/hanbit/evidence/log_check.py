@@ -9,7 +9,6 @@
 The rows of a book do not fit in memory: both sides are sorted by SQLite in a scratch file and then read side by side.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,9 +17,9 @@ import msgspec
 
 from hanbit.crypto import merkle
 from hanbit.crypto.leaves import Leaf, read_leaf
-from hanbit.db import ddl, schema, sqlite_file
+from hanbit.db import schema, sqlite_file
 from hanbit.db.covered import COVERED, load_frontier, present
-from hanbit.db.guards import GUARDS
+from hanbit.db.place import shape_faults
 from hanbit.db.rows import Connection, stream
 from hanbit.evidence.record import rebuild
 from hanbit.kernel import ids
@@ -277,20 +276,10 @@ def _check_messages(connection: Connection, report: Report) -> None:
 
 def _check_shape(connection: Connection, report: Report) -> None:
     """A trigger of somebody else's acts when all checks are over; one of ours that is gone guards nothing any more."""
-    made = ddl.statements(schema.metadata, history=schema.HISTORY, kept=schema.KEPT, guards=GUARDS)
-    missing = {text: _NAMED.search(text) for text in made}
-    for kind, name, text in connection.execute(_SELECT_SHAPE):
-        if text in missing:
-            del missing[text]
-        else:
-            report.add(3, _STANDS, "sqlite_schema", str(name), f"no {kind} of this schema: it was put in or altered from outside")
-    for found in missing.values():
-        assert found is not None, missing
-        report.add(3, _STANDS, "sqlite_schema", found[2], f"this {found[1].lower()} is missing or altered")
+    for where, name, what in shape_faults(connection):
+        report.add(3, _STANDS, where, name, what)
 
 
-_NAMED = re.compile(r"^CREATE (?:UNIQUE )?(TABLE|INDEX|TRIGGER) (\w+)")
-_SELECT_SHAPE = "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT GLOB 'sqlite_*' ORDER BY name"
 _SELECT_MESSAGES = """
 SELECT m.leaf, m.place, m.hash, m.header, h.segment, m.payload, m.signature
 FROM messages m LEFT JOIN headers h ON h.id = m.header ORDER BY m.leaf, m.place

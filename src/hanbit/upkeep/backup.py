@@ -19,7 +19,7 @@ from hanbit import __version__, control, settings
 from hanbit.crypto.certificates import load_chain_pem
 from hanbit.db import copying, sqlite_file
 from hanbit.db.sqlite import BOOK_FILE
-from hanbit.folder import KEYS_FOLDER, hold
+from hanbit.folder import KEYS_FOLDER, hold, place_at
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import BadInput, Conflict, Unavailable
 from hanbit.upkeep import archive, keys
@@ -55,6 +55,11 @@ class Made:
 
 def backup(folder: Path, target: Path, clock: Clock, *, passphrase: str | None, say: Say = silent) -> Made:
     """Back the folder up to a new file. With a passphrase the keys are in it too, sealed under it."""
+    if not isinstance(place_at(folder), Path):
+        raise BadInput(
+            "the book is in a PostgreSQL database, which has backups of its own (pg_basebackup with its log, pg_dump); "
+            f"save {folder / settings.FILE} and {folder / KEYS_FOLDER} beside them: docs/operating.md says how"
+        )
     if target.exists():
         raise Conflict(f"{target} exists")
     if not target.parent.is_dir():
