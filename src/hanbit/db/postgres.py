@@ -296,11 +296,15 @@ def _writes(batch: Batch, known_headers: set[str]) -> Iterator[Step]:
     for table, keys in plan.deletes(batch):
         yield _delete(table), (texts([str(key) for key in keys]),)
     for insert in plan.inserts(batch, known_headers):
-        if insert.rows:
+        if insert.how == "replace":
+            written = tuple(column for column in COLUMNS[insert.table] if column not in insert.same)
+            yield _update(insert.table, written), _arrays(insert.table, COLUMNS[insert.table], insert.rows, written)
+        elif insert.rows:
             yield _insert(insert.table, insert.how), _arrays(insert.table, COLUMNS[insert.table], insert.rows)
     accounts = plan.account_rows(batch)
     if accounts:
-        yield _UPDATE_ACCOUNTS, _arrays("ledger_accounts", ("id", *plan.COUNTERS), accounts)
+        columns = ("id", *plan.COUNTERS)
+        yield _update("ledger_accounts", columns), _arrays("ledger_accounts", columns, accounts)
     written = plan.entry_range(batch)
     if written is not None:
         yield _BALANCED, written
@@ -337,10 +341,6 @@ _SELECT_ENTRIES = """
 SELECT e.id, e.number, e.kind, e.amount, e.currency, EXISTS (SELECT 1 FROM entries x WHERE x.ends = e.number)
 FROM unnest(?::text[]) wanted (id) JOIN entries e ON e.id = wanted.id
 """
-_UPDATE_ACCOUNTS = """
-UPDATE ledger_accounts SET debits_pending = next.dp, credits_pending = next.cp, debits_posted = next.dt, credits_posted = next.ct
-FROM unnest(?::text[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[]) next (id, dp, cp, dt, ct) WHERE ledger_accounts.id = next.id
-"""
 _BALANCED = """
 SELECT 1 / (CASE WHEN sum(CASE side WHEN 'D' THEN pending ELSE -pending END) = 0
 AND sum(CASE side WHEN 'D' THEN posted ELSE -posted END) = 0 THEN 1 ELSE 0 END) FROM postings WHERE entry BETWEEN ? AND ?
@@ -370,12 +370,14 @@ def _select(table: str, compared: tuple[str, ...]) -> str:
 def _insert(table: str, how: str) -> str:
     columns = COLUMNS[table]
     sql = f"INSERT INTO {table} ({', '.join(columns)}) SELECT * FROM {_unnest(table, columns)}"  # noqa: S608 - names from our own schema
-    if how == "keep":
-        return f"{sql} ON CONFLICT DO NOTHING"
-    if how == "replace":
-        sets = ", ".join(f"{column} = excluded.{column}" for column in columns if column not in KEYS[table])
-        return f"{sql} ON CONFLICT ({', '.join(KEYS[table])}) DO UPDATE SET {sets}"
-    return sql
+    return f"{sql} ON CONFLICT DO NOTHING" if how == "keep" else sql
+
+
+@cache
+def _update(table: str, written: tuple[str, ...]) -> str:
+    sets = ", ".join(f"{column} = next.{column}" for column in written if column not in KEYS[table])
+    on = " AND ".join(f"{table}.{column} = next.{column}" for column in KEYS[table])
+    return f"UPDATE {table} SET {sets} FROM {_unnest(table, written)} next ({', '.join(written)}) WHERE {on}"  # noqa: S608 - our own names
 
 
 @cache
@@ -384,12 +386,11 @@ def _delete(table: str) -> str:
     return f"DELETE FROM {table} WHERE {key} = ANY(?::text[])"  # noqa: S608 - names from our own schema
 
 
-def _arrays(table: str, columns: Sequence[str], rows: Sequence[Row]) -> list[bytes]:
-    """One array a column, of these rows."""
-    return [
-        texts(values) if column in _TEXTS[table] else wholes(values)
-        for column, values in zip(columns, zip(*rows, strict=True), strict=True)
-    ]
+def _arrays(table: str, columns: Sequence[str], rows: Sequence[Row], written: Sequence[str] | None = None) -> list[bytes]:
+    """One array a column of these rows, or of those columns that are written."""
+    taken = columns if written is None else written
+    values = dict(zip(columns, zip(*rows, strict=True), strict=True))
+    return [texts(values[column]) if column in _TEXTS[table] else wholes(values[column]) for column in taken]
 
 
 def texts(values: Sequence[Value]) -> bytes:
