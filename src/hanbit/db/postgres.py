@@ -297,8 +297,8 @@ def _writes(batch: Batch, known_headers: set[str]) -> Iterator[Step]:
         yield _delete(table), (texts([str(key) for key in keys]),)
     for insert in plan.inserts(batch, known_headers):
         if insert.how == "replace":
-            written = tuple(column for column in COLUMNS[insert.table] if column not in insert.same)
-            yield _update(insert.table, written), _arrays(insert.table, COLUMNS[insert.table], insert.rows, written)
+            differing = tuple(column for column in COLUMNS[insert.table] if column not in insert.same)
+            yield _update(insert.table, differing), _arrays(insert.table, COLUMNS[insert.table], insert.rows, differing)
         elif insert.rows:
             yield _insert(insert.table, insert.how), _arrays(insert.table, COLUMNS[insert.table], insert.rows)
     accounts = plan.account_rows(batch)
