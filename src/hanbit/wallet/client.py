@@ -196,9 +196,9 @@ class GatewayClient:
         """The JSON answer to a JSON object."""
         return await self._exchange("POST", path, "application/json", msgspec.json.encode(body), "application/json")
 
-    async def post_sealed(self, path: str, compact: str) -> bytes:
-        """The JSON answer to one sealed message."""
-        return await self._exchange("POST", path, "application/json", compact.encode("ascii"), "application/jose")
+    async def post_compact(self, path: str, compact: str, accept: str = "application/json") -> bytes:
+        """The answer to one sealed or signed message."""
+        return await self._exchange("POST", path, accept, compact.encode("ascii"), "application/jose")
 
     async def _exchange(self, method: str, target: str, accept: str, body: bytes | None, content_type: str | None) -> bytes:
         headers = {"Accept": accept}

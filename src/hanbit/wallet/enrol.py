@@ -52,7 +52,7 @@ async def enrol(url: str, code: str, *, store: Store, http: Http, clock: Clock) 
     request = certificates.certificate_request(key, "", PURPOSE)
     plain = {"code": code, "request": ids.encode_base64url(request), "secret": ids.encode_base64url(secret)}
     compact = envelopes.seal_to_key(seal.public, seal.kid, msgspec.json.encode(plain), sealed.ENROL_TYP)
-    answer = decode(await client.post_sealed("/enrol/device", compact), _Enrolled)
+    answer = decode(await client.post_compact("/enrol/device", compact), _Enrolled)
     device = pin.certificate(signed.decode_chain(answer.chain), clock.now())
     if answer.gateway != pin.gateway or (device.urn, device.purpose) != (answer.customer, PURPOSE):
         raise ProtocolViolation("enrolment", f"a {device.purpose} certificate of {device.urn} came back")

@@ -152,7 +152,11 @@ class Wallet:
         self.client = client
         # A sandbox's clock may be ahead of everybody's: at its pages we go by theirs.
         self._clock = SandboxClock(clock) if ids.is_test(pin.operator) else clock
-        self._poll_s = poll_s
+        self.poll_s = poll_s
+
+    def now(self) -> int:
+        """This customer's time, which decides nothing."""
+        return self._clock.now()
 
     @property
     def is_test(self) -> bool:
@@ -189,7 +193,7 @@ class Wallet:
         if isinstance(self._clock, SandboxClock):
             self._clock.offset_s = max(0, customer.peek_time(unverified) - self._clock.base.now())
         redirect = customer.read_redirect(read_address(url)[1].query)
-        return Opened(customer.verify_opening(unverified, redirect=redirect, pin=self.pin, at=self._clock.now()))
+        return Opened(customer.verify_opening(unverified, redirect=redirect, pin=self.pin, at=self.now()))
 
     async def login(self, opened: Opened, login_id: str, password: str) -> Screen:
         """R5, R6: PBkb(SK) and SK(ID, password); the session stays in memory."""
@@ -214,7 +218,7 @@ class Wallet:
         opening, sealing = opened.opening, opened.sealing
         core = customer.make_core(opening, account)
         if isinstance(factor, Device):
-            auth = customer.auth_device(opening, core, factor.signer, self._clock.now())
+            auth = customer.auth_device(opening, core, factor.signer, self.now())
         elif isinstance(factor, OneTimeCode):
             auth = customer.auth_code(sealing.session.code_binding, core, factor.secret)
         else:
@@ -237,7 +241,7 @@ class Wallet:
         for _ in range(POLLS_MAX):
             if outcome.state != "authorized":
                 break
-            await asyncio.sleep(self._poll_s)
+            await asyncio.sleep(self.poll_s)
             outcome = await self.look(outcome)
         if outcome.state != "captured":
             return outcome
@@ -246,9 +250,7 @@ class Wallet:
             path = f"/payments/{outcome.payment}/receipt"
             unverified = await self._insist(lambda: self.client.get(path, "application/jose"))
         try:
-            receipt = customer.verify_receipt(
-                unverified, opening=opened.opening, payment=outcome.payment, pin=self.pin, at=self._clock.now()
-            )
+            receipt = customer.verify_receipt(unverified, opening=opened.opening, payment=outcome.payment, pin=self.pin, at=self.now())
         except ProtocolViolation as error:
             raise BadReceipt(error.rule, error.detail, payment=outcome.payment) from error
         return replace(outcome, receipt=receipt)
@@ -278,7 +280,7 @@ class Wallet:
             try:
                 return await ask()
             except Unavailable as error:
-                await asyncio.sleep(min(error.retry_after_s, self._poll_s))
+                await asyncio.sleep(min(error.retry_after_s, self.poll_s))
         return await ask()
 
 

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from hanbit.cli.wallet import format_money, wallet
+from hanbit.cli.paying import format_money
+from hanbit.cli.wallet import wallet
 from hanbit.kernel.money import Money
 from hanbit.wallet.store import Store, thumbprint
 from tests.unit.wallet.parties import Operator
@@ -51,7 +52,7 @@ def run(folder: Path, *arguments: str, answers: tuple[str, ...] | None = None, t
     return CliRunner().invoke(wallet, [*arguments, *extra, "--wallet", str(folder)], input=typed)
 
 
-@pytest.mark.parametrize("command", [(), ("trust",), ("enrol",), ("pay",), ("show",)])
+@pytest.mark.parametrize("command", [(), ("trust",), ("enrol",), ("pay",), ("buy",), ("show",)])
 def test_every_command_has_an_example(command: tuple[str, ...]) -> None:
     result = CliRunner().invoke(wallet, [*command, "--help"])
     assert result.exit_code == 0
