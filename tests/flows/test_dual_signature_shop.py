@@ -5,15 +5,21 @@ from dataclasses import dataclass
 
 import pytest
 
+from hanbit.evidence import store as evidence
+from hanbit.kernel.errors import WrongState
+from hanbit.kernel.money import Money
+from hanbit.merchant.cancellation import CancellationState
+from hanbit.merchant.handlers import No
 from hanbit.merchant.purchase import PurchaseResult
 from hanbit.merchant.shop import Shop
+from hanbit.merchant.states import State as OrderState
 from hanbit.payments.states import State
 from hanbit.protocols.dual_signature import customer as role
 from hanbit.protocols.dual_signature.customer import OpenSession
 from hanbit.protocols.dual_signature.messages import Purchase
 from hanbit.protocols.redirect import customer as redirect
 from tests.purchases import session_authority
-from tests.world import PRICE, Visit, World
+from tests.world import PRICE, Visit, World, lose_request
 
 
 @dataclass
@@ -131,3 +137,77 @@ async def test_a_shop_that_comes_back_after_the_purchase_asks_what_became_of_it(
     await world.restart()
     assert (await bought.send(purchase)).result == "approved", "the gateway's stored answer to the same bytes"
     assert (world.earned(), bought.visit.stored.attempts) == (PRICE, 1)
+
+
+# --- what the shop's book decides -------------------------------------------------------------------------------------------------------
+
+
+async def test_both_ends_hold_the_same_order_request_and_authorization(world: World) -> None:
+    bought = await window(world)
+    await bought.send(await bought.purchase())
+    tid = bought.visit.redirect.tid
+    theirs = dict(evidence.of_payment(world.gateway.reader, "shop", tid))
+    ours = {kept.typ: kept.compact for kept in await bought.shop.book.messages(tid)}
+    for typ in ("hanbit-order", "hanbit-authorization-request", "hanbit-authorization"):
+        assert ours[typ] == theirs[typ]
+
+
+async def test_while_the_line_is_down_it_is_pending_and_decided_by_itself_when_it_is_up(world: World) -> None:
+    bought = await window(world)
+    purchase = await bought.purchase()
+    world.shop.up = False
+    assert (await bought.send(purchase)).result == "pending"
+    assert not (await world.shop_order(bought.visit)).may_deliver
+    world.shop.up = True
+    bought.shop._on_connected()
+    assert (await bought.shop.wait_outcome(bought.visit.redirect.tid, 30)).may_deliver
+    assert (await bought.send(purchase)).result == "approved"
+
+
+async def test_an_approval_whose_answer_was_lost_comes_by_inquiry(world: World) -> None:
+    bought = await window(world)
+    world.shop.lost.append("answer")
+    world.shop.tell_plan.append(lose_request)
+    assert (await bought.send(await bought.purchase())).result == "pending"
+    assert (await bought.shop.inquire(bought.visit.redirect.tid)).outcome is not None
+    assert (await world.shop_order(bought.visit)).may_deliver
+
+
+async def test_a_replayed_purchase_is_answered_by_the_shop_alone(world: World) -> None:
+    bought = await window(world)
+    purchase = await bought.purchase()
+    first = await bought.send(purchase)
+    before = world.dump()
+    assert await bought.send(purchase) == first
+    assert world.dump() == before
+
+
+async def test_a_shop_that_does_not_want_the_order_asks_nobody(world: World) -> None:
+    bought = await window(world)
+    world.confirm["shop"] = No("품절", "sold out")
+    purchase = await bought.purchase()
+    before = world.dump()
+    result = await bought.send(purchase)
+    assert (result.result, result.reason) == ("declined", "shop_refused")
+    assert world.dump() == before
+
+
+async def test_a_purchase_that_comes_after_a_redirect_has_paid_is_asked_of_nobody(world: World) -> None:
+    bought = await window(world)
+    purchase = await bought.purchase()
+    await bought.visit.pay()
+    before = world.dump()
+    with pytest.raises(WrongState):
+        await bought.send(purchase)
+    assert world.dump() == before
+
+
+async def test_a_part_goes_back_and_then_the_rest(world: World) -> None:
+    bought = await window(world)
+    await bought.send(await bought.purchase())
+    tid = bought.visit.redirect.tid
+    for amount in (Money(20_000, "KRW"), None):
+        assert (await bought.shop.cancel(tid, amount=amount, reason="a scratch")).state is CancellationState.CONFIRMED
+    order = await bought.shop.order(tid)
+    assert (order.state, order.may_deliver, order.remaining.amount_minor) == (OrderState.CANCELLED, False, 0)
+    assert bought.visit.stored.refunded == PRICE
