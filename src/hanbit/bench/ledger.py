@@ -5,7 +5,7 @@ tried at the cost of a customer without money: both must be turned away, and any
 """
 
 import asyncio
-import gc
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from hanbit.bench import floors, ledger_audit
+from hanbit.bench import cluster, floors, ledger_audit
 from hanbit.bench.figures import Latencies, rate
 from hanbit.bench.ledger_deals import POOR, Deals, Pair
 from hanbit.bench.processes import cpu_s
-from hanbit.db import sqlite
+from hanbit.collector import calm_collector
 from hanbit.db.change import Change, Stale
 from hanbit.db.commit import Book
-from hanbit.db.sqlite import BOOK_FILE, SqliteStore
+from hanbit.db.place import Place, create, open_store
+from hanbit.db.sqlite import BOOK_FILE
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import Conflict, Declined, HanbitError, Unavailable
 
@@ -45,6 +46,9 @@ class LedgerPlan:
     with_evidence: bool = False
     shapes: tuple[str, ...] = SHAPES
     merchants: str = "uniform"
+    database: str = ""
+    """Of --store postgresql and of the yard-stick: an empty database; without one the run starts a cluster of its own."""
+    yard_stick: bool = False
 
 
 @dataclass(slots=True)
@@ -53,25 +57,26 @@ class Phase:
 
     done: int = 0
     seconds: float = 0.0
-    cpu_s: float = 0.0
+    cpu_s: dict[str, float] = field(default_factory=dict)
     latencies: Latencies = field(default_factory=Latencies)
 
 
 class Callers:
     """Keeps so many deals in flight on one book."""
 
-    def __init__(self, book: Book, deals: Deals, clock: Clock) -> None:
+    def __init__(self, book: Book, deals: Deals, clock: Clock, running: cluster.Cluster | None = None) -> None:
         self.turned_away: Counter[str] = Counter()
         self._book = book
         self._deals = deals
         self._clock = clock
+        self._cluster = running
         self._number = 0
 
     async def drive(self, shape: str, plan: LedgerPlan) -> Phase:
         """This shape for the plan's seconds, until the last deal is durable."""
         phase = Phase()
         one: Callable[[int, Phase], Awaitable[None]] = self._pair if shape == "pairs" else self._transfer
-        started, cpu_before = self._clock.monotonic(), cpu_s(os.getpid())
+        started, before = self._clock.monotonic(), self._spent()
         latest = started + plan.seconds
 
         async def call() -> None:
@@ -80,8 +85,14 @@ class Callers:
                 await one(self._number % ONE_IN, phase)
 
         await asyncio.gather(*(call() for _ in range(plan.in_flight)))
-        phase.seconds, phase.cpu_s = self._clock.monotonic() - started, cpu_s(os.getpid()) - cpu_before
+        phase.seconds = self._clock.monotonic() - started
+        phase.cpu_s = {party: spent - before[party] for party, spent in self._spent().items()}
         return phase
+
+    def _spent(self) -> dict[str, float]:
+        """Processor seconds so far, by who spent them."""
+        ours = {"book_and_callers": cpu_s(os.getpid())}
+        return ours if self._cluster is None else ours | {"database": self._cluster.cpu_s()}
 
     async def _pair(self, place: int, phase: Phase) -> None:
         if place == _WITHOUT_MONEY:
@@ -125,31 +136,55 @@ async def run(directory: Path, plan: LedgerPlan, clock: Clock, say: Callable[[st
     floors.check_disk(directory)
     say("measuring floors")
     found = floors.measure(directory, clock) | floors.ledger(directory, clock, plan.in_flight)
-    deals = Deals(plan.merchants, plan.with_evidence, clock.now())
     found["making_us"] = making_us(Deals(plan.merchants, plan.with_evidence, clock.now()), clock)
-    path = directory / BOOK_FILE
-    sqlite.create_book(path, "bench", clock.now())
+    with contextlib.ExitStack() as stack:
+        url, running = plan.database, None
+        if not url and (plan.store == "postgresql" or plan.yard_stick):
+            say("starting PostgreSQL")
+            running = stack.enter_context(cluster.started(directory, clock))
+            url = running.url()
+        stick = {}
+        if plan.yard_stick:
+            say(f"row locks on PostgreSQL: {plan.seconds} s, {plan.in_flight} in flight")
+            stick = await _row_lock(url, plan, clock)
+        book = url if plan.store == "postgresql" else directory / BOOK_FILE
+        report, broken = await _measure(book, plan, clock, say, running)
+    return report | stick | {"floors": found}, broken
+
+
+async def _measure(
+    place: Place, plan: LedgerPlan, clock: Clock, say: Callable[[str], None], running: cluster.Cluster | None
+) -> tuple[dict[str, Any], list[str]]:
+    create(place, "bench", clock.now())
+    deals = Deals(plan.merchants, plan.with_evidence, clock.now())
     batches: Counter[int] = Counter()
-    book = Book(lambda: SqliteStore(path), clock, observe=lambda size, _: batches.update((size,)))
+    book = Book(lambda: open_store(place), clock, observe=lambda size, _: batches.update((size,)))
     phases: dict[str, Phase] = {}
     try:
         say("opening accounts")
         await open_accounts(book, deals)
-        callers = Callers(book, deals, clock)
+        callers = Callers(book, deals, clock, running)
         batches.clear()
-        gc.collect()
-        gc.freeze()
+        calm_collector()
         for shape in plan.shapes:
             say(f"{shape}: {plan.seconds} s, {plan.in_flight} in flight")
             phases[shape] = await callers.drive(shape, plan)
     finally:
         await book.close()
     say("proving the book")
-    broken = await ledger_audit.prove(path, deals)
-    report = _report(plan, phases, batches, callers.turned_away) | {"floors": found, "audit": "failed" if broken else "passed"}
+    broken = await ledger_audit.prove(place, deals)
+    report = _report(plan, phases, batches, callers.turned_away) | {"audit": "failed" if broken else "passed"}
     if broken:
         report |= dict.fromkeys(FIGURES)
     return report, broken
+
+
+async def _row_lock(url: str, plan: LedgerPlan, clock: Clock) -> dict[str, Any]:
+    from hanbit.bench import row_lock  # noqa: PLC0415 - an extra
+
+    done = await row_lock.measure(url, merchants=plan.merchants, seconds=plan.seconds, in_flight=plan.in_flight, clock=clock)
+    figures = {"pairs_per_s": rate(done.pairs, done.seconds), **done.latencies.summary()}
+    return {f"row_lock_{name}": figure for name, figure in figures.items()}
 
 
 async def open_accounts(book: Book, deals: Deals) -> None:
@@ -186,13 +221,13 @@ def _report(plan: LedgerPlan, phases: dict[str, Phase], batches: Counter[int], t
         "duplicates": turned_away["duplicates"],
         "short_of_funds": turned_away["short_of_funds"],
         "commit_batch": {"p50": _median(batches), "max": max(batches, default=None)},
-        "cpu_us_per_pair": {"book_and_callers": _each_us(pairs)},
-        "cpu_us_per_transfer": {"book_and_callers": _each_us(transfers)},
+        "cpu_us_per_pair": _each_us(pairs),
+        "cpu_us_per_transfer": _each_us(transfers),
     }
 
 
-def _each_us(phase: Phase) -> float | None:
-    return round(phase.cpu_s / phase.done * 1e6, 1) if phase.done else None
+def _each_us(phase: Phase) -> dict[str, float | None]:
+    return {party: round(spent / phase.done * 1e6, 1) if phase.done else None for party, spent in phase.cpu_s.items()}
 
 
 def _median(sizes: Counter[int]) -> int | None:

@@ -1,9 +1,9 @@
 """The audit of `hanbit bench ledger`: the ledger's own check, the log held against every row, and the sums that the callers count on."""
 
 import asyncio
-from pathlib import Path
 
 from hanbit.bench.ledger_deals import Deals
+from hanbit.db.place import Place
 from hanbit.db.reading import Reader
 from hanbit.evidence.log_check import check as check_log
 from hanbit.ledger.check import check as check_ledger
@@ -13,14 +13,14 @@ OF_EVIDENCE = frozenset({"no_money_moves_without_a_stored_confirmation", "every_
 """Promises that a book without messages cannot keep; with evidence they are checked like the others."""
 
 
-async def prove(path: Path, deals: Deals) -> list[str]:
+async def prove(book: Place, deals: Deals) -> list[str]:
     """What is wrong with the book; empty where every promise holds and every account has what its accepted deals add up to."""
-    found = await asyncio.gather(*(asyncio.to_thread(look, path, deals) for look in (_ledger, _log, _sums)))
+    found = await asyncio.gather(*(asyncio.to_thread(look, book, deals) for look in (_ledger, _log, _sums)))
     return [line for lines in found for line in lines]
 
 
-def _ledger(path: Path, deals: Deals) -> list[str]:
-    reader = Reader(path)
+def _ledger(book: Place, deals: Deals) -> list[str]:
+    reader = Reader(book, patient=True)
     try:
         with reader.snapshot() as connection:
             broken = check_ledger(connection).broken
@@ -30,9 +30,9 @@ def _ledger(path: Path, deals: Deals) -> list[str]:
     return [f"ledger: {promise}" for promise in broken if promise not in skipped]
 
 
-def _log(path: Path, deals: Deals) -> list[str]:
+def _log(book: Place, deals: Deals) -> list[str]:
     del deals
-    reader = Reader(path)
+    reader = Reader(book, patient=True)
     try:
         with reader.snapshot() as connection:
             return [f"log: {finding}" for finding in check_log(connection).findings[:SHOWN_MAX]]
@@ -40,9 +40,9 @@ def _log(path: Path, deals: Deals) -> list[str]:
         reader.close()
 
 
-def _sums(path: Path, deals: Deals) -> list[str]:
+def _sums(book: Place, deals: Deals) -> list[str]:
     """Each account by itself, and how many payments and transfers there are."""
-    reader = Reader(path)
+    reader = Reader(book, patient=True)
     try:
         rows = reader.all("SELECT id, credits_posted - debits_posted, debits_pending + credits_pending FROM ledger_accounts")
         (payments,) = reader.all("SELECT count(*), count(CASE state WHEN 'captured' THEN 1 END) FROM payments")

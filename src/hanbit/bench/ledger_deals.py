@@ -63,10 +63,11 @@ class Draw:
         weights = {"uniform": [1] * MERCHANTS, "zipf": [1_000_000 // place for place in range(1, MERCHANTS + 1)], "hot": [1]}[merchants]
         self._upto = list(accumulate(weights))
         self._dice = dice
+        self.everybody = [f"shop-{place}" for place in range(len(weights))]
 
     def next(self) -> str:
         """Its id."""
-        return f"shop-{bisect_left(self._upto, self._dice.roll(self._upto[-1]) + 1)}"
+        return self.everybody[bisect_left(self._upto, self._dice.roll(self._upto[-1]) + 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Deals:
     def openings(self) -> list[Change]:
         """Everybody's accounts, and each customer's money: what must be there before the clock starts."""
         paying = [*self.customers, POOR]
-        merchants = [f"shop-{place}" for place in range(1 if self.merchants == "hot" else MERCHANTS)]
+        merchants = self._draw.everybody
         accounts = [
             ledger_account(CASH, "operator_cash", AMOUNT.currency, limited=False),
             *(ledger_account(account, "customer_bank", AMOUNT.currency, limited=True) for account in paying),

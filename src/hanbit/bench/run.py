@@ -226,7 +226,7 @@ async def _customers(data: Path, count: int) -> list[dict[str, str]]:
     turns = asyncio.Semaphore(OPERATOR_AT_ONCE)
 
     async def one(number: int) -> dict[str, str]:
-        login, password, account_password = f"bench-{number}", f"login-{number}", f"account-{number}"
+        login, password, account_password = f"bench-{number}", f"login-of-{number}", f"account-{number}"
         async with turns:
             await control.run(data, "create_customer", login=login, name=f"Bench {number}", password=password)
             account = await control.run(

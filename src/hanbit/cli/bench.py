@@ -22,6 +22,15 @@ directory_option = click.option(
     help="Where the fresh folder is made: on the disk that is to be measured, never in memory.",
 )
 
+store_option = click.option(
+    "--store", type=click.Choice(["sqlite", "postgresql"]), default="sqlite", show_default=True, help="The engine that keeps the book."
+)
+database_option = click.option(
+    "--database",
+    default="",
+    help="With PostgreSQL: the address of an empty database; else a cluster is started from the system's binaries.",
+)
+
 
 @click.group(cls=CommandGroup)
 def bench() -> None:
@@ -74,7 +83,9 @@ def payments(  # one argument an option
 @bench.command()
 @click.option("--seconds", type=click.IntRange(1, 3600), default=10, show_default=True, help="How long each shape is driven.")
 @click.option("--in-flight", type=click.IntRange(1, 8192), default=512, show_default=True, help="Changes that wait for the book at once.")
-@click.option("--store", type=click.Choice(["sqlite"]), default="sqlite", show_default=True, help="The engine that keeps the book.")
+@store_option
+@database_option
+@click.option("--yard-stick", is_flag=True, help="First the same pairs by a ledger of row locks on PostgreSQL, for as long.")
 @click.option("--with-evidence", is_flag=True, help="Messages, requirements, attempts and outbox rows, as a real payment has them.")
 @click.option("--shape", type=click.Choice(["both", "pairs", "transfers"]), default="both", show_default=True, help="What is handed in.")
 @click.option(
@@ -87,7 +98,16 @@ def payments(  # one argument an option
 @directory_option
 @json_option
 def ledger(  # one argument an option
-    seconds: int, in_flight: int, store: str, with_evidence: bool, shape: str, merchants: str, directory: Path | None, as_json: bool
+    seconds: int,
+    in_flight: int,
+    store: str,
+    database: str,
+    yard_stick: bool,
+    with_evidence: bool,
+    shape: str,
+    merchants: str,
+    directory: Path | None,
+    as_json: bool,
 ) -> None:
     """Hold and capture pairs and plain transfers through the book's commit path, durable, then proved from the store alone.
 
@@ -96,6 +116,7 @@ def ledger(  # one argument an option
       hanbit bench ledger --seconds 10 --in-flight 512
       hanbit bench ledger --seconds 10 --in-flight 64 --with-evidence --json
       hanbit bench ledger --seconds 10 --in-flight 1024 --merchants hot --shape pairs
+      hanbit bench ledger --seconds 10 --store postgresql --yard-stick
     """
     import uvloop
 
@@ -103,7 +124,7 @@ def ledger(  # one argument an option
     from hanbit.kernel.clock import SystemClock
 
     shapes = ledger_run.SHAPES if shape == "both" else (shape,)
-    plan = ledger_run.LedgerPlan(seconds, in_flight, store, with_evidence, shapes, merchants)
+    plan = ledger_run.LedgerPlan(seconds, in_flight, store, with_evidence, shapes, merchants, database, yard_stick)
     with _fresh_folder(directory) as folder:
         report, broken = uvloop.run(ledger_run.run(folder, plan, SystemClock(), _say()))
     _finish(report, broken, as_json=as_json)

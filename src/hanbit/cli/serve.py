@@ -2,7 +2,6 @@
 
 import asyncio
 import ctypes
-import gc
 import resource
 import signal
 import sys
@@ -16,8 +15,6 @@ PR_SET_DUMPABLE = 4
 """prctl(2): a process that is not dumpable leaves no core and cannot be read by another process of the same user."""
 
 CONSOLE_PORT, MERCHANT_CONSOLE_PORT = 8410, 8411
-YOUNG_OBJECTS, YOUNG_SEARCHES, OLD_SEARCHES = 20_000, 20, 50
-"""After so many new objects the young are searched for cycles, after so many searches the middle-aged, after so many of those all."""
 
 
 @click.command()
@@ -164,19 +161,9 @@ def many_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def calm_collector() -> None:
-    """Let the garbage collector look, and seldom, at what requests leave behind, and no more at what was loaded at the start.
-
-    Objects here end by their reference counts; each full search for cycles would go through the whole program and hold every payment in
-    flight for some 100 ms.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, YOUNG_SEARCHES, OLD_SEARCHES)
-
-
 async def _serve(data: Path) -> None:
     from hanbit import server, service_manager
+    from hanbit.collector import calm_collector
     from hanbit.kernel.clock import SystemClock
 
     stop = asyncio.Event()

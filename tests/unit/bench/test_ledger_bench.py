@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from hanbit.bench import ledger, ledger_audit
+from hanbit.bench import cluster, ledger, ledger_audit
 from hanbit.bench.ledger_deals import MERCHANTS, POOR, Deals, Dice, Draw
 from hanbit.cli import main
 from hanbit.db.change import Change
@@ -119,6 +119,21 @@ async def test_a_book_that_takes_a_payment_twice_ends_the_run(tmp_path: Path) ->
     await book.close()
     assert deals.expected[POOR] == 0
     assert await ledger_audit.prove(tmp_path / BOOK_FILE, deals) == []
+
+
+@pytest.mark.processes
+def test_the_same_run_on_postgresql_beside_row_locks(tmp_path: Path) -> None:
+    try:
+        cluster.binaries()
+    except Unavailable:
+        pytest.skip("there is no PostgreSQL here")
+    asked = ["bench", "ledger", "--seconds", "1", "--in-flight", "32", "--store", "postgresql", "--yard-stick", "--with-evidence"]
+    result = CliRunner().invoke(main, [*asked, "--directory", str(tmp_path), "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["audit"], report["store"]) == ("passed", "postgresql")
+    assert report["row_lock_pairs_per_s"] > 0
+    assert set(report["cpu_us_per_pair"]) == {"book_and_callers", "database"}
 
 
 def test_merchants_are_drawn_as_asked_for() -> None:
