@@ -67,4 +67,6 @@ def table(figures: Mapping[str, Any]) -> str:
 def _shown(value: object) -> str:
     if isinstance(value, Mapping):
         return "   ".join(f"{inner} {_shown(figure)}" for inner, figure in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "-" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
