@@ -73,6 +73,11 @@ coverage: .venv/.dev ## fast tests with branch coverage
 bench: .venv/.server ## measure complete payments through all three parties, 20 seconds, 64 in flight
 	@.venv/bin/hanbit bench payments --seconds 20 --concurrency 64
 
+.PHONY: models
+models: .venv/.dev ## search the models of the protocols for attacks and print what was found
+	@.venv/bin/python -m models.check --write
+	@.venv/bin/python tools/make_docs.py
+
 .PHONY: lock
 lock: .venv/.dev ## write the lock files anew from pyproject.toml (tools/lock --upgrade takes newer versions)
 	@tools/lock

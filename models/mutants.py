@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -28,7 +28,10 @@ class Cut(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Mutant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Defences (`model.FLAG`) that are one check, how to take it out, and the tests that must fail then, without their parameters."""
+    """Defences (`model.FLAG`) that are one check, how to take it out, and the tests that must fail then.
+
+    A test named without its parameters must fail with some of them.
+    """
 
     defences: tuple[str, ...]
     cuts: tuple[Cut, ...]
@@ -56,7 +59,7 @@ def functions(source: str) -> dict[str, tuple[int, int]]:
 
 
 def taken_out(source: str, cut: Cut) -> str:
-    """The module without the check. ValueError where the function or the fragment is not there exactly once: then the table is out of date."""
+    """The module without the check. ValueError where the fragment is not there exactly once: then the table is out of date."""
     if cut.function not in functions(source):
         raise ValueError(f"{cut.file} has no function {cut.function}")
     first, last = functions(source)[cut.function]
@@ -78,22 +81,16 @@ def build(cuts: Iterable[Cut], folder: Path) -> Path:
     return folder
 
 
-def failing(tests: Iterable[str], source: Path) -> frozenset[str]:
-    """Those of the tests that fail with this source tree, without their parameters. RuntimeError where they could not be run at all."""
+def failing(tests: tuple[str, ...], source: Path) -> frozenset[str]:
+    """Those of the tests that fail with this source tree. RuntimeError where they could not be run at all."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "COV"))}
     environment["PYTHONPATH"] = str(source)
     command = [sys.executable, "-m", "pytest", "-q", "-rf", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", *tests]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=RUN_S, check=False)
     if done.returncode not in {0, 1}:  # 2: interrupted, 4: no such test, 5: no test at all
         raise RuntimeError(done.stdout[-4000:] + done.stderr[-4000:])
-    return frozenset(_failed(done.stdout))
-
-
-def _failed(report: str) -> Iterator[str]:
-    for line in report.splitlines():
-        found = re.match(r"FAILED ([^\s\[]+)", line)
-        if found is not None:
-            yield found[1]
+    failed = set(re.findall(r"^FAILED (\S+::[^\s\[]+(?:\[.*?\])?)", done.stdout, re.MULTILINE))
+    return frozenset(test for test in tests if test in failed or any(one.startswith(f"{test}[") for one in failed))
 
 
 def surviving(mutant: Mutant, folder: Path) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import json
 import pkgutil
 import re
 import sys
+import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -58,6 +59,7 @@ from hanbit.sandbox import magic
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "docs/protocol/examples"
+MODELS = ROOT / "models"
 VECTOR = ROOT / "tests/vectors/dual_signature.json"
 EXAMPLE_AT = 1_790_000_000
 EXAMPLE_OPERATOR = "example"
@@ -326,6 +328,67 @@ def sandbox_amounts() -> str:
     return "\n".join([*rows, *(f"| …{one.ending} | {one.does.en} |" for one in magic.AMOUNTS)])
 
 
+def defence_table(name: str) -> str:
+    """Each defence of a model: what it says, which attack is found without it, where the check is, which tests notice its absence."""
+    model = tomllib.loads((MODELS / "expected.toml").read_text("utf-8"))[name]
+    mutants = tomllib.loads((MODELS / "mutants.toml").read_text("utf-8"))["mutants"]
+    rows = ["| defence | what it says | without it | the check | tests that fail without it |", "| --- | --- | --- | --- | --- |"]
+    for defence, says in model["defences"].items():
+        mutant = next(mutant for mutant in mutants if f"{name}.{defence}" in mutant["defences"])
+        checks = dict.fromkeys(f"`{cut['file']}: {cut['function']}`" for cut in mutant["cuts"])
+        tests = (test.rpartition("::") for test in mutant["tests"])
+        told = ", ".join(f"[`{test}`](../../{path})" for path, _, test in tests)
+        rows.append(f"| **{defence}** | {says} | {without_defence(model, defence)} | {', '.join(checks)} | {told} |")
+    return "\n".join(rows)
+
+
+def without_defence(model: dict[str, Any], defence: str) -> str:
+    """What the model finds without it; a mode is named where another one finds something else."""
+    bad = {attack: goal["says"] for attack, goal in model["attacks"].items()} | {"stuck": model.get("final", {}).get("says")}
+    told: dict[str, list[str]] = {}
+    for one in model["sets"]:
+        if defence in one["without"]:
+            others = [other for other in one["without"] if other != defence]
+            also = f"Only with {' and '.join(others)} off too: " if others else ""
+            told.setdefault(f"{also}{one['how']} → *{'*; *'.join(bad[attack] for attack in one['finds'])}*", []).append(one["mode"])
+    modes = {mode for mode, defences in model["modes"].items() if defence in defences}
+    parts = []
+    for text, found in told.items():
+        only = "" if set(found) == set(model["modes"]) else f"({', '.join(found)}) "
+        parts.append(f"{only}{text}")
+    needless = modes - {mode for found in told.values() for mode in found}
+    return "; ".join([*parts, *(f"({mode}) nothing" for mode in sorted(needless))])
+
+
+def searched() -> str:
+    """How far the models were searched, and how long that took where it was measured last."""
+    expected = tomllib.loads((MODELS / "expected.toml").read_text("utf-8"))
+    rows = [
+        "| model | mode | states with every defence on | bound | minimal sets | seconds, all searches |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, found in json.loads((MODELS / "searched.json").read_text("utf-8")).items():
+        model = expected[name]
+        rows.extend(
+            f"| `{model['file']}` | {mode} | {looked['states']:,} | {model['states_max']:,} | {len(looked['ways'])} | {found['seconds']} |"
+            for mode, looked in found["modes"].items()
+        )
+    return "\n".join(rows)
+
+
+def ways() -> str:
+    """A shortest way to each attack, in the model's own steps."""
+    rows = ["| model | mode | without | attack | steps |", "| --- | --- | --- | --- | --- |"]
+    for name, found in json.loads((MODELS / "searched.json").read_text("utf-8")).items():
+        rows.extend(
+            f"| {name} | {mode} | {off} | `{attack}` | {steps} |"
+            for mode, looked in found["modes"].items()
+            for off, attacks in looked["ways"].items()
+            for attack, steps in attacks.items()
+        )
+    return "\n".join(rows)
+
+
 def generated() -> dict[Path, dict[str, str]]:
     """Page → name of each generated part → its text."""
     return {
@@ -346,6 +409,13 @@ def generated() -> dict[Path, dict[str, str]]:
             "refusals": refusal_table(),
             "cancellation-states": cancellation_table(),
             "examples": examples("cancellation", cancellation.MESSAGES),
+        },
+        ROOT / "docs/protocol/defences.md": {
+            "redirect": defence_table("redirect"),
+            "dual-signature": defence_table("dual_signature"),
+            "life": defence_table("life"),
+            "searched": searched(),
+            "ways": ways(),
         },
         ROOT / "docs/protocol/keys.md": {"key-messages": message_table(key_messages.MESSAGES)},
         ROOT / "docs/ARCHITECTURE.md": {"states": state_diagram(), "state-table": state_table()},
