@@ -12,12 +12,14 @@ from hanbit.payments import states as gateway
 
 LIFE: Final = expectations()["life"]
 SHOPS: Final = "shop-"
+PURCHASED: Final = f"{gateway.Event.AUTHORIZED}-and-{gateway.Event.MERCHANT_CONFIRMED}"
 MOVES: Final = {
     (0, 0, 0): None,
     (-1, 1, 0): "hold",
     (0, -1, 1): "capture",
     (1, -1, 0): "void",
     (1, 0, -1): "refund",
+    (-1, 0, 1): "hold-and-capture",
 }
 """How an event moves money between the customer, what is held and the shop → the journal rule that does so."""
 
@@ -49,7 +51,7 @@ class Happening:
 @pytest.fixture(scope="module")
 def happenings() -> frozenset[Happening]:
     """Every step that any run of the model takes, with all defences on."""
-    graph = Graph(LIFE, LIFE.modes["redirect"])
+    graph = Graph(LIFE, LIFE.modes["both"])
     books = {state: _books(str(graph.term(state))) for state in graph.states()}
     return frozenset(Happening(books[step.before], step.label, books[step.after]) for step in graph.steps())
 
@@ -70,8 +72,15 @@ def test_the_gateways_table_is_what_happens_in_the_model(happenings: frozenset[H
     assert {(one.before.payment, one.label, one.after.payment, one.rule) for one in happenings if one.label in events} == rows
 
 
+def test_a_purchase_is_two_rows_of_the_gateways_table_in_one_commit(happenings: frozenset[Happening]) -> None:
+    held = gateway.TABLE[gateway.State.OPEN][gateway.Event.AUTHORIZED]
+    captured = gateway.TABLE[held.to][gateway.Event.MERCHANT_CONFIRMED]
+    found = {(one.before.payment, one.after.payment, one.rule) for one in happenings if one.label == PURCHASED}
+    assert found == {(str(gateway.State.OPEN), str(captured.to), f"{held.rule}-and-{captured.rule}")}
+
+
 def test_nothing_else_changes_a_payment_or_moves_money(happenings: frozenset[Happening]) -> None:
-    events = {str(event) for event in gateway.Event}
+    events = {PURCHASED, *(str(event) for event in gateway.Event)}
     others = [one for one in happenings if one.label not in events]
     assert others
     assert [one for one in others if (one.before.payment, one.before.money) != (one.after.payment, one.after.money)] == []
@@ -90,7 +99,7 @@ def test_nothing_else_changes_an_order(happenings: frozenset[Happening]) -> None
 
 
 def test_the_model_is_final_where_the_code_is(happenings: frozenset[Happening]) -> None:
-    graph = Graph(LIFE, LIFE.modes["redirect"])
+    graph = Graph(LIFE, LIFE.modes["both"])
     assert LIFE.final is not None
     goal = graph.parsed(LIFE.final)
     ends = {_books(str(graph.term(state))) for state in graph.states() if graph.is_goal(state, goal)}

@@ -64,7 +64,7 @@ def test_a_wrong_expectation_is_reported(report: str) -> None:
 def test_what_can_never_become_final_is_found() -> None:
     life = MODELS["life"]
     nothing_owed = replace(life, chance=(*life.chance, "pay_by_passed", "attempts_exhausted", "merchant_cancelled"))
-    assert "redirect: stuck is found with every defence on" in differences(nothing_owed)
+    assert "both: stuck is found with every defence on" in differences(nothing_owed)
 
 
 def test_a_search_that_reaches_its_bound_fails() -> None:
