@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import pytest
 
 from hanbit.evidence import store as evidence
+from hanbit.evidence.bundle import write
+from hanbit.evidence.verify import verify
 from hanbit.kernel.errors import WrongState
 from hanbit.kernel.money import Money
+from hanbit.merchant import own_evidence
 from hanbit.merchant.cancellation import CancellationState
 from hanbit.merchant.handlers import No
 from hanbit.merchant.purchase import PurchaseResult
@@ -19,7 +22,7 @@ from hanbit.protocols.dual_signature.customer import OpenSession
 from hanbit.protocols.dual_signature.messages import Purchase
 from hanbit.protocols.redirect import customer as redirect
 from tests.purchases import session_authority
-from tests.world import PRICE, Visit, World, lose_request
+from tests.world import OPERATOR, PRICE, Visit, World, lose_request
 
 
 @dataclass
@@ -211,3 +214,15 @@ async def test_a_part_goes_back_and_then_the_rest(world: World) -> None:
     order = await bought.shop.order(tid)
     assert (order.state, order.may_deliver, order.remaining.amount_minor) == (OrderState.CANCELLED, False, 0)
     assert bought.visit.stored.refunded == PRICE
+
+
+async def test_the_shops_own_file_shows_its_half_after_a_declined_attempt_too(world: World) -> None:
+    first = await window(world)
+    assert (await first.send(await first.purchase(password="0000"))).result == "declined"
+    second = await window(world, first.visit)
+    assert (await second.send(await second.purchase())).result == "approved"
+    collected = await own_evidence.collect(await world.shop_order(first.visit), second.shop.book, second.shop.witness)
+    ours = own_evidence.bundle(collected, operator=OPERATOR, merchant="shop", keys=(), chains=[world.shop.signer.chain])
+    report = verify(write(ours), root=world.parties.root)
+    assert report.verified, [step for step in report.steps if not step.passed]
+    assert {"halves_joined", "half_of_merchant"} <= {one.code for one in report.conclusions}
