@@ -13,6 +13,7 @@ EXPECTED = {
     "suspended": ("open", "account_suspended", 0),
     "cancelled": ("captured", None, 220_000),
     "partly_refunded": ("captured", None, 70_000),
+    "dual_signature": ("captured", None, 0),
 }
 
 
@@ -28,4 +29,4 @@ def test_every_case_of_the_demo_ends_as_it_must_and_its_evidence_is_judged_by_a_
     assert [copy["failed"] for copy in found["file"]["tampered_copies"]].count(None) == 0
     assert any("cannot deny having confirmed cancellation" in line for line in found["file"]["conclusions"])
     # What is left to the shop: three telephones were paid, one and a part of another given back.
-    assert report["balances"]["merchant:shop:KRW"] == 3 * 220_000 - 220_000 - 70_000
+    assert report["balances"]["merchant:shop:KRW"] == 4 * 220_000 - 220_000 - 70_000

@@ -17,9 +17,9 @@ from rich.text import Text
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, HanbitError, ProtocolViolation, TooManyTries, Unavailable
 from hanbit.kernel.money import CURRENCY_EXPONENTS, Money
-from hanbit.wallet.buy import DishonestShop
 from hanbit.wallet.client import GatewayRefused, MovedOn, printable
 from hanbit.wallet.pay import Account, BadReceipt, Device, Factor, OneTimeCode, Opened, Outcome, Password, Screen, Wallet
+from hanbit.wallet.relay import DishonestShop
 from hanbit.wallet.store import Enrolment, Store
 
 ANSWERS_MAX: Final = 4_096

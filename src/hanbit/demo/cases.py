@@ -7,7 +7,7 @@ from typing import Any
 from hanbit.db.reading import Reader
 from hanbit.db.sqlite import BOOK_FILE
 from hanbit.demo.stranger import export_and_verify
-from hanbit.demo.world import World
+from hanbit.demo.world import DemoCustomer, World
 from hanbit.evidence import store as evidence
 from hanbit.evidence.check import check as check_evidence
 from hanbit.evidence.log_check import check as check_log
@@ -18,8 +18,10 @@ from hanbit.ledger.check import check as check_ledger
 from hanbit.parties import keyring
 from hanbit.parties.registry import Registry
 from hanbit.payments import payment as payments
-from hanbit.wallet.client import GatewayRefused
-from hanbit.wallet.pay import Device
+from hanbit.wallet.buy import buy, shown_lines
+from hanbit.wallet.client import GatewayRefused, Http
+from hanbit.wallet.pay import Device, Opened
+from hanbit.wallet.relay import Relay
 
 PHONE = "phone"
 PRICE = 220_000
@@ -101,6 +103,21 @@ async def partly_refunded(world: World) -> Result:
     return await _refunded(world, "partly_refunded", PART)
 
 
+async def dual_signature(world: World) -> Result:
+    """Bought without leaving the shop, from a terminal: dual signature through the shop's relay; the shop may deliver."""
+    shop, who = world.shops["shop"], world.customers["hong"]
+    tid, _ = await shop.order(PHONE)
+    async with Http() as http:
+        relay, checkout = await Relay.find(http, f"{shop.url}/hanbit/{tid}")
+        opened = await _logged_in(who, checkout.redirect)
+        lines = shown_lines(opened, checkout)
+        outcome = await buy(who.wallet, opened, relay, lines, Device(who.enrolment.device), account=who.accounts["bank"])
+    order = await shop.state(tid, wait=True)
+    if not order["may_deliver"]:
+        raise ProtocolViolation("delivery", f"the shop does not deliver: {order}")
+    return Result("dual_signature", tid, outcome.state, outcome.reason)
+
+
 Case = Callable[[World], Awaitable[Result]]
 CASES: dict[str, tuple[Case, str, str | None, int]] = {
     "paid": (paid, "captured", None, 0),
@@ -109,6 +126,7 @@ CASES: dict[str, tuple[Case, str, str | None, int]] = {
     "order_changed": (order_changed, "refused", "withdrawn", 0),
     "no_funds": (no_funds, "open", "no_funds", 0),
     "suspended": (suspended, "open", "account_suspended", 0),
+    "dual_signature": (dual_signature, "captured", None, 0),
     "cancelled": (cancelled, "captured", None, PRICE),
     "partly_refunded": (partly_refunded, "captured", None, PART),
 }
@@ -188,10 +206,15 @@ async def _refunded(world: World, case: str, amount_minor: int | None) -> Result
 
 async def _pay(world: World, case: str, tid: str, location: str, *, customer: str, kind: str) -> Result:
     who = world.customers[customer]
+    opened = await _logged_in(who, location)
+    outcome = await who.wallet.pay(opened, Device(who.enrolment.device), account=who.accounts[kind])
+    return Result(case, tid, outcome.state, outcome.reason)
+
+
+async def _logged_in(who: DemoCustomer, location: str) -> Opened:
     opened = await who.wallet.open(location)
     if who.wallet.client.has_session:
         await who.wallet.screen(opened)
     else:
         await who.wallet.login(opened, who.login, who.password)
-    outcome = await who.wallet.pay(opened, Device(who.enrolment.device), account=who.accounts[kind])
-    return Result(case, tid, outcome.state, outcome.reason)
+    return opened

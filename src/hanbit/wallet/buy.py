@@ -23,19 +23,12 @@ from hanbit.protocols.redirect.messages import Receipt
 from hanbit.protocols.signed import SignedMessage
 from hanbit.wallet.client import decode
 from hanbit.wallet.pay import Device, Factor, OneTimeCode, Opened, Outcome, Wallet
-from hanbit.wallet.relay import Relay, ShopCheckout, ShopRefused
+from hanbit.wallet.relay import DishonestShop, Relay, ShopCheckout, ShopRefused
 
 ASKED_MAX: Final = 15
 """How often shop and gateway are asked, two seconds apart, before the outcome is called unknown."""
 UNKNOWN: Final = "unknown"
 """The gateway has not heard of the session: the shop has not passed the purchase on."""
-
-
-class DishonestShop(ProtocolViolation):
-    """What the shop answered is not what was asked for; nothing has been sealed or signed by then, so nothing can have been paid."""
-
-    code = "dishonest_shop"
-    advice = "Nothing was paid. Do not buy at this shop in this way; tell the operator."
 
 
 class _Granted(msgspec.Struct, frozen=True):

@@ -29,6 +29,13 @@ class ShopRefused(Refused):
     advice = "Look at the order at the shop, or ask the shop."
 
 
+class DishonestShop(ProtocolViolation):
+    """What the shop answered is not what was asked for; nothing has been sealed or signed by then, so nothing can have been paid."""
+
+    code = "dishonest_shop"
+    advice = "Nothing was paid. Do not buy at this shop in this way; tell the operator."
+
+
 class ShopCheckout(msgspec.Struct, frozen=True):
     """D1 as the shop tells it, unverified."""
 
@@ -78,10 +85,13 @@ class Relay:
         return await self._post("/purchases", msgspec.structs.asdict(purchase), ShopResult)
 
     def read(self, answer: Answer, kind: type[T]) -> T:
-        """An answer of this shape; ProtocolViolation names the shop where it is another."""
+        """An answer of this shape, else DishonestShop."""
         if answer.content_type != _JSON:
-            raise ProtocolViolation("answer", f"JSON was expected from {self.origin}")
-        return decode(answer.content, kind)
+            raise DishonestShop("answer", f"JSON was expected from {self.origin}")
+        try:
+            return decode(answer.content, kind)
+        except ProtocolViolation as error:
+            raise DishonestShop(error.rule, error.detail) from error
 
     async def _post(self, step: str, body: dict[str, str], kind: type[T]) -> T:
         path, mark, query = self._target.partition("?")
