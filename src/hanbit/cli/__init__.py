@@ -33,6 +33,7 @@ COMMANDS = {
     "backup": Place("hanbit.cli.backup", "Back a data folder up while it is served; verify a backup."),
     "restore": Place("hanbit.cli.backup", "Make a data folder from a backup."),
     "upgrade": Place("hanbit.cli.backup", "Bring an earlier release's book to this one."),
+    "migrate": Place("hanbit.cli.backup", "Move the book from a file into a PostgreSQL database."),
     "customer": Place("hanbit.cli.parties", "Customers: create, list, suspend, resume, enrol-code."),
     "account": Place("hanbit.cli.parties", "Accounts: create, list, fund, suspend, resume."),
     "merchant": Place("hanbit.cli.merchant", "Merchants: register; at the shop: enrol, serve, cancel …", server=False),
@@ -143,6 +144,8 @@ def _missing(command: str, error: ModuleNotFoundError) -> Exception:
     if (error.name or "").startswith("hanbit"):
         return error
     extra = "hanbit[server]" if command in COMMANDS and COMMANDS[command].server else "hanbit"
+    if (error.name or "").startswith("psycopg"):
+        extra = "hanbit[server,postgresql]"
     return click.ClickException(f"{error.name} is not installed.\nRun: pip install '{extra}'")
 
 

@@ -1,4 +1,4 @@
-"""`hanbit backup`, `hanbit restore`, `hanbit upgrade`: what keeps a data folder through accidents and releases."""
+"""`hanbit backup`, `hanbit restore`, `hanbit upgrade`, `hanbit migrate`: what keeps a data folder through accidents and releases."""
 
 import os
 import tempfile
@@ -133,6 +133,31 @@ def upgrade(data: Path, target: Path | None, as_json: bool) -> None:
     show(upgraded.shown(), as_json=as_json)
     if not as_json and upgraded.backup is None:
         click.echo("There is nothing to do.")
+
+
+@click.command()
+@data_option
+@click.option(
+    "--database",
+    envvar="HANBIT_DATABASE",
+    required=True,
+    help="The empty PostgreSQL database, postgresql://USER@HOST/DATABASE (or set HANBIT_DATABASE).",
+)
+@json_option
+def migrate(data: Path, database: str, as_json: bool) -> None:
+    """Move the book from its SQLite file into a PostgreSQL database: stop the server first. Proves that both are the same, then switches.
+
+    \b
+    Example:
+      hanbit migrate --data /srv/hanbit --database postgresql://hanbit@db.internal/hanbit
+    """
+    from hanbit.upkeep.migrate import migrate as migrate_folder
+
+    with _telling() as say:
+        moved = migrate_folder(data, database, say)
+    show(moved.shown(), as_json=as_json)
+    if not as_json:
+        click.echo(f"The file is kept as {moved.kept}. Next: hanbit serve --data {data}")
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import logging
 import re
 import select
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import psycopg
@@ -105,13 +106,15 @@ class _Statement:
 class Link:
     """A connection with its statements; `wait_s` is how long it may be silent before it is given up, None without end."""
 
-    def __init__(self, connection: "psycopg.Connection[Any]", wait_s: float | None) -> None:
+    def __init__(self, connection: "psycopg.Connection[Any]", url: str, wait_s: float | None) -> None:
+        self.url = url
         self._connection = connection
         self._pg = connection.pgconn
         self._pg.nonblocking = 1
         self._wait_s = wait_s
         self._statements: dict[str, _Statement] = {}
-        self._cursors = 0
+        self._cursors = self._streams = 0
+        self._streams_own = False
         self._poll = select.poll()
         self._poll.register(self._pg.socket, select.POLLIN)
 
@@ -137,24 +140,34 @@ class Link:
         self._send(lambda: self._pg.send_query(sql.encode()))
         self._receive()
 
+    def copy(self, sql: str) -> "AbstractContextManager[psycopg.Copy]":
+        """COPY … FROM STDIN; rows are written into what this hands out."""
+        return self._connection.cursor().copy(sql.encode())
+
     def stream(self, sql: str, values: Sequence[Parameter] = ()) -> Rows:
         """The same for more rows than should be in memory at once; other statements may come in between."""
         self._cursors += 1
         return Rows(self._fetched(f"stream_{self._cursors}", sql, values))
 
     def _fetched(self, name: str, sql: str, values: Sequence[Parameter]) -> Iterator[Row]:
-        own = self._pg.transaction_status == pq.TransactionStatus.IDLE
-        if own:
+        if self._pg.transaction_status == pq.TransactionStatus.IDLE:
             self.execute("BEGIN")
-        self._once(f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", values)
-        more = True
-        while more:
-            rows = self._once(f"FETCH {STREAM_ROWS} FROM {name}")
-            yield from rows
-            more = len(rows) == STREAM_ROWS
-        self._once(f"CLOSE {name}")
-        if own:
-            self.execute("ROLLBACK")
+            self._streams_own = True
+        self._streams += 1
+        try:
+            self._once(f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", values)
+            more = True
+            while more:
+                rows = self._once(f"FETCH {STREAM_ROWS} FROM {name}")
+                yield from rows
+                more = len(rows) == STREAM_ROWS
+            self._once(f"CLOSE {name}")
+        finally:
+            self._streams -= 1
+            if self._streams_own and not self._streams:  # the last one ends the transaction that the first has begun
+                self._streams_own = False
+                if self.is_open:
+                    self.execute("ROLLBACK")
 
     def _once(self, sql: str, values: Sequence[Parameter] = ()) -> list[Row]:
         """A statement with a name of its own, not kept."""
@@ -318,7 +331,7 @@ def connect(url: str, *, wait_s: float | None, session: dict[str, str]) -> Link:
     try:
         said = {"client_encoding": "UTF8", "timezone": "UTC", "jit": "off", "client_min_messages": "error", **session}
         connection.pgconn.exec_(";".join(f"SET {name} = '{value}'" for name, value in said.items()).encode())
-        return Link(connection, wait_s)
+        return Link(connection, url, wait_s)
     except psycopg.Error as error:
         connection.close()
         raise Unavailable(f"{described(url)}: {_one_line(error)}") from error
