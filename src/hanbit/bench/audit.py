@@ -94,6 +94,23 @@ def refunds_agree(data: Path, order_book: Path) -> list[str]:
     return [f"the gateway gave back {total[0]} in {there[0]} refunds, the shop knows of {given_back} in {here}"]
 
 
+def purchases_agree(data: Path, order_book: Path, captured: int) -> list[str]:
+    """What is wrong with the purchases by dual signature: both books approve as many as were captured, and the shop holds no envelope."""
+    reader = Reader(data / BOOK_FILE)
+    try:
+        there = int(reader.all("SELECT count(*) FROM exchanges WHERE result = 'approved'")[0][0])
+    finally:
+        reader.close()
+    here = _count(order_book, "SELECT count(*) FROM exchanges WHERE state = 'approved'")
+    kept = _count(order_book, "SELECT count(*) FROM exchanges WHERE envelope IS NOT NULL")
+    broken = (
+        []
+        if there == here == captured
+        else [f"{captured} captured, of {there} that the gateway approved and {here} that the shop knows of"]
+    )
+    return broken + ([f"the shop still holds {kept} envelopes"] if kept else [])
+
+
 def _count(order_book: Path, sql: str) -> int:
     with closing(sqlite3.connect(order_book)) as connection:
         return int(connection.execute(sql).fetchone()[0])

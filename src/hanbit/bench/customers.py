@@ -1,7 +1,7 @@
 """`python -m hanbit.bench.customers FOLDER ORIGIN SOCKET`: the customers, each an enrolled wallet, as many payments in flight as asked for.
 
-Every message is made and every answer checked by the wallet (R4 to R12); only the transport is the bench's own. Receipts are verified
-in each whole checkout, and for the payments after the clock has stopped.
+Every message is made and every answer checked by the wallet (R4 to R12, or D1 to D8 where the shop has a relay); only the transport is the
+bench's own. Receipts are verified in each whole checkout and each purchase, and for the payments after the clock has stopped.
 """
 
 import asyncio
@@ -22,13 +22,24 @@ from hanbit.crypto import certificates
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import HanbitError, Unavailable
 from hanbit.wallet import enrol
-from hanbit.wallet.client import Http
+from hanbit.wallet.buy import buy, shown_lines
+from hanbit.wallet.client import Http, Origin, decode
 from hanbit.wallet.pay import Device, Factor, Opened, Outcome, Password, Wallet
+from hanbit.wallet.relay import Relay, ShopCheckout
 from hanbit.wallet.store import Store
 
 ORDERS_AT_ONCE: Final = 128
 LINE_MAX: Final = 1024 * 1024
 ERRORS_SHOWN: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One order as the customer has it before him, verified; `relay` and `lines` where it is bought through the shop."""
+
+    opened: Opened
+    relay: Relay | None = None
+    lines: str = ""
 
 
 @dataclass(slots=True)
@@ -38,8 +49,21 @@ class Customer:
     wallet: Wallet
     factor: Factor
     account: str
-    openings: deque[Opened] = field(default_factory=deque)
+    openings: deque[Offer] = field(default_factory=deque)
     """What has come to R6 and is to be paid, the oldest first."""
+
+    async def pay(self, offer: Offer) -> Outcome:
+        """R7 to R12, with the receipt as it came; or D2 to D8, with the receipt verified."""
+        if offer.relay is not None:
+            return await buy(self.wallet, offer.opened, offer.relay, offer.lines, self.factor, account=self.account)
+        return await self.wallet.send(self.wallet.prepare(offer.opened, self.factor, account=self.account))
+
+    async def finish(self, offer: Offer, outcome: Outcome) -> Outcome:
+        """Wait where the shop has not answered; verify the receipt of what is paid, or raise."""
+        finished = await self.wallet.finish(offer.opened, outcome)
+        if finished.receipt is None:
+            raise Unavailable(f"a payment ended {finished.state} ({finished.reason})")
+        return finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +71,26 @@ class Paid:
     """A payment that was made."""
 
     customer: Customer
-    opened: Opened
+    offer: Offer
 
 
 @dataclass(slots=True)
 class Orders:
-    """The shop's redirects, asked for in bulk while there are few left."""
+    """What the shop says of its orders, a line each, asked for in bulk while there are few left."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
-    locations: list[str] = field(default_factory=list)
+    lines: list[bytes] = field(default_factory=list)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def next(self) -> str:
-        """R3: one redirect."""
-        while not self.locations:
+    async def next(self) -> bytes:
+        """R3, D1: one order."""
+        while not self.lines:
             async with self.turn:
-                if not self.locations:
+                if not self.lines:
                     self.writer.write(b"%d\n" % ORDERS_AT_ONCE)
-                    self.locations = [(await self.reader.readline()).decode("ascii").strip() for _ in range(ORDERS_AT_ONCE)]
-        return self.locations.pop()
+                    self.lines = [(await self.reader.readline()).strip() for _ in range(ORDERS_AT_ONCE)]
+        return self.lines.pop()
 
 
 class Load:
@@ -77,6 +101,7 @@ class Load:
         self._origin = origin
         self._orders = orders
         self._http = http
+        self._shop: Origin | None = None
         self._clock = SystemClock()
         self._customers: list[Customer] = []
         self._paid: list[tuple[Paid, Outcome]] = []
@@ -85,6 +110,8 @@ class Load:
     async def enrol(self, request: dict[str, Any]) -> dict[str, Any]:
         """Enrol each customer's device, log him in and pay once, so that everything is warm."""
         (root,) = certificates.load_chain_pem(Path(request["root"]))
+        if request["relay"]:
+            self._shop = Origin("http", "shop.localhost", request["relay"])
         waiting = list(request["customers"])
 
         async def work() -> None:
@@ -100,52 +127,58 @@ class Load:
         enrolled = await enrol.enrol(self._origin, who["code"], store=store, http=self._http, clock=self._clock)
         wallet = Wallet.at(self._origin, pin=pin, http=self._http, clock=self._clock, poll_s=0.1)
         chosen = Device(enrolled.device) if factor == "device" else Password(who["account_password"])
-        opened = await wallet.open(await self._orders.next())
-        await wallet.login(opened, who["login"], who["password"])
-        outcome = await wallet.pay(opened, chosen, account=who["account"])
-        if outcome.receipt is None:
-            raise Unavailable(f"the first payment of {who['login']} ended {outcome.state} ({outcome.reason})")
-        return Customer(wallet, chosen, who["account"])
+        customer = Customer(wallet, chosen, who["account"])
+        offer = await self._find(wallet)
+        await wallet.login(offer.opened, who["login"], who["password"])
+        await customer.finish(offer, await customer.pay(offer))
+        return customer
+
+    async def _find(self, wallet: Wallet) -> Offer:
+        """R3, R4: the order's page, verified; where the shop has a relay its lines too (D1)."""
+        said = await self._orders.next()
+        if self._shop is None:
+            return Offer(await wallet.open(said.decode("ascii")))
+        checkout = decode(said, ShopCheckout)
+        opened = await wallet.open(checkout.redirect)
+        relay = Relay(self._http, self._shop, f"/{opened.opening.redirect.tid}")
+        return Offer(opened, relay, shown_lines(opened, checkout))
 
     async def open(self, request: dict[str, Any]) -> dict[str, Any]:
         """R3 to R6 of as many payments as fit into the time, at most `most`."""
 
         async def one(customer: Customer) -> None:
-            opened = await customer.wallet.open(await self._orders.next())
-            await customer.wallet.screen(opened)
-            customer.openings.append(opened)
+            offer = await self._find(customer.wallet)
+            await customer.wallet.screen(offer.opened)
+            customer.openings.append(offer)
 
         seconds = await self._drive(request, one, lambda _: self._left() < request["most"])
         return {"openings": self._left(), "seconds": seconds}
 
     async def pay(self, request: dict[str, Any]) -> dict[str, Any]:
-        """R7 (key and pay) to R12 of what was prepared; each customer pays his own, one after the other, as people do."""
+        """R7 (key and pay) to R12, or D2 to D8, of what was prepared; each customer pays his own, one after the other, as people do."""
         latencies = Latencies()
         gc.collect()
         gc.freeze()  # thousands of openings wait here; looking through them again and again is no customer's cost
 
         async def one(customer: Customer) -> None:
-            opened = customer.openings.popleft()  # the oldest first: it would be the first to expire
+            offer = customer.openings.popleft()  # the oldest first: it would be the first to expire
             started = self._clock.monotonic()
-            body = customer.wallet.prepare(opened, customer.factor, account=customer.account)
-            outcome = await customer.wallet.send(body)
+            outcome = await customer.pay(offer)
             latencies.add(self._clock.monotonic() - started)
-            self._paid.append((Paid(customer, opened), outcome))
+            self._paid.append((Paid(customer, offer), outcome))
 
         seconds = await self._drive(request, one, lambda customer: bool(customer.openings))
         return {"payments": len(self._paid), "seconds": seconds, "latencies": latencies.summary(), "left": self._left()}
 
     async def checkout(self, request: dict[str, Any]) -> dict[str, Any]:
-        """R3 to R12 of logged-in customers, the receipt verified."""
+        """R3 to R12, or D1 to D8, of logged-in customers, the receipt verified."""
         made = 0
 
         async def one(customer: Customer) -> None:
             nonlocal made
-            opened = await customer.wallet.open(await self._orders.next())
-            await customer.wallet.screen(opened)
-            outcome = await customer.wallet.pay(opened, customer.factor, account=customer.account)
-            if outcome.receipt is None:
-                raise Unavailable(f"a checkout ended {outcome.state} ({outcome.reason})")
+            offer = await self._find(customer.wallet)
+            await customer.wallet.screen(offer.opened)
+            await customer.finish(offer, await customer.pay(offer))
             made += 1
 
         seconds = await self._drive(request, one, lambda _: True)
@@ -158,9 +191,7 @@ class Load:
         """Every payment's receipt, as the customer verifies it; whatever waited for the shop is asked for again."""
         for prepared, outcome in self._paid:
             try:
-                finished = await prepared.customer.wallet.finish(prepared.opened, outcome)
-                if finished.receipt is None:
-                    self._errors.append(f"a payment ended {finished.state} ({finished.reason})")
+                await prepared.customer.finish(prepared.offer, outcome)
             except HanbitError as error:
                 self._errors.append(f"{type(error).__name__}: {error}")
         return {"errors": len(self._errors), "shown": self._errors[:ERRORS_SHOWN]}

@@ -1,10 +1,10 @@
 """One run from an empty folder to its figures: set up, openings, payments, checkouts, audit.
 
 set up     operator's folder, gateway, shop and customers as processes; each customer logs in and pays once
-openings   R3 to R6 of each payment, counted by themselves
-payments   R7 (key and pay) to R12, until the shop has acknowledged the last outcome: what the clock measures
+openings   R3 to R6 of each payment, counted by themselves; of the dual-signature checkout D1 and the same page and screen
+payments   R7 (key and pay) to R12, or D2 to D8, until the shop has acknowledged the last outcome: what the clock measures
 refunds    C1 to C3 of each n-th payment, half and then the rest, while the others are paid (only where asked for)
-checkouts  R3 to R12 for a short while, with the receipts verified
+checkouts  R3 to R12, or D1 to D8, for a short while, with the receipts verified
 audit      ledger and evidence from the store, both sides' counts, every receipt
 """
 
@@ -46,6 +46,8 @@ DRAIN_TIMEOUT_S: Final = 10.0
 LOOK_EVERY_S: Final = 0.01
 OPERATOR_AT_ONCE: Final = 4
 MERCHANT: Final = "bench-shop"
+STEPS: Final = {"redirect": ("R3 to R6", "R7 to R12", "R3 to R12"), "dual-signature": ("D1", "D2 to D8", "D1 to D8")}
+"""By protocol: what openings, payments and checkouts are."""
 UNASKED_A_MINUTE: Final = 60_000
 """One shop of the bench gives back as much as a hundred in life: each cancellation is a frame that nobody asked for."""
 FIGURES: Final = frozenset(
@@ -63,6 +65,12 @@ class Plan:
     factor: str
     refund_every: int = 0
     """Each n-th payment is given back, half and then the rest; 0 is none."""
+    protocol: str = "redirect"
+
+    @property
+    def by_relay(self) -> bool:
+        """Whether the customers buy through the shop."""
+        return self.protocol == "dual-signature"
 
     @property
     def whole_s(self) -> int:
@@ -106,11 +114,14 @@ async def run(directory: Path, plan: Plan, clock: Clock, say: Callable[[str], No
     settled = audit.settled_orders(directory / "shop" / ORDER_BOOK)
     if settled != captured:
         broken.append(f"the gateway captured {captured}, the shop may deliver {settled}")
+    if plan.by_relay:
+        broken += audit.purchases_agree(directory / "gateway", directory / "shop" / ORDER_BOOK, captured)
     if plan.refund_every:
         broken += audit.refunds_agree(directory / "gateway", directory / "shop" / ORDER_BOOK)
     broken += receipts["shown"] + [f"not finished: {count} {what}" for what, count in unfinished.items() if count]
     errors = receipts["errors"] + sum(unfinished.values())
-    report = {**result, "factor": plan.factor, "errors": errors, "floors": found, "concurrency": plan.concurrency, "seconds": plan.seconds}
+    asked = {"protocol": plan.protocol, "factor": plan.factor, "concurrency": plan.concurrency, "seconds": plan.seconds}
+    report = {**result, **asked, "errors": errors, "floors": found}
     if broken or errors:
         report |= dict.fromkeys(FIGURES & report.keys())
     return report, broken
@@ -122,12 +133,13 @@ async def _measure(world: World, plan: Plan, clock: Clock, latest: float, say: C
     def time_for(wanted_s: float, part: float) -> float:
         return max(min(wanted_s, part * (latest - clock.monotonic())), 0.5)
 
-    say("opening payments (R3 to R6)")
+    openings, payments, checkouts = STEPS[plan.protocol]
+    say(f"opening payments ({openings})")
     # One at a time still opens with several in flight: what is prepared is not what is measured.
     opening = {"concurrency": max(plan.concurrency, 16), "most": plan.seconds * RATE_MAX[plan.factor]}
     opened = await world.customer.ask("open", seconds=time_for(plan.seconds * OPENINGS_SHARE, OPENINGS_LEFT), **opening)
     also = f", each {plan.refund_every}th given back (C1 to C3)" if plan.refund_every else ""
-    say(f"paying {opened['openings']} payments (R7 to R12){also}")
+    say(f"paying {opened['openings']} payments ({payments}){also}")
     if plan.refund_every:
         await world.merchant.ask("begin", every=plan.refund_every)
     before, cpu_before = await world.metrics(), world.cpu_s()
@@ -136,7 +148,7 @@ async def _measure(world: World, plan: Plan, clock: Clock, latest: float, say: C
     refunds, refunded_s = await _refunds(world, plan, clock)
     whole_s = paid["seconds"] + drained_s + refunded_s
     cpu_after, after = world.cpu_s(), await world.metrics()
-    say("whole checkouts (R3 to R12)")
+    say(f"whole checkouts ({checkouts})")
     checked = await world.customer.ask("checkout", seconds=time_for(max(plan.seconds * CHECKOUTS_SHARE, 1.0), CHECKOUTS_LEFT), **load)
     await _drained(world, clock)
     return {
@@ -207,18 +219,17 @@ async def _world(stack: contextlib.AsyncExitStack, directory: Path, plan: Plan, 
     pin = ids.digest(certificates.load_chain_pem(root)[0])
     await enrolment.enrol(directory / "shop", settings.public_url, registered["code"], pin=pin, clock=clock)
     orders = directory / "orders.socket"
+    also = [*(["relay"] * plan.by_relay), *(["refunds"] * bool(plan.refund_every))]
     merchant = await stack.enter_async_context(
-        processes.started(
-            logs / "merchant.log", "hanbit.bench.shop", str(directory / "shop"), str(orders), *(["refunds"] * bool(plan.refund_every))
-        )
+        processes.started(logs / "merchant.log", "hanbit.bench.shop", str(directory / "shop"), str(orders), *also)
     )
-    await merchant.ask("ready")
+    shop = await merchant.ask("ready")
     arguments = ("hanbit.bench.customers", str(directory / "wallets"), settings.public_url, str(orders))
     customer = await stack.enter_async_context(processes.started(logs / "customer.log", *arguments))
     count = min(plan.concurrency, CUSTOMERS_MAX)
     say(f"opening {count} customers with accounts; each enrols, logs in and pays once")
     opened = await _customers(data, count)
-    await customer.ask("enrol", customers=opened, root=str(root), factor=plan.factor)
+    await customer.ask("enrol", customers=opened, root=str(root), factor=plan.factor, relay=shop["relay"] if plan.by_relay else 0)
     return World(data, settings, gateway, merchant, customer, http)
 
 

@@ -1,6 +1,7 @@
-"""`python -m hanbit.bench.shop DIR SOCKET [refunds]`: a shop on the real merchant SDK that makes orders in bulk for whoever asks there.
+"""`python -m hanbit.bench.shop DIR SOCKET [relay] [refunds]`: a shop on the real merchant SDK, which makes orders in bulk.
 
 A line with a number asks for so many orders; so many lines come back, each the Location of one redirect (R3), durable in the order book.
+With `relay` each line is what the shop's page says of the order (D1), and the rest of the purchase is asked of its relay (`relay.py`).
 With `refunds` it hears of each outcome, and gives back each n-th payment beside the payments that go on: half of it, then the rest.
 """
 
@@ -9,21 +10,26 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import uvloop
 
 from hanbit.bench.figures import Latencies
 from hanbit.bench.processes import Commands, obey
+from hanbit.bench.relay import Relay
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import HanbitError
 from hanbit.kernel.money import Money
+from hanbit.loopback import LOOPBACK
 from hanbit.merchant.cancellation import CancellationState
 from hanbit.merchant.order import Line, Order
+from hanbit.merchant.session_keys import SessionKeys
 from hanbit.merchant.shop import Shop
 
 AMOUNT: Final = Money(1_000, "KRW")
 RETURN_URL: Final = "http://shop.localhost:8402/hanbit/return"
 ORDERS_MAX: Final = 1_000
 CONNECT_TIMEOUT_S: Final = 20.0
+LOOK_EVERY_S: Final = 0.02
 REFUNDS_AT_ONCE: Final = 8
 ERRORS_SHOWN: Final = 3
 
@@ -77,32 +83,36 @@ class Refunds:
             self._errors.append(f"{tid}: {done.state} {done.refusal or ''}")
 
 
-async def serve(folder: Path, socket: Path, refunds: Refunds | None) -> None:
-    """Keep the line up, make orders and give back until standard input ends."""
+async def serve(folder: Path, socket: Path, *, relay: bool, refunds: Refunds | None) -> None:
+    """Keep the line up, make orders, take purchases and give back until standard input ends."""
     async with Shop.open(folder, on_outcome=refunds.on_outcome if refunds is not None else None) as shop:
 
         async def order() -> str:
             made = await shop.create_order(lines=[Line("BENCH", 1, AMOUNT.amount_minor)], total=AMOUNT, text="bench", return_url=RETURN_URL)
-            return made.location
+            return msgspec.json.encode(await shop.checkout(made.tid)).decode("utf-8") if relay else made.location
 
         async def orders(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while wanted := await reader.readline():
                 made = await asyncio.gather(*(order() for _ in range(min(int(wanted), ORDERS_MAX))))
-                writer.write("".join(f"{location}\n" for location in made).encode("ascii"))
+                writer.write("".join(f"{order}\n" for order in made).encode("utf-8"))
                 await writer.drain()
             writer.close()
 
         async def ready(_: dict[str, Any]) -> dict[str, Any]:
             assert shop.line is not None
-            await asyncio.wait_for(shop.line.connected.wait(), CONNECT_TIMEOUT_S)
-            return {}
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await shop.line.connected.wait()
+                while relay and SessionKeys.load(folder).authority is None:  # noqa: ASYNC110 - its certificate comes over the line
+                    await asyncio.sleep(LOOK_EVERY_S)
+            return {"relay": relays.sockets[0].getsockname()[1]}
 
         commands: Commands = {"ready": ready}
         workers: list[asyncio.Task[None]] = []
         if refunds is not None:
             commands |= {"begin": refunds.begin, "end": refunds.end}
             workers = [asyncio.create_task(refunds.work(shop)) for _ in range(REFUNDS_AT_ONCE)]
-        async with await asyncio.start_unix_server(orders, str(socket)):
+        relays = await asyncio.get_running_loop().create_server(lambda: Relay(shop), LOOPBACK, 0)
+        async with relays, await asyncio.start_unix_server(orders, str(socket)):
             await obey(commands)
         for worker in workers:
             worker.cancel()
@@ -110,4 +120,5 @@ async def serve(folder: Path, socket: Path, refunds: Refunds | None) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve(Path(sys.argv[1]), Path(sys.argv[2]), Refunds() if sys.argv[3:] == ["refunds"] else None))
+    wanted = sys.argv[3:]
+    uvloop.run(serve(Path(sys.argv[1]), Path(sys.argv[2]), relay="relay" in wanted, refunds=Refunds() if "refunds" in wanted else None))

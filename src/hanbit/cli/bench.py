@@ -48,6 +48,13 @@ def bench() -> None:
     "--seconds", type=click.IntRange(1, 3600), default=20, show_default=True, help="How long payments are made; all takes three times."
 )
 @click.option("--concurrency", type=click.IntRange(1, 512), default=64, show_default=True, help="Payments in flight.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["redirect", "dual-signature"]),
+    default="redirect",
+    show_default=True,
+    help="The checkout: at the payment page, or in the shop by a key of the moment.",
+)
 @click.option("--factor", type=click.Choice(["device", "password"]), default="device", show_default=True, help="How the customers approve.")
 @click.option("--with-cancellations", is_flag=True, help="The shop gives payments back while others are paid: half, then the rest.")
 @click.option(
@@ -56,14 +63,15 @@ def bench() -> None:
 @directory_option
 @json_option
 def payments(  # one argument an option
-    seconds: int, concurrency: int, factor: str, with_cancellations: bool, every: int, directory: Path | None, as_json: bool
+    seconds: int, concurrency: int, protocol: str, factor: str, with_cancellations: bool, every: int, directory: Path | None, as_json: bool
 ) -> None:
-    """R7 to R12 of the redirect checkout: gateway, shop and customers as processes, every message signed, stored and acknowledged.
+    """R7 to R12 or D2 to D8: gateway, shop and customers as processes, every message signed, stored and acknowledged.
 
     \b
     Example:
       hanbit bench payments --seconds 20 --concurrency 64
       hanbit bench payments --seconds 20 --concurrency 1 --json
+      hanbit bench payments --seconds 20 --protocol dual-signature
       hanbit bench payments --seconds 10 --factor password
       hanbit bench payments --seconds 10 --with-cancellations --every 5
     """
@@ -75,7 +83,7 @@ def payments(  # one argument an option
     if factor == "password" and concurrency > PASSWORDS_AT_ONCE_MAX:
         raise click.UsageError(f"--factor password takes at most {PASSWORDS_AT_ONCE_MAX} in flight")
     with _fresh_folder(directory) as folder:
-        plan = Plan(seconds, concurrency, factor, every if with_cancellations else 0)
+        plan = Plan(seconds, concurrency, factor, every if with_cancellations else 0, protocol)
         report, broken = uvloop.run(run(folder, plan, SystemClock(), _say()))
     _finish(report, broken, as_json=as_json)
 

@@ -5,16 +5,19 @@ import json
 import sqlite3
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
 from click.testing import CliRunner
 
 from hanbit.bench import audit, figures, floors
+from hanbit.bench.relay import BODY_MAX, Relay
 from hanbit.bench.transport import LeanHttp
 from hanbit.cli import main
 from hanbit.db.sqlite import BOOK_FILE, create_book
 from hanbit.kernel.clock import SystemClock
-from hanbit.kernel.errors import BadInput, Unavailable
+from hanbit.kernel.errors import BadInput, NotFound, Unavailable
+from hanbit.merchant.shop import Shop
 from hanbit.wallet.client import Origin
 
 BEFORE = 'hanbit_commit_batch_changes_bucket{le="1.0"} 5.0\nhanbit_commit_batch_changes_bucket{le="2.0"} 5.0\n'
@@ -140,11 +143,47 @@ def test_refunds_that_only_one_book_knows_are_found(tmp_path: Path) -> None:
     assert found == "the gateway gave back 0 in 0 refunds, the shop knows of 500 in 1"
 
 
-def test_a_short_run_pays_is_audited_and_prints_one_object() -> None:
-    result = CliRunner().invoke(main, ["bench", "payments", "--seconds", "1", "--concurrency", "2", "--json"])
+def test_purchases_that_only_one_book_approved_are_found_and_so_are_envelopes_that_stay(tmp_path: Path) -> None:
+    create_book(tmp_path / BOOK_FILE, "bank", 1)
+    with closing(sqlite3.connect(tmp_path / "orders.sqlite")) as book:
+        book.execute("CREATE TABLE exchanges (state TEXT, envelope TEXT)")
+        book.commit()
+        assert audit.purchases_agree(tmp_path, tmp_path / "orders.sqlite", 0) == []
+        book.executemany("INSERT INTO exchanges VALUES (?, ?)", [("approved", None), ("declined", None), ("asked", "a.b.c.d.e")])
+        book.commit()
+    assert audit.purchases_agree(tmp_path, tmp_path / "orders.sqlite", 0) == [
+        "0 captured, of 0 that the gateway approved and 1 that the shop knows of",
+        "the shop still holds 1 envelopes",
+    ]
+
+
+async def test_the_relay_answers_only_what_the_customers_program_asks() -> None:
+    class NoSuchOrder:
+        async def open_session(self, tid: str, session_request: str) -> None:
+            assert session_request == "x"
+            raise NotFound(tid)
+
+    shop = cast(Shop, NoSuchOrder())  # what a real one answers is in every run below
+    server = await asyncio.get_running_loop().create_server(lambda: Relay(shop), "127.0.0.1", 0)
+    origin = Origin("http", "localhost", server.sockets[0].getsockname()[1])
+    async with LeanHttp() as http:
+        asked = [("/t/sessions", b'{"session_request":"x"}'), ("/t/sessions", b"{}"), ("/t/elsewhere", b"{}"), ("/t", b"{}")]
+        answers = [await http.exchange(origin, "POST", target, {}, body) for target, body in asked]
+        with pytest.raises(Unavailable):
+            await http.exchange(origin, "POST", "/t/sessions", {}, bytes(BODY_MAX + 1))
+    assert [answer.status for answer in answers] == [404, 400, 400, 400]
+    assert answers[0].content == b'{"code":"not_found"}'
+    server.close()
+    await server.wait_closed()
+
+
+@pytest.mark.parametrize("protocol", ["redirect", "dual-signature"])
+def test_a_short_run_pays_is_audited_and_prints_one_object(protocol: str) -> None:
+    result = CliRunner().invoke(main, ["bench", "payments", "--seconds", "1", "--concurrency", "2", "--protocol", protocol, "--json"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["errors"] == 0
+    assert report["protocol"] == protocol
     assert report["payments"] > 0
     promised = "payments_per_s openings_per_s checkouts_per_s p50_ms p99_ms cpu_ms_per_payment commit_batch factor errors floors"
     assert set(promised.split()) <= set(report)
