@@ -1,9 +1,11 @@
 """The models of the protocols hold what models/expected.toml says of them, and an expectation that is wrong is reported."""
 
+import json
 from typing import Final
 
 import pytest
-from models.search import BoundExceeded, Goal, MinimalSet, Model, differences, expectations, search
+from models.check import SEARCHED
+from models.search import BoundExceeded, Goal, Graph, MinimalSet, Model, differences, expectations, search
 from msgspec.structs import replace
 
 MODELS: Final = expectations()
@@ -25,6 +27,17 @@ def test_every_defence_is_of_a_mode_and_needed_for_something(name: str) -> None:
 
 UNREACHED: Final[dict[str, set[str]]] = {"redirect": {"charged_after_end"}, "life": {"held_for_nothing"}}
 """Bad states before which no single defence and no pair stands, but several do, or how the thing is built."""
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_documents_say_how_far_was_searched(name: str) -> None:
+    model, noted = MODELS[name], json.loads(SEARCHED.read_text("utf-8"))[name]["modes"]
+    assert {mode: looked["states"] for mode, looked in noted.items()} == {
+        mode: sum(1 for _ in Graph(model, defences).states()) for mode, defences in model.modes.items()
+    }, "make models"
+    assert {(mode, tuple(off.split("+"))) for mode, looked in noted.items() for off in looked["ways"]} == {
+        (one.mode, one.without) for one in model.sets
+    }
 
 
 def _first(model: Model, *defences: str) -> Model:
