@@ -3,6 +3,7 @@
 What is not met before the factor looks the same from outside, is kept with its reason, and leaves grant, counters and payment alone.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -441,6 +442,33 @@ async def test_a_session_that_was_declined_without_a_grant_is_used_up_too(world:
     session = await buying(world)
     await declined_uniformly(world, await session.frame(session.purchase(ids.new_token())), "unknown_order")
     await refused(world, await session.frame(session.purchase(await session.visit.grant())), "sid_reused")
+
+
+async def test_a_request_that_could_not_be_kept_tries_no_factor(world: World) -> None:
+    """A shop that numbers two requests alike would have its customer's mistyped password tried until it waits, and no attempt counted."""
+    first = await buying(world)
+    frame = await first.frame(first.purchase(await first.visit.grant(), method="password", password="0000"))
+    assert (await first.send(frame)).told == "declined"
+    number = signed.peek_claims(frame.partition("\n")[0])["jti"]
+    again = await open_session(first.visit)
+    grant = await again.visit.grant()
+    purchase = again.purchase(grant, method="password", password="0000")
+    for _ in range(2):
+        await refused(world, again.forged(purchase, jti=number), "jti")
+    assert (await again.send(await again.frame(again.purchase(grant)))).told == "approved", "no factor waits, the grant is there"
+
+
+async def test_two_requests_of_one_number_at_once_are_one_attempt(world: World) -> None:
+    sessions = [first := await buying(world), await open_session(first.visit)]
+    frames = []
+    for session in sessions:
+        purchase = session.purchase(await session.visit.grant(), method="password", password="0000")
+        frames.append(session.forged(purchase, jti="j" * 22))
+    answers = await asyncio.gather(*(session.send(frame) for session, frame in zip(sessions, frames, strict=True)))
+    assert [answer.told for answer in answers] == ["declined", "refused in_progress"]
+    await refused(world, frames[1], "jti")
+    (count,) = [row for row in world.rows("throttles") if row["factor"].startswith("account:")]
+    assert (count["failures"], first.visit.stored.attempts) == (1, 1)
 
 
 async def test_another_shop_cannot_send_it(world: World) -> None:

@@ -381,6 +381,7 @@ def test_both_halves_of_a_purchase_hang_on_one_signature(program: Dialogue, chec
         expected_kid=checkout.gateway.seal.kid,
         extra_header={"sid": SID},
     )
+    assert len(plain) == sealed.PURCHASE_PADDED_TO
     pi = json.loads(plain)
     assert set(pi) == {"core", "auth"}
     pimd = digest(b"hanbit1 PI\0", digest(pi["core"].encode()), digest(pi["auth"].encode()))
@@ -425,6 +426,17 @@ def test_what_the_shop_gets_shows_neither_account_nor_password(program: Dialogue
         for shift in range(3):
             assert ids.encode_base64url(b"?" * shift + secret.encode())[shift + 1 : -2] not in seen
         assert secret not in seen
+
+
+def test_no_envelope_tells_by_its_length_how_long_a_password_is_or_by_what_was_paid(program: Dialogue, checkout: Checkout) -> None:
+    said = (
+        {"value": "1"},
+        {"value": "비밀번호 열두 글자 이상"},
+        {"method": "passkey", "value": "{" + "a" * 1_500 + "}"},
+        {"account": {"number": "4012888888881881"}},
+    )
+    lengths = {len(bought(program, checkout, **one)[2]["purchase"]["envelope"]) for one in said}
+    assert len(lengths) == 1
 
 
 def test_a_typed_number_goes_beside_the_core_which_holds_its_salted_hash(program: Dialogue, checkout: Checkout) -> None:

@@ -239,9 +239,12 @@ async def test_one_grant_in_two_sessions_at_once_is_one_attempt(world: World) ->
     first = await buying(world)
     second = await open_session(first.visit)
     grant = await first.visit.grant()
-    frames = [await s.frame(s.purchase(grant, account="emoney")) for s in (first, second)]
+    frames = [await s.frame(s.purchase(grant, method="password", password="0000")) for s in (first, second)]
     answers = await asyncio.gather(first.send(frames[0]), second.send(frames[1]))
-    assert [answer.told for answer in answers] == ["declined", "declined"]
+    assert [answer.told for answer in answers] == ["declined", "refused in_progress"]
+    assert (await second.send(frames[1])).told == "declined"
+    (count,) = [row for row in world.rows("throttles") if row["factor"].startswith("account:")]
+    assert count["failures"] == 1, "one try of the factor"
     assert (first.visit.stored.attempts, [row["reason"] for row in world.rows("exchanges")].count("no_grant")) == (1, 1)
 
 

@@ -106,6 +106,7 @@ def test_our_roles_take_every_message_of_it() -> None:
     private = keys_of(VECTOR["seal"])
     kid, sid = sealed.peek_purchase(PURCHASE["envelope"])
     instruction = sealed.open_purchase(PURCHASE["envelope"], private, kid, sid=sid)
+    assert len(raw(PURCHASE["envelope"].split(".")[3])) == sealed.PURCHASE_PADDED_TO
     assert isinstance(instruction.core, PurchaseCore)
     assert (instruction.core_text, instruction.auth.method) == (VECTOR["digests"]["core"], "code")
     gateway.check_halves(request.claims, dual.claims, instruction)

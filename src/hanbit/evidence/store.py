@@ -29,6 +29,11 @@ def is_known(reader: Reader, message_hash: str) -> bool:
     return reader.one("SELECT 1 FROM messages WHERE hash = ?", message_hash) is not None
 
 
+def number_is_used(reader: Reader, iss: str, jti: str) -> bool:
+    """Whether a kept message of this party has this number: another one with it can never be kept."""
+    return reader.one("SELECT 1 FROM messages WHERE iss = ? AND jti = ?", iss, jti) is not None
+
+
 def answer_to(reader: Reader, request_hash: str, typ: str) -> str | None:
     """The very bytes of the answer of this typ that was stored with a request, or None if none was.
 

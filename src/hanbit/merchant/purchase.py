@@ -10,6 +10,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from hanbit.kernel import ids
+from hanbit.kernel.errors import ProtocolViolation
 from hanbit.protocols.dual_signature.messages import Purchase
 
 SESSIONS_MAX: Final = 20
@@ -97,8 +98,11 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fingerprint(purchase: Purchase) -> str:
-    """The name of all that the customer sent."""
-    return ids.digest(b"hanbit1 purchase\0" + msgspec.json.encode(purchase))
+    """The name of all that the customer sent; ProtocolViolation where it could not have been sent (half of a surrogate pair)."""
+    try:
+        return ids.digest(b"hanbit1 purchase\0" + msgspec.json.encode(purchase))
+    except UnicodeError as error:
+        raise ProtocolViolation("oi", "no text") from error
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 D4   the customer, logged in here, gets a grant for this order (`grants.give`); the order enters the book
 D6   his shop brings its signed request and the envelope, in one frame; the request is at the same time the shop's confirmation
 D7   1  these very bytes were answered before: the stored answer, whatever the time
-     2  the request is the merchant's own, and its session was never used
+     2  the request is the merchant's own, and its session and its number were never used
      3  a live grant for this merchant, tid and order          ┐ else one uniform decline: signed and kept, but nothing is opened,
      4  the envelope opens, its core names that grant          │ no counter moves, no factor is tried, the grant stays
      5  the dual signature, with the gateway's own half        │
@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from hanbit.crypto import certificates
 from hanbit.db.change import Append, Change, Put, Require, Stale, Value
 from hanbit.evidence.record import record
-from hanbit.kernel import ids
 from hanbit.kernel.errors import Conflict, Declined, ProtocolViolation, TooManyTries, Unavailable
 from hanbit.parties import customers
 from hanbit.parties.customers import Customer
@@ -72,12 +71,10 @@ async def authorize_purchase(gateway: Gateway, merchant_id: str, unverified_fram
     known = exchanges.answer_to_bytes(gateway, merchant_id, unverified_request)
     if known is not None:
         return known
-    with _deciding(gateway, unverified_request):
-        # 2: the merchant's own; what it asks costs nothing while payments are halted.
-        urn, at = gateway.settings.merchant_urn(merchant_id), gateway.clock.now()
-        request = role.verify_authorization_request(
-            unverified_request, trust=gateway.registry, gateway=gateway.urn, merchant_urn=urn, at=at
-        )
+    # 2: the merchant's own; what it asks costs nothing while payments are halted.
+    urn, at = gateway.settings.merchant_urn(merchant_id), gateway.clock.now()
+    request = role.verify_authorization_request(unverified_request, trust=gateway.registry, gateway=gateway.urn, merchant_urn=urn, at=at)
+    with _deciding(gateway, f"{urn} {request.claims.jti}"):
         check_taken(gateway)
         for _ in range(DECIDE_TRIES):
             known = exchanges.answer_in_session(gateway, merchant_id, request)
@@ -97,7 +94,13 @@ async def _decide(gateway: Gateway, merchant_id: str, request: Request, unverifi
     except ProtocolViolation as error:
         return await _decline_uniformly(gateway, merchant_id, request, error.rule)
 
-    # 7: an order that has ended, or is being paid by the other checkout, takes no second payment; this session is used up all the same.
+    with _deciding(gateway, purchase.grant.grant_hash):
+        return await _try(gateway, purchase)
+
+
+async def _try(gateway: Gateway, purchase: Purchase) -> str:
+    """7 to 9: whatever comes of it, session and grant are used up."""
+    # 7: an order that has ended, or is being paid by the other checkout, takes no second payment.
     if purchase.payment.state != State.OPEN:
         return await _turn_away(gateway, purchase, told=CLOSED if purchase.payment.is_final else IN_PROGRESS)
 
@@ -234,11 +237,10 @@ async def _keep(gateway: Gateway, request: Request, answer: SignedMessage[Author
 
 
 @contextmanager
-def _deciding(gateway: Gateway, unverified_request: str) -> Iterator[None]:
-    """These bytes are decided once at a time: sent again meanwhile, they would be a second try of the same factor."""
-    name = ids.digest(unverified_request.encode("ascii", "replace"))
+def _deciding(gateway: Gateway, name: str) -> Iterator[None]:
+    """A request by its number, and a grant, is decided once at a time: beside itself it would be one more try of the same factor."""
     if name in gateway.deciding:
-        raise InProgress("this very request is being decided")
+        raise InProgress("this very purchase is being decided")
     gateway.deciding.add(name)
     try:
         yield

@@ -26,9 +26,15 @@ def answer_to_bytes(gateway: Gateway, merchant_id: str, unverified_request: str)
 
 
 def answer_in_session(gateway: Gateway, merchant_id: str, request: Request) -> str | None:
-    """D7, 2: the stored answer of this session, None where it is new; one session has one request for ever."""
+    """D7, 2: the stored answer of this session, None where it is new; one session has one request for ever, under a number of its own.
+
+    What could not be kept is refused here, before the customer's factor: else a shop could have it tried again and again, and no attempt
+    would ever be counted.
+    """
     found = find(gateway, merchant_id, request.claims.sid)
     if found is None:
+        if evidence.number_is_used(gateway.reader, request.claims.iss, request.claims.jti):
+            raise ProtocolViolation("jti", "this message's number was used with other bytes")
         return None
     if found["request_hash"] != request.hash:
         raise ProtocolViolation("sid_reused", "this session has another request")

@@ -63,7 +63,7 @@ class Gateway:
     unknown_names: UnknownNames = field(default_factory=UnknownNames)
     openings: KnownOpenings = field(default_factory=KnownOpenings)
     deciding: set[str] = field(default_factory=set)
-    """Requests (by hash) whose answers are being made at this moment: the same bytes beside them try no factor a second time."""
+    """Requests (by number) and grants that are being decided at this moment: beside themselves they try no factor a second time."""
     allowances: Allowances = field(init=False)
 
     def __post_init__(self) -> None:

@@ -4,7 +4,8 @@
 travels with its `key`, so that the gateway keeps no SK. Sealed bytes are not evidence: only their hash is kept.
 
 In the dual-signature checkout the shop carries PI, so nothing was agreed before: the envelope is sealed to the gateway-seal key itself,
-under the session's sid, and opens to the same {core, auth}.
+under the session's sid, and opens to the same {core, auth}. The shop sees how long it is, so spaces make all of them one length: otherwise
+it would learn how many characters a password has, which factor was used, and whether a number was typed.
 """
 
 import hashlib
@@ -26,6 +27,8 @@ SEALED_MAX = 16 * 1024
 SECRET_BYTES = 32
 KEY_TYP, LOGIN_TYP, PAY_TYP, ENROL_TYP = "hanbit-key", "hanbit-login", "hanbit-pay", "hanbit-enrol"
 PURCHASE_TYP = "hanbit-purchase"
+PURCHASE_PADDED_TO = 4096
+"""Bytes of PI in an envelope, or a multiple: a device's consent with its certificates, the longest of all, has some 3,300."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,9 @@ def open_pay(unverified: str, session: SessionKey) -> Instruction[Core]:
 
 def seal_purchase(public: EllipticCurvePublicKey, kid: str, *, sid: str, plain: dict[str, Any]) -> str:
     """Customer, D5: the envelope; `plain` is what `pay_plain` makes of a purchase's core and authenticator."""
-    return envelopes.seal_to_key(public, kid, msgspec.json.encode(plain), PURCHASE_TYP, {"sid": sid})
+    text = msgspec.json.encode(plain)
+    padded = text + b" " * (-len(text) % PURCHASE_PADDED_TO)  # a JSON text may end in spaces
+    return envelopes.seal_to_key(public, kid, padded, PURCHASE_TYP, {"sid": sid})
 
 
 def peek_purchase(unverified: str) -> tuple[str, str]:

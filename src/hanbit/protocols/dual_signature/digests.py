@@ -22,8 +22,11 @@ _LINE_FEED: Final = "\n"
 
 
 def oi_digest(oi: str) -> str:
-    """`oimd` of OI's very text."""
-    return ids.digest(b"hanbit1 OI\0" + oi.encode("utf-8"))
+    """`oimd` of OI's very text; ProtocolViolation where that is no text (half of a surrogate pair)."""
+    try:
+        return ids.digest(b"hanbit1 OI\0" + oi.encode("utf-8"))
+    except UnicodeError as error:
+        raise ProtocolViolation("oi", "no text") from error
 
 
 def pi_digest(core_hash: str, auth_hash: str) -> str:

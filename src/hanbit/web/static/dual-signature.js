@@ -35,6 +35,7 @@ const TOKEN = /^[A-Za-z0-9_-]{22}$/;
 const DIGEST = /^[A-Za-z0-9_-]{43}$/;
 const LINES_MAX = 48 * 1024;
 const SEALED_MAX = 16 * 1024;
+const PADDED_TO = 4096;
 const SESSION_LIFE_S = 10 * 60;
 const CERTIFICATE_LIFE_S = 15 * 60;
 const BEFORE_S = 120;
@@ -141,6 +142,13 @@ export async function preparePurchase(session, { claims: shown, merchant }, { li
 /** What a passkey signs for this purchase. */
 export const purchaseChallenge = ({ core }) => consentChallenge(core);
 
+/** Spaces after PI: its length would tell the shop how long a password is, and by what the customer pays. */
+function padded(text) {
+  const whole = join(text, new Uint8Array(-text.length & (PADDED_TO - 1)).fill(0x20));
+  text.fill(0);
+  return whole;
+}
+
 /** The purchase request: OI in clear for the shop, PI sealed for the gateway, and the dual signature over both. */
 export async function makePurchase(session, { claims: shown, merchant, seal }, prepared, { method, value }, pin = PIN, at = shown.iat) {
   const { oi, oimd, core, beside } = prepared;
@@ -151,7 +159,7 @@ export async function makePurchase(session, { claims: shown, merchant, seal }, p
   const digests = { pimd, oimd, pomd, merchant, gateway: pin.gateway };
   const claims = { ...head(session.urn, pin.gateway, at), ...digests, sid, nc, nm, tid, order, prev: session.hash, exp };
   const dual = await sign(session.key, { alg: "ES256", typ: "hanbit-dual", kid: session.kid, x5c: session.x5c }, claims);
-  const plaintext = json({ core, auth, ...beside });
+  const plaintext = padded(json({ core, auth, ...beside }));
   const envelope = await sealToKey(seal, "hanbit-purchase", plaintext, { sid });
   plaintext.fill(0);
   must(envelope.length <= SEALED_MAX, "purchase_size");
