@@ -8,7 +8,7 @@ import asyncio
 import gc
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,8 @@ from hanbit.wallet.store import Store
 ORDERS_AT_ONCE: Final = 128
 LINE_MAX: Final = 1024 * 1024
 ERRORS_SHOWN: Final = 5
+OPEN_LOOP_MAX: Final = 4_096
+"""Payments that may wait at once where each begins at its own moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,14 +162,17 @@ class Load:
         gc.collect()
         gc.freeze()  # thousands of openings wait here; looking through them again and again is no customer's cost
 
-        async def one(customer: Customer) -> None:
+        async def one(customer: Customer, due: float | None = None) -> None:
             offer = customer.openings.popleft()  # the oldest first: it would be the first to expire
-            started = self._clock.monotonic()
+            started = self._clock.monotonic() if due is None else due
             outcome = await customer.pay(offer)
             latencies.add(self._clock.monotonic() - started)
             self._paid.append((Paid(customer, offer), outcome))
 
-        seconds = await self._drive(request, one, lambda customer: bool(customer.openings))
+        if request["open_loop"]:
+            seconds = await self._begin_at(request["open_loop"], request["seconds"], one)
+        else:
+            seconds = await self._drive(request, one, lambda customer: bool(customer.openings))
         return {"payments": len(self._paid), "seconds": seconds, "latencies": latencies.summary(), "left": self._left()}
 
     async def checkout(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -196,6 +201,30 @@ class Load:
                 self._errors.append(f"{type(error).__name__}: {error}")
         return {"errors": len(self._errors), "shown": self._errors[:ERRORS_SHOWN]}
 
+    async def _begin_at(self, rate: int, seconds: float, one: Callable[[Customer, float], Awaitable[None]]) -> float:
+        """Begin so many a second at their own moments; each is timed from its moment, so that whoever begins it late hides nothing."""
+        started, tasks = self._clock.monotonic(), set[asyncio.Task[None]]()
+
+        async def watched(customer: Customer, due: float) -> None:
+            try:
+                await one(customer, due)
+            except HanbitError as error:
+                self._errors.append(f"{type(error).__name__}: {error}")
+
+        for number, customer in enumerate(_in_turn(self._customers)):
+            due = started + number / rate
+            if due >= started + seconds:
+                break
+            await asyncio.sleep(max(due - self._clock.monotonic(), 0))
+            if len(tasks) >= OPEN_LOOP_MAX:
+                self._errors.append(f"more than {OPEN_LOOP_MAX} payments wait: the rate is beyond what is served")
+                break
+            task = asyncio.create_task(watched(customer, due))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        await asyncio.gather(*tasks)
+        return self._clock.monotonic() - started
+
     async def _drive(self, request: dict[str, Any], one: Callable[[Customer], Awaitable[None]], more: Callable[[Customer], bool]) -> float:
         """Keep `concurrency` of them in flight until the time is over or there is no more; the seconds until the last has ended."""
         started = self._clock.monotonic()
@@ -211,6 +240,13 @@ class Load:
         count = len(self._customers)
         await asyncio.gather(*(work(self._customers[place % count]) for place in range(request["concurrency"])))
         return self._clock.monotonic() - started
+
+
+def _in_turn(customers: list[Customer]) -> Iterator[Customer]:
+    """One after the other, as long as they have something to pay."""
+    due = [len(customer.openings) for customer in customers]
+    for round_ in range(max(due, default=0)):
+        yield from (customer for customer, count in zip(customers, due, strict=True) if round_ < count)
 
 
 async def serve(folder: Path, origin: str, socket: Path) -> None:

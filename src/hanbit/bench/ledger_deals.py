@@ -29,6 +29,8 @@ MERCHANTS: Final = 1_000
 AMOUNT: Final = Money(1_000, "KRW")
 FUNDS: Final = Money(900_000_000_000, "KRW")
 CASH: Final = operator_account("cash", AMOUNT.currency)
+MERCHANT: Final = "shop-"
+"""How the ids of these merchants begin."""
 POOR: Final = "poor"
 """The customer without money, at whose cost each hundredth payment is tried."""
 PAYLOAD_SIGNS: Final = {
@@ -63,7 +65,7 @@ class Draw:
         weights = {"uniform": [1] * MERCHANTS, "zipf": [1_000_000 // place for place in range(1, MERCHANTS + 1)], "hot": [1]}[merchants]
         self._upto = list(accumulate(weights))
         self._dice = dice
-        self.everybody = [f"shop-{place}" for place in range(len(weights))]
+        self.everybody = [f"{MERCHANT}{place}" for place in range(len(weights))]
 
     def next(self) -> str:
         """Its id."""

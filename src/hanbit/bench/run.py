@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from hanbit import control, folder
 from hanbit.bench import audit, figures, floors, processes
+from hanbit.bench.preload import preload
 from hanbit.bench.processes import Party
 from hanbit.bench.shop import RETURN_URL
 from hanbit.bench.transport import LeanHttp
@@ -48,6 +49,9 @@ OPERATOR_AT_ONCE: Final = 4
 MERCHANT: Final = "bench-shop"
 STEPS: Final = {"redirect": ("R3 to R6", "R7 to R12", "R3 to R12"), "dual-signature": ("D1", "D2 to D8", "D1 to D8")}
 """By protocol: what openings, payments and checkouts are."""
+PRELOADED_PER_S: Final = 500
+SHOPS: Final = "shops"
+"""The folder in which each merchant has its own."""
 UNASKED_A_MINUTE: Final = 60_000
 """One shop of the bench gives back as much as a hundred in life: each cancellation is a frame that nobody asked for."""
 FIGURES: Final = frozenset(
@@ -66,6 +70,12 @@ class Plan:
     refund_every: int = 0
     """Each n-th payment is given back, half and then the rest; 0 is none."""
     protocol: str = "redirect"
+    open_loop: int = 0
+    """So many payments are begun each second, whatever became of those before; 0: the next one begins when one has ended."""
+    merchants: int = 1
+    """Shops that are paid in turn; one is the hottest that there can be."""
+    preload: int = 0
+    """Payments with their evidence rows that stand in the book before the gateway starts."""
 
     @property
     def by_relay(self) -> bool:
@@ -73,9 +83,14 @@ class Plan:
         return self.protocol == "dual-signature"
 
     @property
+    def shops(self) -> tuple[str, ...]:
+        """The merchants' ids, each also the name of its folder."""
+        return tuple(f"{MERCHANT}-{number}" for number in range(self.merchants))
+
+    @property
     def whole_s(self) -> int:
         """How long everything may take, set-up and audit included."""
-        return 3 * self.seconds + 15
+        return 3 * self.seconds + 15 + self.preload // PRELOADED_PER_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +125,21 @@ async def run(directory: Path, plan: Plan, clock: Clock, say: Callable[[str], No
         say("verifying receipts, proving book and evidence")
         receipts, broken = await asyncio.gather(world.customer.ask("verify"), audit.prove(world.data))
         unfinished = audit.unfinished(world.data)
-        captured = _captured(world.data)
-    settled = audit.settled_orders(directory / "shop" / ORDER_BOOK)
+        captured = _captured(world.data) - plan.preload
+    order_books = [directory / SHOPS / shop / ORDER_BOOK for shop in plan.shops]
+    settled = sum(audit.settled_orders(order_book) for order_book in order_books)
     if settled != captured:
         broken.append(f"the gateway captured {captured}, the shop may deliver {settled}")
     if plan.by_relay:
-        broken += audit.purchases_agree(directory / "gateway", directory / "shop" / ORDER_BOOK, captured)
+        broken += audit.purchases_agree(directory / "gateway", order_books[0], captured)
     if plan.refund_every:
-        broken += audit.refunds_agree(directory / "gateway", directory / "shop" / ORDER_BOOK)
+        broken += audit.refunds_agree(directory / "gateway", *order_books)
     broken += receipts["shown"] + [f"not finished: {count} {what}" for what, count in unfinished.items() if count]
     errors = receipts["errors"] + sum(unfinished.values())
     asked = {"protocol": plan.protocol, "factor": plan.factor, "concurrency": plan.concurrency, "seconds": plan.seconds}
+    asked |= {"merchants": plan.merchants, "preload": plan.preload}
+    if plan.open_loop:
+        asked["open_loop_per_s"] = plan.open_loop
     report = {**result, **asked, "errors": errors, "floors": found}
     if broken or errors:
         report |= dict.fromkeys(FIGURES & report.keys())
@@ -136,14 +155,14 @@ async def _measure(world: World, plan: Plan, clock: Clock, latest: float, say: C
     openings, payments, checkouts = STEPS[plan.protocol]
     say(f"opening payments ({openings})")
     # One at a time still opens with several in flight: what is prepared is not what is measured.
-    opening = {"concurrency": max(plan.concurrency, 16), "most": plan.seconds * RATE_MAX[plan.factor]}
+    opening = {"concurrency": max(plan.concurrency, 16), "most": plan.seconds * (plan.open_loop or RATE_MAX[plan.factor])}
     opened = await world.customer.ask("open", seconds=time_for(plan.seconds * OPENINGS_SHARE, OPENINGS_LEFT), **opening)
     also = f", each {plan.refund_every}th given back (C1 to C3)" if plan.refund_every else ""
     say(f"paying {opened['openings']} payments ({payments}){also}")
     if plan.refund_every:
         await world.merchant.ask("begin", every=plan.refund_every)
     before, cpu_before = await world.metrics(), world.cpu_s()
-    paid = await world.customer.ask("pay", seconds=time_for(plan.seconds, PAYMENTS_LEFT), **load)
+    paid = await world.customer.ask("pay", seconds=time_for(plan.seconds, PAYMENTS_LEFT), open_loop=plan.open_loop, **load)
     drained_s = await _drained(world, clock)
     refunds, refunded_s = await _refunds(world, plan, clock)
     whole_s = paid["seconds"] + drained_s + refunded_s
@@ -206,6 +225,8 @@ async def _world(stack: contextlib.AsyncExitStack, directory: Path, plan: Plan, 
     )
     say("making keys, certificates and an empty book")
     await folder.create(data, settings, clock, root_key=None, root_passphrase=None)
+    if plan.preload:
+        await preload(data / BOOK_FILE, plan.preload, clock, say)
     logs = directory / "logs"
     logs.mkdir()
     say("starting the payment server and the shop")
@@ -213,23 +234,22 @@ async def _world(stack: contextlib.AsyncExitStack, directory: Path, plan: Plan, 
     http = await stack.enter_async_context(LeanHttp())
     await _until_ready(http, pay_port, gateway, clock)
     root = data / folder.KEYS_FOLDER / "root.pem"
-    registered = await control.run(
-        data, "create_merchant", id=MERCHANT, name="Bench", telephone="02-555-0100", orders="signed", return_url=RETURN_URL
-    )
     pin = ids.digest(certificates.load_chain_pem(root)[0])
-    await enrolment.enrol(directory / "shop", settings.public_url, registered["code"], pin=pin, clock=clock)
-    orders = directory / "orders.socket"
+    for shop in plan.shops:
+        registered = await control.run(
+            data, "create_merchant", id=shop, name="Bench", telephone="02-555-0100", orders="signed", return_url=RETURN_URL
+        )
+        await enrolment.enrol(directory / SHOPS / shop, settings.public_url, registered["code"], pin=pin, clock=clock)
+    orders, folders = directory / "orders.socket", ",".join(str(directory / SHOPS / shop) for shop in plan.shops)
     also = [*(["relay"] * plan.by_relay), *(["refunds"] * bool(plan.refund_every))]
-    merchant = await stack.enter_async_context(
-        processes.started(logs / "merchant.log", "hanbit.bench.shop", str(directory / "shop"), str(orders), *also)
-    )
-    shop = await merchant.ask("ready")
+    merchant = await stack.enter_async_context(processes.started(logs / "merchant.log", "hanbit.bench.shop", folders, str(orders), *also))
+    ready = await merchant.ask("ready")
     arguments = ("hanbit.bench.customers", str(directory / "wallets"), settings.public_url, str(orders))
     customer = await stack.enter_async_context(processes.started(logs / "customer.log", *arguments))
     count = min(plan.concurrency, CUSTOMERS_MAX)
     say(f"opening {count} customers with accounts; each enrols, logs in and pays once")
     opened = await _customers(data, count)
-    await customer.ask("enrol", customers=opened, root=str(root), factor=plan.factor, relay=shop["relay"] if plan.by_relay else 0)
+    await customer.ask("enrol", customers=opened, root=str(root), factor=plan.factor, relay=ready["relay"] if plan.by_relay else 0)
     return World(data, settings, gateway, merchant, customer, http)
 
 

@@ -1,11 +1,14 @@
-"""`python -m hanbit.bench.shop DIR SOCKET [relay] [refunds]`: a shop on the real merchant SDK, which makes orders in bulk.
+"""`python -m hanbit.bench.shop DIR,… SOCKET [relay] [refunds]`: shops on the real merchant SDK, which make orders in bulk.
 
-A line with a number asks for so many orders; so many lines come back, each the Location of one redirect (R3), durable in the order book.
-With `relay` each line is what the shop's page says of the order (D1), and the rest of the purchase is asked of its relay (`relay.py`).
-With `refunds` it hears of each outcome, and gives back each n-th payment beside the payments that go on: half of it, then the rest.
+A line with a number asks for so many orders; so many lines come back, each the Location of one redirect (R3), durable in the order book of
+each shop in turn. With `relay` each line is what the shop's page says of the order (D1), and the rest of the purchase is asked of its relay
+(`relay.py`). With `refunds` the shop hears of each outcome, and gives back each n-th payment beside the payments that go on: half of it,
+then the rest.
 """
 
 import asyncio
+import contextlib
+import itertools
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -83,12 +86,16 @@ class Refunds:
             self._errors.append(f"{tid}: {done.state} {done.refusal or ''}")
 
 
-async def serve(folder: Path, socket: Path, *, relay: bool, refunds: Refunds | None) -> None:
-    """Keep the line up, make orders, take purchases and give back until standard input ends."""
-    async with Shop.open(folder, on_outcome=refunds.on_outcome if refunds is not None else None) as shop:
+async def serve(folders: list[Path], socket: Path, *, relay: bool, refunds: Refunds | None) -> None:
+    """Keep the lines up, make orders, take purchases and give back until standard input ends."""
+    async with contextlib.AsyncExitStack() as stack:
+        outcome = refunds.on_outcome if refunds is not None else None
+        shops = [await stack.enter_async_context(Shop.open(folder, on_outcome=outcome)) for folder in folders]
+        turn = itertools.cycle(shops)
 
         async def order() -> str:
-            made = await shop.create_order(lines=[Line("BENCH", 1, AMOUNT.amount_minor)], total=AMOUNT, text="bench", return_url=RETURN_URL)
+            shop, line = next(turn), Line("BENCH", 1, AMOUNT.amount_minor)
+            made = await shop.create_order(lines=[line], total=AMOUNT, text="bench", return_url=RETURN_URL)
             return msgspec.json.encode(await shop.checkout(made.tid)).decode("utf-8") if relay else made.location
 
         async def orders(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -99,19 +106,20 @@ async def serve(folder: Path, socket: Path, *, relay: bool, refunds: Refunds | N
             writer.close()
 
         async def ready(_: dict[str, Any]) -> dict[str, Any]:
-            assert shop.line is not None
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await shop.line.connected.wait()
-                while relay and SessionKeys.load(folder).authority is None:  # noqa: ASYNC110 - its certificate comes over the line
-                    await asyncio.sleep(LOOK_EVERY_S)
+                for shop, folder in zip(shops, folders, strict=True):
+                    assert shop.line is not None
+                    await shop.line.connected.wait()
+                    while relay and SessionKeys.load(folder).authority is None:  # noqa: ASYNC110 - its certificate comes over the line
+                        await asyncio.sleep(LOOK_EVERY_S)
             return {"relay": relays.sockets[0].getsockname()[1]}
 
         commands: Commands = {"ready": ready}
         workers: list[asyncio.Task[None]] = []
         if refunds is not None:
             commands |= {"begin": refunds.begin, "end": refunds.end}
-            workers = [asyncio.create_task(refunds.work(shop)) for _ in range(REFUNDS_AT_ONCE)]
-        relays = await asyncio.get_running_loop().create_server(lambda: Relay(shop), LOOPBACK, 0)
+            workers = [asyncio.create_task(refunds.work(shops[0])) for _ in range(REFUNDS_AT_ONCE)]
+        relays = await asyncio.get_running_loop().create_server(lambda: Relay(shops[0]), LOOPBACK, 0)
         async with relays, await asyncio.start_unix_server(orders, str(socket)):
             await obey(commands)
         for worker in workers:
@@ -120,5 +128,5 @@ async def serve(folder: Path, socket: Path, *, relay: bool, refunds: Refunds | N
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[3:]
-    uvloop.run(serve(Path(sys.argv[1]), Path(sys.argv[2]), relay="relay" in wanted, refunds=Refunds() if "refunds" in wanted else None))
+    wanted, named = sys.argv[3:], [Path(folder) for folder in sys.argv[1].split(",")]
+    uvloop.run(serve(named, Path(sys.argv[2]), relay="relay" in wanted, refunds=Refunds() if "refunds" in wanted else None))

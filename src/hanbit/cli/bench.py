@@ -55,6 +55,18 @@ def bench() -> None:
     show_default=True,
     help="The checkout: at the payment page, or in the shop by a key of the moment.",
 )
+@click.option(
+    "--open-loop",
+    type=click.IntRange(1, 10_000),
+    default=None,
+    metavar="RATE",
+    help="Begin so many a second, whatever became of those before; latency counts from each one's moment.",
+)
+@click.option("--merchants", type=click.IntRange(1, 16), default=1, show_default=True, help="Shops that are paid in turn.")
+@click.option("--hot-merchant", is_flag=True, help="All payments go to one shop: what --merchants 1 says.")
+@click.option(
+    "--preload", type=click.IntRange(0, 10_000_000), default=0, show_default=True, help="Payments that stand in the book before the start."
+)
 @click.option("--factor", type=click.Choice(["device", "password"]), default="device", show_default=True, help="How the customers approve.")
 @click.option("--with-cancellations", is_flag=True, help="The shop gives payments back while others are paid: half, then the rest.")
 @click.option(
@@ -63,7 +75,18 @@ def bench() -> None:
 @directory_option
 @json_option
 def payments(  # one argument an option
-    seconds: int, concurrency: int, protocol: str, factor: str, with_cancellations: bool, every: int, directory: Path | None, as_json: bool
+    seconds: int,
+    concurrency: int,
+    protocol: str,
+    open_loop: int | None,
+    merchants: int,
+    hot_merchant: bool,
+    preload: int,
+    factor: str,
+    with_cancellations: bool,
+    every: int,
+    directory: Path | None,
+    as_json: bool,
 ) -> None:
     """R7 to R12 or D2 to D8: gateway, shop and customers as processes, every message signed, stored and acknowledged.
 
@@ -74,6 +97,8 @@ def payments(  # one argument an option
       hanbit bench payments --seconds 20 --protocol dual-signature
       hanbit bench payments --seconds 10 --factor password
       hanbit bench payments --seconds 10 --with-cancellations --every 5
+      hanbit bench payments --seconds 10 --open-loop 200
+      hanbit bench payments --seconds 10 --merchants 4 --preload 10000
     """
     import uvloop
 
@@ -82,8 +107,10 @@ def payments(  # one argument an option
 
     if factor == "password" and concurrency > PASSWORDS_AT_ONCE_MAX:
         raise click.UsageError(f"--factor password takes at most {PASSWORDS_AT_ONCE_MAX} in flight")
+    if merchants > 1 and (hot_merchant or with_cancellations or protocol == "dual-signature"):
+        raise click.UsageError("--hot-merchant, --with-cancellations and the dual signature go with one merchant")
     with _fresh_folder(directory) as folder:
-        plan = Plan(seconds, concurrency, factor, every if with_cancellations else 0, protocol)
+        plan = Plan(seconds, concurrency, factor, every if with_cancellations else 0, protocol, open_loop or 0, merchants, preload)
         report, broken = uvloop.run(run(folder, plan, SystemClock(), _say()))
     _finish(report, broken, as_json=as_json)
 

@@ -191,3 +191,34 @@ def test_a_short_run_pays_is_audited_and_prints_one_object(protocol: str) -> Non
     assert set(report["cpu_ms_per_payment"]) == {"gateway", "merchant", "customer"}
     assert set(report["commit_batch"]) == {"p50", "max"}
     assert {"fdatasync_us", "p256_sign_us", "p256_verify_us"} <= set(report["floors"])
+
+
+def test_payments_that_begin_at_their_own_moments_go_to_several_shops_of_a_book_that_is_not_empty() -> None:
+    asked = [
+        "bench",
+        "payments",
+        "--seconds",
+        "1",
+        "--concurrency",
+        "2",
+        "--open-loop",
+        "5",
+        "--merchants",
+        "2",
+        "--preload",
+        "30",
+        "--json",
+    ]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["errors"] == 0
+    assert 0 < report["payments"] <= 5
+    assert (report["open_loop_per_s"], report["merchants"], report["preload"]) == (5, 2, 30)
+
+
+@pytest.mark.parametrize("also", ["--hot-merchant", "--with-cancellations", "--protocol=dual-signature"])
+def test_what_goes_with_one_merchant_is_refused_with_more(also: str) -> None:
+    result = CliRunner().invoke(main, ["bench", "payments", "--merchants", "2", also])
+    assert result.exit_code == 2
+    assert "go with one merchant" in result.stderr
