@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from hanbit.crypto import certificate_forms as forms
 from hanbit.crypto import certificate_profile as profile
 from hanbit.crypto.certificate_paths import UNREADABLE, VerifiedCertificate, kid, verify_chain, verify_session_authority
 from hanbit.crypto.certificate_profile import PURPOSES, Authority, authority_urn, session_authority
@@ -130,8 +131,10 @@ def validity(der: bytes) -> tuple[int, int]:
 
 
 def public_of(leaf: bytes) -> EllipticCurvePublicKey:
-    """The key that one's own certificate names."""
-    return profile.Content.read(x509.load_der_x509_certificate(leaf)).public
+    """The key that a certificate names which is one's own, or was verified."""
+    public = x509.load_der_x509_certificate(leaf).public_key()
+    assert isinstance(public, EllipticCurvePublicKey), "a certificate of our profile"
+    return public
 
 
 def serial_of(leaf: bytes) -> int:
@@ -227,7 +230,7 @@ def _authority(operator: str, name: str, public: EllipticCurvePublicKey, at: int
 
 
 def _issue(content: profile.Content, issuer: profile.Content, key: EllipticCurvePrivateKey) -> bytes:
-    return profile.builder(content, issuer.urn.text, profile.key_identifier(issuer.public)).sign(key, SHA256()).public_bytes(Encoding.DER)
+    return forms.sign(content, issuer.urn.text, profile.key_identifier(issuer.public), key)
 
 
 def _new_serial() -> int:

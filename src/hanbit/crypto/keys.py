@@ -1,7 +1,6 @@
 """P-256 keys: how they are made, kept in files that only their owner reads, and written as JSON (RFC 7517)."""
 
 import contextlib
-import json
 import os
 import secrets
 import stat
@@ -105,7 +104,8 @@ def public_jwk(public: ec.EllipticCurvePublicKey) -> dict[str, str]:
 
 def thumbprint(public: ec.EllipticCurvePublicKey) -> str:
     """RFC 7638: base64url SHA-256 over the required members in lexicographic order, without white space; the key's name on paper."""
-    return ids.digest(json.dumps(public_jwk(public), sort_keys=True, separators=(",", ":")).encode("ascii"))
+    jwk = public_jwk(public)
+    return ids.digest(f'{{"crv":"P-256","kty":"EC","x":"{jwk["x"]}","y":"{jwk["y"]}"}}'.encode("ascii"))
 
 
 def public_from_jwk(unverified: object) -> ec.EllipticCurvePublicKey:
