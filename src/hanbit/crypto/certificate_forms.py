@@ -8,7 +8,6 @@ What fits into none (an authority, another length of serial, a year after 2049, 
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -29,22 +28,24 @@ _TIMES: Final = (1_000_000_000, 1_000_000_001)
 _SERIAL: Final = 0x5A_11_0D_E5_0F_F0_12_34_56_78_9A_BC_DE_F0_0F_5A
 """Values that stand in a form's places until it is cut; none of them occurs in a certificate by chance."""
 _NAME: Final = "~"
+"""No name has it."""
+_COMMON_NAME: Final = bytes.fromhex("06035504030c")
+"""The object identifier 2.5.4.3 and the tag of its text; the text's length comes next."""
 _ECDSA_SHA256: Final = bytes.fromhex("300a06082a8648ce3d040302")
 _SEQUENCE, _BIT_STRING, _LONG = 0x30, 0x03, 0x80
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """The bytes between the places, and which value goes where."""
+    """The bytes between the places."""
 
     between: tuple[bytes, ...]
-    places: tuple[str, ...]
 
-    def filled(self, values: Mapping[str, bytes]) -> bytes:
-        """The signed part of the certificate with these values."""
+    def filled(self, *values: bytes) -> bytes:
+        """The signed part of the certificate with these values, in the order in which they stand there."""
         parts = [self.between[0]]
-        for place, after in zip(self.places, self.between[1:], strict=True):
-            parts += (values[place], after)
+        for value, after in zip(values, self.between[1:], strict=True):
+            parts += (value, after)
         return b"".join(parts)
 
 
@@ -54,19 +55,20 @@ def signed_part(content: profile.Content, issuer: str, issuer_key: bytes) -> byt
     fits = (
         content.serial.bit_length() == _SERIAL_BITS and content.serial > 0 and 0 <= content.not_before <= content.not_after <= _UTC_TIME_MAX
     )
-    if not content.purpose or not name or not fits:
+    form = None
+    if content.purpose and name and fits:
+        form = _form(content.urn.operator, content.urn.role, len(name), content.purpose, issuer, issuer_key)
+    if form is None:
         return profile.builder(content, issuer, issuer_key).sign(profile.SCRATCH, SHA256()).tbs_certificate_bytes
     point = public_point(content.public)
-    form = _form(content.urn.operator, content.urn.role, len(name), content.purpose, issuer, issuer_key)
     return form.filled(
-        {
-            "serial": content.serial.to_bytes(_SERIAL_BYTES),
-            "not_before": _utc_time(content.not_before),
-            "not_after": _utc_time(content.not_after),
-            "name": name,
-            "point": point,
-            "identifier": hashlib.sha256(point).digest()[:20],
-        }
+        content.serial.to_bytes(_SERIAL_BYTES),
+        _utc_time(content.not_before),
+        _utc_time(content.not_after),
+        name,
+        point,
+        name,
+        hashlib.sha256(point).digest()[:20],
     )
 
 
@@ -78,34 +80,30 @@ def sign(content: profile.Content, issuer: str, issuer_key: bytes, key: Elliptic
 
 
 @lru_cache(maxsize=FORMS_KEPT)
-def _form(operator: str, role: str, name_length: int, purpose: str, issuer: str, issuer_key: bytes) -> _Form:
+def _form(operator: str, role: str, name_length: int, purpose: str, issuer: str, issuer_key: bytes) -> _Form | None:
+    """Cut where each of our values stands exactly once; None should one stand elsewhere too, which the builder then writes."""
     name = _NAME * name_length
-    urn = profile.Urn(f"urn:hanbit:{operator}:{role}:{name}", operator, role, name)
-    content = profile.Content(urn, purpose, profile.SCRATCH.public_key(), _SERIAL, *_TIMES)
+    before = f"urn:hanbit:{operator}:{role}:"
+    content = profile.Content(profile.Urn(before + name, operator, role, name), purpose, profile.SCRATCH.public_key(), _SERIAL, *_TIMES)
     part = profile.builder(content, issuer, issuer_key).sign(profile.SCRATCH, SHA256()).tbs_certificate_bytes
-    values = {
-        "serial": _SERIAL.to_bytes(_SERIAL_BYTES),
-        "not_before": _utc_time(_TIMES[0]),
-        "not_after": _utc_time(_TIMES[1]),
-        "name": name.encode("ascii"),
-        "point": public_point(content.public),
-        "identifier": profile.key_identifier(content.public),
-    }
-    found = sorted((at, place) for place, value in values.items() for at in _occurrences(part, value))
-    assert sorted(place for _, place in found) == sorted([*values, "name"]), "each value has its place, the name two"
+    text = name.encode("ascii")
+    marked = (  # what stands before a value and tells its place, and the value; in the order in which they stand in a certificate
+        (b"", _SERIAL.to_bytes(_SERIAL_BYTES)),
+        (b"", _utc_time(_TIMES[0])),
+        (b"", _utc_time(_TIMES[1])),
+        (_COMMON_NAME + bytes((name_length,)), text),
+        (b"", public_point(content.public)),
+        (before.encode("ascii"), text),
+        (b"", profile.key_identifier(content.public)),
+    )
     between, end = [], 0
-    for at, place in found:
+    for mark, value in marked:
+        if part.count(mark + value) != 1:
+            return None
+        at = part.index(mark + value) + len(mark)
         between.append(part[end:at])
-        end = at + len(values[place])
-    return _Form((*between, part[end:]), tuple(place for _, place in found))
-
-
-def _occurrences(part: bytes, value: bytes) -> list[int]:
-    places, at = [], part.find(value)
-    while at >= 0:
-        places.append(at)
-        at = part.find(value, at + len(value))
-    return places
+        end = at + len(value)
+    return _Form((*between, part[end:]))
 
 
 @lru_cache(maxsize=FORMS_KEPT)

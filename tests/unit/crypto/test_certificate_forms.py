@@ -62,6 +62,15 @@ def test_the_edges_of_a_form(serial: int, not_before: int, not_after: int) -> No
     assert forms.signed_part(content, ISSUERS[1], bytes(20)) == built(content, ISSUERS[1], bytes(20))
 
 
+def test_every_leaf_of_ours_but_the_gateways_has_a_form() -> None:
+    for urn, purpose in LEAVES[2:]:
+        read = profile.Urn.read(urn)
+        assert forms._form(read.operator, read.role, len(read.name), purpose, ISSUERS[1], bytes(20)) is not None
+    # A name that says something else than the URN, or a key identifier that holds a name: the builder writes that.
+    once = forms._COMMON_NAME + b"\x01~"
+    assert forms._form("bank", "merchant", 1, "line", ISSUERS[1], once + bytes(20 - len(once))) is None
+
+
 @pytest.mark.parametrize("attempt", range(20))
 def test_what_is_signed_from_a_form_is_a_certificate_of_the_issuers(attempt: int) -> None:
     issuer = KEYS[0]
