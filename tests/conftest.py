@@ -45,6 +45,12 @@ def openssl() -> str:
 
 
 @pytest.fixture(scope="session")
+def hledger() -> str:
+    """Path of the hledger command."""
+    return _program("hledger")
+
+
+@pytest.fixture(scope="session")
 def nginx() -> str:
     """Path of nginx, which Debian keeps where only root looks."""
     return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin") or _absent("nginx")

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from hanbit.kernel import ids
+from hanbit.kernel.days import zone_of
 from hanbit.kernel.errors import BadInput
 from hanbit.kernel.money import AMOUNT_MAX, CURRENCY_EXPONENTS
 
@@ -61,6 +62,8 @@ class Settings:
     """Shown on every page: whom to call."""
     currency: str = "KRW"
     """The book's main currency (ISO 4217)."""
+    time_zone: str = "Asia/Seoul"
+    """Where the operator's days begin and end: what is closed and settled is a day of this zone."""
     checkouts: list[str] = field(default_factory=lambda: ["redirect"])
     """Which checkouts are offered; see NOTICE."""
     database: str = ""
@@ -259,6 +262,10 @@ def _check_choices(settings: Settings) -> None:
     for name, choices in CHOICES.items():
         if getattr(settings, name) not in choices:
             raise BadInput(f"{name}: one of {', '.join(choices)}")
+    try:
+        zone_of(settings.time_zone)
+    except BadInput as error:
+        raise BadInput(f"time_zone: {error.detail}") from error
     if settings.database and (not DATABASE.match(settings.database) or not settings.database.isprintable()):
         raise BadInput("database: postgresql://USER@HOST/DATABASE, or empty for a file in the data folder")
 

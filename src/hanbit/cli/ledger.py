@@ -1,6 +1,8 @@
-"""`hanbit ledger …`: prove the book from the store alone, print statements, fund the reserve."""
+"""`hanbit ledger …`: prove the book from the store alone, print statements, export a journal, fund the reserve."""
 
 import json
+import os
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from hanbit.cli.options import CommandGroup, book_of, data_option, json_option, 
 
 @click.group(cls=CommandGroup)
 def ledger() -> None:
-    """The book: check it, read statements, fund the reserve.
+    """The book: check it, read statements, export it, fund the reserve.
 
     \b
     Example:
@@ -86,6 +88,49 @@ def statement(account: str, limit: int, data: Path, as_json: bool) -> None:
     ]
     held = row["debits_pending"]
     show({"account": account, "currency": row["currency"], "held": held, "lines": found}, as_json=as_json)
+
+
+@ledger.command("export")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False, allow_dash=True))
+@click.option("--format", "form", type=click.Choice(["hledger", "beancount"]), required=True, help="Whose journal format.")
+@click.option(
+    "--from", "since", default="", help="First day, YYYY-MM-DD; the balances of then stand before it. The book's first by default."
+)
+@click.option("--to", "until", default="", help="Last day, YYYY-MM-DD; the book's last by default.")
+@data_option
+def export(file: Path, form: str, since: str, until: str, data: Path) -> None:
+    """Write the ledger as a plain-text journal into a new FILE (- is standard output), for hledger or beancount to read and to prove.
+
+    All that was posted, exact to the minor unit, with a balance assertion for every account at its end. Days are those of the setting
+    time_zone. May run beside a serving server.
+
+    \b
+    Example:
+      hanbit ledger export 2027.journal --format hledger --from 2027-01-01 --to 2027-12-31 --data /srv/hanbit
+      hledger check --strict --file 2027.journal
+    """
+    from hanbit import settings as configuration
+    from hanbit.kernel.days import read_day, zone_of
+    from hanbit.ledger import journal
+
+    settings = configuration.load(data)
+    zone = zone_of(settings.time_zone)
+    connection = _open(data)
+    first, last = (read_day(day) if day else None for day in (since, until))
+    of = journal.span(connection, zone, first, last)
+    if of.ends < of.begins:
+        raise click.UsageError("--to is before --from, or before the book's first day")
+    text = journal.write(connection, journal.FORMS[form](), of, operator=settings.operator, zone=settings.time_zone, days=zone)
+    if str(file) == "-":
+        sys.stdout.writelines(text)
+        return
+    try:
+        # O_EXCL: what is there may be another year's.
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as written:
+            written.writelines(text)
+    except FileExistsError as error:
+        raise click.ClickException(f"{file} exists\nName a new file, or move that one away.") from error
+    click.echo(f"{file}: entries {of.first} to {of.last}, {of.begins} to {of.ends}")
 
 
 @ledger.command("fund-reserve")

@@ -173,6 +173,8 @@ def test_an_operators_first_day(data: Path) -> None:
     statement = run_json("ledger", "statement", account["account"], "--data", data)
     assert [line["balance"] for line in statement["lines"]] == [500_000]
     assert run_json("ledger", "check", "--data", data)["balanced"] is True
+    journal = run("ledger", "export", "-", "--format", "hledger", "--data", data).stdout
+    assert f"id:fund:salary-{login}\n" in journal
     text = run("customer", "list", "--data", data)
     assert "홍길동" in text.stdout
     assert text.stderr == ""
@@ -199,6 +201,7 @@ def test_what_is_refused_is_told_in_two_lines_and_changes_nothing(data: Path) ->
         (("customer", "create", "ab", "--name", "x\u202ey\n", "--password-fd", "0"), "password\n", "name: 1 to 60"),
         (("customer", "create", "ab", "--name", "x", "--password-fd", "0"), "p" * 129 + "\n", "a log-in password has 8 to 128"),
         (("ledger", "statement", "nobody"), "", "no ledger account nobody"),
+        (("ledger", "export", "x.journal", "--format", "hledger", "--from", "1.1.2027"), "", "day: YYYY-MM-DD"),
         (("ledger", "fund-reserve", "0"), "", "amount"),
         (("ledger", "fund-reserve", "5", "--currency", "XXX"), "", "currency"),
         (("payment", "allow-refund", "shop", "T" * 22, "--until", "2099-01-01", "--reason", "x"), "", "payment shop"),
@@ -230,6 +233,20 @@ def test_what_is_refused_is_told_in_two_lines_and_changes_nothing(data: Path) ->
         assert expected in lines[0], (arguments, lines)
         assert len(lines) == 2, (arguments, lines)
     assert run_json("ledger", "check", "--data", data) == before
+
+
+def test_a_journal_never_overwrites_a_file(pristine: Path, tmp_path: Path) -> None:
+    """Nor is one written of days that end before they begin."""
+    there = tmp_path / "2027.journal"
+    there.write_text("mine")
+    lines = told(run("ledger", "export", str(there), "--format", "beancount", "--data", pristine))
+    assert lines == [f"Error: {there} exists", "Name a new file, or move that one away."]
+    assert there.read_text() == "mine"
+    backwards = run("ledger", "export", "-", "--format", "hledger", "--from", "2027-02-01", "--to", "2027-01-01", "--data", pristine)
+    assert (backwards.exit_code, backwards.stdout) == (2, "")
+    fresh = tmp_path / "fresh.beancount"
+    assert run("ledger", "export", str(fresh), "--format", "beancount", "--data", pristine).exit_code == 0
+    assert fresh.stat().st_mode & 0o777 == 0o600
 
 
 def test_amounts_have_one_spelling_on_the_command_line_too(pristine: Path, tmp_path: Path) -> None:
