@@ -2,9 +2,10 @@
 
 import asyncio
 import base64
+import json
 import secrets
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ from hanbit.demo.world import Ports, World, demo_world
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import HanbitError
 from hanbit.loopback import LoopbackResolver
-from hanbit.wallet.client import Http
+from hanbit.wallet.buy import buy, shown_lines
+from hanbit.wallet.client import Answer, Http, Origin
 from hanbit.wallet.pay import Device, OneTimeCode, Password, Wallet
+from hanbit.wallet.relay import Relay
 from tests.attacks.canaries import Canary, card_number, children, command_lines, files, keys_in, leaks
+from tests.attacks.captured import Captured
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LOGIN_PASSWORD = f"canary-login-{secrets.token_hex(12)}"
@@ -33,6 +37,19 @@ NAME = f"canary name {secrets.token_hex(8)}"
 PHONE = "phone"
 
 
+class Tapped(Http):
+    """The customers' programs' way to everybody, with every body kept by who received it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent_to: dict[str, list[bytes]] = {}
+
+    async def exchange(self, origin: Origin, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        """Kept, then sent."""
+        self.sent_to.setdefault(str(origin), []).append(body or target.encode())
+        return await super().exchange(origin, method, target, headers, body)
+
+
 @dataclass
 class Haunted:
     """A world in which secrets were used, and what they were."""
@@ -41,6 +58,10 @@ class Haunted:
     directory: Path
     canaries: list[Canary]
     seen_by_others: list[tuple[str, Path | None, bytes]] = field(default_factory=list)
+    sent_to: dict[str, list[bytes]] = field(default_factory=dict)
+    """Every body that customers' programs sent, by the origin that received it."""
+    of_lines: list[Canary] = field(default_factory=list)
+    """What only shop and customer know of the orders that were bought without a redirect."""
 
     def places(self) -> Iterator[tuple[str, Path | None, bytes]]:
         yield from files(self.directory)
@@ -67,9 +88,10 @@ async def haunted(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hau
         accounts = (("canary", "bank", BANK, ACCOUNT_PASSWORD, "0", "900000"), ("canary", "card", CARD, ACCOUNT_PASSWORD, "900000", "0"))
         patch.setattr(demo, "ACCOUNTS", accounts)
         patch.setattr(control, "run", remember)
-        async with demo_world(directory, Ports.free(), SystemClock(), lambda _: None) as world, Http() as http:
+        async with demo_world(directory, Ports.free(), SystemClock(), lambda _: None) as world, Tapped() as http:
             canaries = [Canary(f"one-time code {number}", code.encode()) for number, code in enumerate(codes)]
             seen = await _use_them(world, http, canaries)
+            of_lines = await _buy_at_the_shop(world, http, canaries)
             canaries += [
                 Canary("login password", LOGIN_PASSWORD.encode()),
                 Canary("wrong password", WRONG_PASSWORD.encode()),
@@ -78,7 +100,7 @@ async def haunted(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Hau
                 Canary("account number", BANK.encode()),
                 *keys_in(directory),
             ]
-            yield Haunted(world, directory, canaries, seen)
+            yield Haunted(world, directory, canaries, seen, http.sent_to, of_lines)
 
 
 async def _use_them(world: World, http: Http, canaries: list[Canary]) -> list[tuple[str, Path | None, bytes]]:
@@ -112,6 +134,30 @@ async def _use_them(world: World, http: Http, canaries: list[Canary]) -> list[tu
     return seen
 
 
+async def _buy_at_the_shop(world: World, http: Http, canaries: list[Canary]) -> list[Canary]:
+    """The dual-signature checkout, through the shop's own relay; returns the salts of the lines."""
+    who, shop = world.customers["canary"], world.shops["shop"]
+    bank, salts = who.accounts["bank"], []
+    factors: list[tuple[Any, dict[str, str], str]] = [
+        (Password(ACCOUNT_PASSWORD), {"number": CARD}, "captured"),
+        (Password(ACCOUNT_PASSWORD), {"account": bank}, "captured"),
+        (Password(WRONG_PASSWORD), {"account": bank}, "open"),
+        (OneTimeCode(who.enrolment.secret), {"account": bank}, "captured"),
+        (Device(who.enrolment.device), {"account": bank}, "captured"),
+    ]
+    for number, (factor, account, state) in enumerate(factors):
+        tid, _ = await shop.order("song")
+        relay, checkout = await Relay.find(http, f"{shop.url}/hanbit/{tid}")
+        wallet = Wallet.at(world.settings.public_url, pin=who.wallet.pin, http=http, clock=SystemClock())
+        opened = await wallet.open(checkout.redirect)
+        await wallet.login(opened, who.login, LOGIN_PASSWORD)
+        outcome = await buy(wallet, opened, relay, shown_lines(opened, checkout), factor, **account)
+        assert outcome.state == state, (number, outcome)
+        canaries.append(Canary(f"session token of purchase {number}", wallet.client._cookie.encode()))
+        salts.append(Canary(f"salt of the lines {number}", checkout.lines_salt.encode()))
+    return salts
+
+
 async def _look_as_a_stranger(world: World, payment: str) -> list[tuple[str, Path | None, bytes]]:
     found: list[tuple[str, Path | None, bytes]] = []
     connector = aiohttp.TCPConnector(resolver=LoopbackResolver())
@@ -128,6 +174,32 @@ async def _look_as_a_stranger(world: World, payment: str) -> list[tuple[str, Pat
 async def test_no_secret_is_found_outside_its_file_while_everything_runs(haunted: Haunted) -> None:
     assert len(haunted.canaries) > 25
     assert leaks(haunted.canaries, haunted.places()) == []
+
+
+async def test_the_shop_is_told_nothing_of_who_pays_and_from_where(haunted: Haunted) -> None:
+    """Its folder, its log, and every body that came to its relay: no id of the customer's or his accounts either."""
+    who, shop = haunted.world.customers["canary"], haunted.world.shops["shop"]
+    ids_of_his = [Canary(f"account {kind}", account.encode()) for kind, account in who.accounts.items()]
+    ids_of_his += [Canary("customer", who.enrolment.device.urn.rpartition(":")[2].encode())]
+    seen = Captured("shop")
+    seen.add_files(shop.folder, haunted.directory / "logs" / "shop.log")
+    for body in haunted.sent_to[shop.url]:
+        seen.add("a body", body)
+    assert len(haunted.sent_to[shop.url]) >= 10, "two for each purchase"
+    assert seen.leaks([*(canary for canary in haunted.canaries if canary.home is None), *ids_of_his, Canary("name", NAME.encode())]) == []
+    assert len({len(json.loads(body)["envelope"]) for body in haunted.sent_to[shop.url] if b'"envelope"' in body}) == 1
+
+
+async def test_the_payment_server_is_told_nothing_of_the_lines(haunted: Haunted) -> None:
+    seen, base = Captured("gateway"), haunted.world.settings.public_url
+    seen.add_files(haunted.world.data, haunted.directory / "logs" / "gateway.log")
+    for body in haunted.sent_to[base]:
+        seen.add("a body", body)
+    assert len(haunted.sent_to[base]) >= 10
+    assert seen.leaks([*haunted.of_lines, Canary("lines", b'"price_minor"')]) == []
+    theirs = Captured("shop")
+    theirs.add_files(haunted.world.shops["shop"].folder)
+    assert len(theirs.leaks(haunted.of_lines)) >= len(haunted.of_lines), "where they are they are found"
 
 
 async def test_the_search_would_find_them(haunted: Haunted, tmp_path: Path) -> None:
