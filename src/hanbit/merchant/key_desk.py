@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -155,10 +156,8 @@ class KeyDesk:
         """The line is up: destroy keys that were replaced, sign the record of the first key, renew what is due."""
         self._destroy_replaced()
         self._raise_alarms()
-        try:  # first: a renewal hangs up
-            await self._try("sessions", self._certify_sessions_due)
-        finally:  # neither of the two waits for the other
-            await self._try("keys", self._renew_due)
+        # The session authority first: a renewal hangs up.
+        await _each(partial(self._try, "sessions", self._certify_sessions_due), partial(self._try, "keys", self._renew_due))
 
     async def _try(self, what: str, work: Callable[[int], Awaitable[None]]) -> None:
         """Do it, and after a failure not again too soon."""
@@ -170,11 +169,12 @@ class KeyDesk:
         self._not_before[what] = 0
 
     async def _renew_due(self, at: int) -> None:
-        try:
-            await self._record_first_key(at)
-        finally:  # whatever becomes of the record, the keys in use must not expire
+        async def renew_due() -> None:
             if self.is_due(at):
                 await self.renew()
+
+        # Whatever becomes of the record, the keys in use must not expire.
+        await _each(partial(self._record_first_key, at), renew_due)
 
     def is_due(self, at: int) -> bool:
         """Whether new keys are to be asked for, or have been and are not in use yet."""
@@ -381,3 +381,18 @@ class KeyDesk:
                 path = files.key_file(folder, purpose)
                 if path.exists() or path.with_name(path.name + keys.DOOMED).exists():
                     keys.destroy(path)
+
+
+async def _each(*works: Callable[[], Awaitable[None]]) -> None:
+    """Do all of them, whatever becomes of those before, then raise the first failure.
+
+    Not `finally`: what failed there would take the place of a cancellation, and whoever stops us would wait for ever.
+    """
+    failures: list[Exception] = []
+    for work in works:
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001 - raised below
+            failures.append(error)
+    if failures:
+        raise failures[0]
