@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,12 +13,15 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 import pytest_asyncio
+from yarl import URL
 
 from hanbit.demo.world import DemoCustomer, Ports, World, demo_world
 from hanbit.kernel.clock import SystemClock
 from hanbit.loopback import LoopbackResolver
-from hanbit.wallet.client import GatewayRefused
-from hanbit.wallet.pay import Device
+from hanbit.wallet.buy import buy, shown_lines
+from hanbit.wallet.client import Answer, GatewayRefused, Http, Origin
+from hanbit.wallet.pay import Device, Factor, Opened, Outcome, Password
+from hanbit.wallet.relay import Relay, ShopCheckout, ShopRefused
 from tests.flows.example_shops import EXAMPLES, KINDS, ExampleShop, example_shop, shop_without_agent, until_book
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -50,16 +54,22 @@ class Browser:
     async def form(self) -> dict[str, str]:
         _, text = await self.get("/?lang=en")
         (key,) = re.findall(r"name=[\"']key[\"'] value=[\"']([\w-]+)[\"']", text)
-        return {"key": key, "quantity": "1"}
+        return {"key": key, "quantity": "1", "way": "bank"}
 
     async def post(self, form: dict[str, str]) -> tuple[int, str]:
         async with self.http.post(f"{self.shop.url}/orders", data=form, allow_redirects=False) as answer:
             return answer.status, answer.headers.get("Location", "")
 
-    async def order(self) -> tuple[str, str]:
-        status, location = await self.post(await self.form())
+    async def order(self, way: str = "bank") -> tuple[str, str]:
+        status, location = await self.post(await self.form() | {"way": way})
         assert status == 303
         return parse_qs(urlsplit(location).query)["TID"][0], location
+
+    async def relay(self, tid: str, step: str = "", body: bytes | None = None) -> tuple[int, Any]:
+        """What the button's script asks the shop."""
+        method, headers = ("GET", {}) if body is None else ("POST", {"Content-Type": "application/json"})
+        async with self.http.request(method, f"{self.shop.url}/hanbit/{tid}{step}", data=body, headers=headers) as answer:
+            return answer.status, await answer.json() if answer.status == 200 else await answer.text()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -79,6 +89,49 @@ async def pay(customer: DemoCustomer, location: str) -> str:
     if not customer.wallet.client.has_session:
         await customer.wallet.login(opened, customer.login, customer.password)
     return (await customer.wallet.pay(opened, Device(customer.enrolment.device), account=customer.accounts["bank"])).state
+
+
+class VisitorsHttp(Http):
+    """What the script on the shop's page sends carries the visitor's cookies."""
+
+    def __init__(self, browser: Browser) -> None:
+        super().__init__()
+        self.browser = browser
+
+    async def exchange(self, origin: Origin, method: str, target: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        cookies = self.browser.http.cookie_jar.filter_cookies(URL(str(origin)))
+        own = (
+            {"Cookie": "; ".join(f"{name}={cookie.value}" for name, cookie in cookies.items())}
+            if str(origin) == self.browser.shop.url
+            else {}
+        )
+        return await super().exchange(origin, method, target, {**headers, **own}, body)
+
+
+@dataclass
+class Clicked:
+    """The button was clicked: order and relay are known, the customer is logged in at the bank's window."""
+
+    customer: DemoCustomer
+    relay: Relay
+    checkout: ShopCheckout
+    opened: Opened
+
+    async def pay(self, factor: Factor | None = None) -> Outcome:
+        lines = shown_lines(self.opened, self.checkout)
+        factor = factor or Device(self.customer.enrolment.device)
+        return await buy(self.customer.wallet, self.opened, self.relay, lines, factor, account=self.customer.accounts["bank"])
+
+
+@contextlib.asynccontextmanager
+async def clicked(world: World, browser: Browser, tid: str) -> AsyncIterator[Clicked]:
+    customer = world.customers["hong"]
+    async with VisitorsHttp(browser) as http:
+        relay, checkout = await Relay.find(http, f"{browser.shop.url}/order?TID={tid}")
+        opened = await customer.wallet.open(checkout.redirect)
+        if not customer.wallet.client.has_session:
+            await customer.wallet.login(opened, customer.login, customer.password)
+        yield Clicked(customer, relay, checkout, opened)
 
 
 def event(kind: str, tid: str, sequence: int | None, units: int = 1) -> dict[str, Any]:
@@ -221,6 +274,105 @@ async def test_staff_cancel_an_order_that_nobody_has_paid(world: World, shop: Ex
         await pay(world.customers["hong"], location)
     assert (await shop.cancel("A" * 22))[0] == 404
     assert (await shop.cancel("../line"))[0] == 404
+
+
+# --- the button ---------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_paid_at_the_button_is_downloaded_and_nothing_before(world: World, shop: ExampleShop, browser: Browser) -> None:
+    tid, location = await browser.order("here")
+    assert location == f"/order?TID={tid}"
+    async with clicked(world, browser, tid) as window:
+        assert (await browser.get(f"/download?TID={tid}"))[0] == 403
+        assert (await window.pay()).state == "captured"
+    _, page = await browser.get(f"/return?TID={tid}")
+    assert 'data-state="settled" data-final="true"' in page
+    assert "<script" not in page
+    assert (await browser.get(f"/download?TID={tid}"))[0] == 200
+    assert (await browser.relay(tid))[0] == 409
+    await until_book(shop, tid, "settled")
+
+
+async def test_both_ways_are_one_order_and_it_is_paid_once(world: World, shop: ExampleShop, browser: Browser) -> None:
+    """Declined at the button, then paid at the bank's page; the button that still stands on an old page takes nothing any more."""
+    form = await browser.form()
+    first, again = await browser.post(form | {"way": "here"}), await browser.post(form)
+    tid = parse_qs(urlsplit(first[1]).query)["TID"][0]
+    assert f"TID={tid}" in again[1]
+    async with clicked(world, browser, tid) as window, clicked(world, browser, tid) as late:
+        assert (await window.pay(Password("wrong"))).reason == "wrong_factor"
+        assert "data-hanbit-relay" in (await browser.get(f"/order?TID={tid}"))[1]
+        assert await pay(world.customers["hong"], again[1]) == "captured"
+        with pytest.raises((ShopRefused, GatewayRefused)):
+            await late.pay()
+    order = await shop.ask_agent(f"/orders/{tid}")
+    assert (order["state"], order["refunded"]) == ("settled", "0")
+    assert len(await messages(shop, tid, "hanbit-settled")) == 1
+    assert await messages(shop, tid, "hanbit-authorization-request") != []
+
+
+async def test_two_windows_of_one_order_pay_it_once(world: World, shop: ExampleShop, browser: Browser) -> None:
+    tid, _ = await browser.order("here")
+    async with clicked(world, browser, tid) as one, clicked(world, browser, tid) as other:
+        ended = await asyncio.gather(one.pay(), other.pay(), return_exceptions=True)
+    assert [getattr(each, "state", None) for each in ended].count("captured") == 1
+    assert (await shop.ask_agent(f"/orders/{tid}"))["state"] == "settled"
+    assert shop.book[tid]["units"] == 1
+
+
+async def messages(shop: ExampleShop, tid: str, typ: str) -> list[Any]:
+    return [one for one in (await shop.ask_agent(f"/orders/{tid}/messages"))["messages"] if one["typ"] == typ]
+
+
+async def test_the_relay_is_nobodys_but_its_own_browsers(shop: ExampleShop, browser: Browser, stranger: Browser) -> None:
+    tid, _ = await browser.order("here")
+    await stranger.order("here")
+    assert (await browser.relay(tid))[0] == 200
+    for step, body in (("", None), ("/sessions", b'{"session_request":"x.y.z"}'), ("/purchases", b"{}")):
+        assert (await stranger.relay(tid, step, body))[0] == 404
+        assert (await browser.relay("A" * 22, step, body))[0] == 404
+    assert await messages(shop, tid, "hanbit-session") == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"[]", b"\xff", b'{"session_request":"x"}', b'{"session_request":1}', b"[" * 100_000, b"x" * 600_000]
+)
+async def test_what_no_window_sent_is_refused_and_changes_nothing(shop: ExampleShop, browser: Browser, body: bytes) -> None:
+    tid, _ = await browser.order("here")
+    before = await shop.ask_agent(f"/orders/{tid}/messages")
+    for step in ("/sessions", "/purchases"):
+        with contextlib.suppress(aiohttp.ClientConnectionError):  # or it hangs up on what is too long
+            status, _ = await browser.relay(tid, step, body)
+            assert 400 <= status < 500
+    for step in ("/session", "/", "/sessions/", "/purchases?TID=x", "//sessions", "/../../line"):
+        assert (await browser.relay(tid, step, b"{}"))[0] in {400, 404}
+    assert await shop.ask_agent(f"/orders/{tid}/messages") == before
+
+
+async def test_only_a_page_that_can_be_paid_lets_the_banks_script_in(world: World, shop: ExampleShop, browser: Browser) -> None:
+    tid, location = await browser.order("here")
+    bank = world.settings.public_url
+    async with browser.http.get(f"{shop.url}/order?TID={tid}") as answer:
+        policy = answer.headers["Content-Security-Policy"]
+        assert re.search(rf"; script-src 'sha256-[\w+/=]+' {bank}/button\.js; connect-src 'self'$", policy)
+        assert f'<script src="{bank}/button.js" defer>' in await answer.text()
+    assert await pay(world.customers["hong"], location if "ORDER=" in location else (await browser.relay(tid))[1]["redirect"]) == "captured"
+    async with browser.http.get(f"{shop.url}/order?TID={tid}") as answer:
+        assert "script" not in answer.headers["Content-Security-Policy"]
+
+
+async def test_the_last_one_is_sold_once_at_the_button_too(world: World, shop: ExampleShop, browser: Browser, stranger: Browser) -> None:
+    filler, held = "T" * 22, sum(one["units"] for one in shop.book.values() if one["state"] in {"held", "settled"})
+    assert (await shop.call_back(event("confirm", filler, None, 19 - held)))[0] == 200
+    try:
+        (mine, _), (theirs, location) = await browser.order("here"), await stranger.order()
+        async with clicked(world, browser, mine) as window:
+            paid = await asyncio.gather(window.pay(), pay(world.customers["kim"], location))
+            assert sorted((paid[0].state, paid[1])) in (["captured", "refused"], ["captured", "unknown"])
+        assert sum(one["units"] for one in shop.book.values() if one["state"] in {"held", "settled"}) == 20
+        assert sorted([(await browser.get(f"/download?TID={mine}"))[0], (await stranger.get(f"/download?TID={theirs}"))[0]]) == [200, 403]
+    finally:
+        await shop.call_back(event("voided", filler, 40_000, 19 - held))
 
 
 @pytest.mark.parametrize("path", ["/nothing", "/orders", "//", "/../index.php", "/index.php", "/shop.css", "/return/", "/%00"])

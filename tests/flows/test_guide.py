@@ -69,6 +69,8 @@ async def test_a_newcomer_sells_and_takes_back_a_song_by_the_guides_own_commands
         '"type":"order.settled"',
         "confirmed\n",
         "after it was cancelled: 403",
+        "the relay: 200",
+        "another visitor: 404",
     ):
         assert expected in said, said + logs
     assert re.search(r"data-state=.settled", (tmp_path / "state.html").read_text("utf-8")), said

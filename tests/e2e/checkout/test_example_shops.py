@@ -35,9 +35,25 @@ async def order(page: Page, shop: ExampleShop, quantity: int = 1) -> str:
     """The order page (Figure 6), OK; the bank's page is then open. Returns the tid."""
     await page.goto(shop.url)
     await page.locator("#quantity").select_option(str(quantity))
-    await page.locator("form button").click()
+    await page.locator("form button[value=bank]").click()
     await expect(page.locator("#login, #stage").first).to_be_attached()
     return page.url.partition("TID=")[2].partition("&")[0]
+
+
+async def order_here(page: Page, shop: ExampleShop) -> str:
+    """The same order, paid on its own page. Returns the tid."""
+    await page.goto(shop.url)
+    await page.locator("form button[value=here]").click()
+    await expect(page.locator("[data-hanbit-relay]")).to_be_visible()
+    await page.evaluate("globalThis.stayed = true")
+    return page.url.partition("TID=")[2]
+
+
+async def window_of(page: Page) -> Page:
+    """A click on the button; the payment window."""
+    async with page.expect_popup() as opening:
+        await page.locator("[data-hanbit-relay]").click()
+    return await opening.value
 
 
 async def status_of(page: Page, address: str) -> int:
@@ -125,3 +141,62 @@ async def test_another_browser_cannot_have_what_this_one_paid(example: ExampleSh
         assert await status_of(other, example.url + path) == 404
     await audit(other)
     await picture(other, f"example-{example.kind}-unknown-en")
+
+
+@pytest.mark.parametrize("language", ["ko", "en"])
+async def test_an_order_is_paid_at_the_button_and_its_page_changes_in_place(
+    example: ExampleShop, visit: Visit, invite: Invite, language: LanguageCode
+) -> None:
+    """Declined once in the window, then paid; the shop's page has never been left."""
+    who, page = await invite(), await visit(language)
+    tid = await order_here(page, example)
+    await audit(page, narrow=True)
+    await audit(page)
+    await picture(page, f"example-{example.kind}-button-{language}")
+    window = await window_of(page)
+    await expect(window.locator(".order-lines li")).to_have_text(["arirang" + ("1,200원" if language == "ko" else "₩1,200")])
+    await log_in(window, who)
+    await pay(window, who, password="wrong")
+    await expect(window.locator("#notice [role=alert]")).to_be_visible()
+    await pay(window, who)
+    await expect(page.locator("#state")).to_have_attribute("data-state", "settled")
+    await expect(page).to_have_title(TITLES[language])
+    await expect(page.locator("[data-hanbit-relay]")).to_have_count(0)
+    assert await page.evaluate("stayed")
+    await audit(page)
+    async with page.expect_download() as downloading:
+        await page.locator("a.button").click()
+    assert (await (await downloading.value).path()).read_text("utf-8").startswith(SONGS[language])
+    await until_book(example, tid, "settled")
+
+
+async def test_a_closed_window_leaves_the_order_as_it_was_and_the_banks_page_takes_it(
+    example: ExampleShop, visit: Visit, invite: Invite
+) -> None:
+    who, page = await invite(), await visit()
+    tid = await order_here(page, example)
+    window = await window_of(page)
+    await log_in(window, who)
+    await window.close()
+    await expect(page.locator("[data-hanbit-relay]")).to_have_attribute("data-hanbit-state", "closed")
+    await expect(page.locator("#state")).to_have_attribute("data-state", "placed")
+    await page.locator(".ways a.button").click()
+    await pay(page, who)
+    await expect_receipt(page)
+    await page.locator(f"a[href*='/return?TID={tid}']").click()
+    await expect(page.locator("#state")).to_have_attribute("data-state", "settled")
+
+
+async def test_where_the_window_is_blocked_the_same_order_goes_by_the_banks_page(
+    example: ExampleShop, visit: Visit, invite: Invite
+) -> None:
+    who, page = await invite(), await visit()
+    await page.add_init_script("globalThis.open = () => null")
+    tid = await order_here(page, example)
+    await page.locator("[data-hanbit-relay]").click()
+    await log_in(page, who)
+    assert f"TID={tid}" in page.url
+    await pay(page, who)
+    await expect_receipt(page)
+    await page.locator(f"a[href*='/return?TID={tid}']").click()
+    await expect(page.locator("#state")).to_have_attribute("data-state", "settled")
