@@ -82,6 +82,7 @@ class Callers:
         async def call() -> None:
             while self._clock.monotonic() < latest:
                 self._number += 1
+                self._deals.at = self._clock.now()
                 await one(self._number % ONE_IN, phase)
 
         await asyncio.gather(*(call() for _ in range(plan.in_flight)))

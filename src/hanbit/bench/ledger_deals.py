@@ -5,8 +5,10 @@ real one has: requirements, messages, the attempt, the outcome to be told. Only 
 signs of a real one's length under their true hash, because signing is measured by `hanbit bench payments`.
 """
 
+import hashlib
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
@@ -22,7 +24,6 @@ from hanbit.parties.customers import ledger_account
 from hanbit.payments.halt import still_taken
 from hanbit.payments.payment import Payment
 from hanbit.payments.states import State
-from hanbit.protocols.signed import join
 
 CUSTOMERS: Final = 1_000
 MERCHANTS: Final = 1_000
@@ -40,6 +41,9 @@ PAYLOAD_SIGNS: Final = {
 AT_HOLD: Final = ("order", "keys", "consent", "notice")
 AT_CAPTURE: Final = ("confirmation", "settled", "receipt")
 SIGNATURE_SIGNS: Final = 86
+TOKEN_SIGNS, DIGEST_SIGNS = 22, 43
+FILL: Final = "--"
+"""Behind a message's number, so that base64 begins anew after it."""
 CORE_SIGNS: Final = 331
 CHAIN_SIGNS: Final = 1_440
 """Of the certificates in a header; an order names its key only."""
@@ -57,6 +61,11 @@ class Dice:
         self._state = (self._state * _MULTIPLIER + _INCREMENT) % (1 << _BITS)
         return (self._state >> 32) % sides
 
+    def token(self, start: str = "") -> str:
+        """A new id that begins so and stands anywhere behind it; to ask the system for random bits would be the callers' largest cost."""
+        self.roll(1)
+        return f"{start}{self._state:016x}".ljust(TOKEN_SIGNS, "0")
+
 
 class Draw:
     """Which merchant is paid next: each alike, by Zipf's law (the n-th largest gets 1/n of the largest's payments), or always one."""
@@ -70,6 +79,19 @@ class Draw:
     def next(self) -> str:
         """Its id."""
         return self.everybody[bisect_left(self._upto, self._dice.roll(self._upto[-1]) + 1)]
+
+
+class Form:
+    """What all messages of one name share: header, how the payload goes on behind its number, the hash begun over the header."""
+
+    def __init__(self, name: str, filler: str) -> None:
+        issuer = "merchant" if name in ("order", "confirmation") else "customer" if name == "consent" else "gateway"
+        chain = "" if name == "order" else filler[:CHAIN_SIGNS]
+        self.typ, self.iss, self.signature = f"hanbit-{name}", f"urn:hanbit:bench:{issuer}", filler[:SIGNATURE_SIGNS]
+        self.header = ids.encode_base64url(f'{{"alg":"ES256","typ":"{self.typ}","kid":"{issuer}","x5c":["{chain}"]}}'.encode())
+        self.payload = filler[: PAYLOAD_SIGNS[name] - TOKEN_SIGNS - len(FILL)]
+        self.rest = ids.encode_base64url(self.payload.encode("ascii"))
+        self.begun = hashlib.sha256(f"{self.header}.".encode("ascii"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +118,12 @@ class Deals:
     _dice: Dice = field(default_factory=Dice)
     _draw: Draw = field(init=False)
     _filler: str = ""
+    _forms: dict[str, Form] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._draw = Draw(self.merchants, self._dice)
         self._filler = "".join(ids.new_token() for _ in range(CHAIN_SIGNS // len(ids.new_token()) + 1))
+        self._forms = {name: Form(name, self._filler) for name in PAYLOAD_SIGNS}
 
     def openings(self) -> list[Change]:
         """Everybody's accounts, and each customer's money: what must be there before the clock starts."""
@@ -122,7 +146,12 @@ class Deals:
     def pair(self, source: str | None = None) -> Pair:
         """The next payment, of a customer by lot or of this one."""
         account = source or self.customers[self._dice.roll(CUSTOMERS)]
-        merchant, tid, payment_id, order = self._draw.next(), ids.new_token(), ids.new_token_of(self.at), (ids.new_token() * 2)[:43]
+        merchant, tid, payment_id, order = (
+            self._draw.next(),
+            self._dice.token(),
+            self._new_id(),
+            self._dice.token().ljust(DIGEST_SIGNS, "x"),
+        )
         new = Payment(
             merchant, tid, 0, payment_id, State.AUTHORIZED, None, order, AMOUNT.amount_minor, AMOUNT.currency, merchant, "bench",
             "http://shop.localhost:8402/hanbit/return", self.at + 600, self.at, 1, account, account, "device",
@@ -170,13 +199,17 @@ class Deals:
         """A plain transfer between two accounts."""
         debit = source or self.customers[self._dice.roll(CUSTOMERS)]
         credit = merchant_account(self._draw.next(), AMOUNT.currency)
-        return Change(entries=(rules.transfer(id=f"transfer:{ids.new_token_of(self.at)}", debit=debit, credit=credit, money=AMOUNT),))
+        return Change(entries=(rules.transfer(id=f"transfer:{self._new_id()}", debit=debit, credit=credit, money=AMOUNT),))
 
     def was_transferred(self, change: Change) -> None:
         """The transfer is durable."""
         self.transferred += 1
         debit, credit = change.entries[0].postings
         self._moved(debit.account, credit.account, AMOUNT.amount_minor)
+
+    def _new_id(self) -> str:
+        """As `ids.new_token_of` makes them: it begins with its second."""
+        return self._dice.token(_second(self.at))
 
     def _moved(self, debit: str, credit: str, amount: int) -> None:
         self.expected[debit] -= amount
@@ -186,18 +219,16 @@ class Deals:
         return tuple(self._message(payment, name) for name in names) if self.with_evidence else ()
 
     def _message(self, payment: Payment, name: str) -> StoredMessage:
-        number = ids.new_token_of(self.at)
-        payload, signature = number + self._filler[: PAYLOAD_SIGNS[name] - len(number)], self._filler[:SIGNATURE_SIGNS]
-        issuer = "merchant" if name in ("order", "confirmation") else "customer" if name == "consent" else "gateway"
-        chain = "" if name == "order" else self._filler[:CHAIN_SIGNS]
-        header = ids.encode_base64url(f'{{"alg":"ES256","typ":"hanbit-{name}","kid":"{issuer}","x5c":["{chain}"]}}'.encode())
+        form, number = self._forms[name], self._new_id()
+        hashed = form.begun.copy()
+        hashed.update(f"{ids.encode_base64url((number + FILL).encode('ascii'))}{form.rest}.{form.signature}".encode("ascii"))
         return StoredMessage(
-            ids.digest(join(header, payload, signature).encode("ascii")),
-            f"hanbit-{name}",
-            header,
-            payload,
-            signature,
-            f"urn:hanbit:bench:{issuer}",
+            ids.encode_base64url(hashed.digest()),
+            form.typ,
+            form.header[:1] + form.header[1:],  # a text of its own, as if it had come with this message
+            number + FILL + form.payload,
+            form.signature,
+            form.iss,
             number,
             payment.merchant,
             payment.tid,
@@ -263,3 +294,8 @@ class Deals:
 
 def _not_revoked(*kids: str) -> tuple[Require, ...]:
     return tuple(Require("certificates", kid, "revoked_at", None, Unavailable("revoked")) for kid in kids)
+
+
+@lru_cache(maxsize=2)
+def _second(at: int) -> str:
+    return ids.new_token_of(at)[:5]
