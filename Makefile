@@ -10,7 +10,7 @@ PYTEST_ARGUMENTS ?=
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.made: tools/make-venv
 	@tools/make-venv
@@ -44,6 +44,10 @@ demo: .venv/.server ## set up .venv, then run payment server, demo shop and one 
 .PHONY: test
 test: .venv/.dev test-programs ## set everything up, then run all tests but the long matrix
 	@$(PYTEST) -n $(WORKERS) -m "not long" $(PYTEST_ARGUMENTS)
+
+.PHONY: test-postgresql
+test-postgresql: .venv/.dev test-programs ## run all in-process tests with every book in a PostgreSQL database of the tests' own cluster
+	@HANBIT_TEST_ENGINE=postgresql $(PYTEST) -n $(WORKERS) -m "not long and not browser and not processes" $(PYTEST_ARGUMENTS)
 
 .PHONY: test-long
 test-long: .venv/.dev test-programs ## run the full crash and race matrix

@@ -11,11 +11,10 @@ from typing import Any
 
 from hanbit.bench.ledger_deals import MERCHANT as PRELOADED
 from hanbit.db.reading import Reader
-from hanbit.db.sqlite import BOOK_FILE
 from hanbit.evidence import store as evidence
 from hanbit.evidence.check import check as check_evidence
 from hanbit.evidence.log_check import check as check_log
-from hanbit.folder import KEYS_FOLDER
+from hanbit.folder import KEYS_FOLDER, place_at
 from hanbit.kernel.errors import Unavailable
 from hanbit.ledger.check import check as check_ledger
 from hanbit.parties import keyring
@@ -45,7 +44,7 @@ async def _part(data: Path, part: int, parts: int) -> list[str]:
 def prove_part(data: Path, part: int, parts: int) -> list[str]:
     """The evidence of every payment whose tid falls to this part; the first part also proves the ledger."""
     settings = load(data)
-    reader = Reader(data / BOOK_FILE)
+    reader = Reader(place_at(data), patient=True)
     try:
         broken: list[str] = []
         if part == 0:
@@ -62,7 +61,7 @@ def prove_part(data: Path, part: int, parts: int) -> list[str]:
 
 def unfinished(data: Path) -> dict[str, int]:
     """How many payments are not captured, and how many outcomes the shop has not acknowledged."""
-    reader = Reader(data / BOOK_FILE)
+    reader = Reader(place_at(data), patient=True)
     try:
         (payments,) = reader.all("SELECT count(*) FROM payments WHERE state <> 'captured'")
         return {"payments": payments[0], "outcomes": unacknowledged(reader)}
@@ -83,7 +82,7 @@ def settled_orders(order_book: Path) -> int:
 
 def refunds_agree(data: Path, *order_books: Path) -> list[str]:
     """What is wrong with what went back: the books must have the same sum of the same number of confirmed refunds."""
-    reader = Reader(data / BOOK_FILE)
+    reader = Reader(place_at(data), patient=True)
     try:
         (there,) = reader.all("SELECT count(*), coalesce(sum(refunded), 0) FROM cancellations WHERE refunded > 0")
         (total,) = reader.all("SELECT coalesce(sum(refunded), 0) FROM payments")
@@ -98,7 +97,7 @@ def refunds_agree(data: Path, *order_books: Path) -> list[str]:
 
 def purchases_agree(data: Path, order_book: Path, captured: int) -> list[str]:
     """What is wrong with the purchases by dual signature: both books approve as many as were captured, and the shop holds no envelope."""
-    reader = Reader(data / BOOK_FILE)
+    reader = Reader(place_at(data), patient=True)
     try:
         there = int(reader.all("SELECT count(*) FROM exchanges WHERE result = 'approved'")[0][0])
     finally:

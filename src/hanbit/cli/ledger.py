@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,11 @@ from typing import Any
 import click
 
 from hanbit.cli.options import CommandGroup, book_of, data_option, json_option, operate, show
+
+_LINES = (
+    "SELECT e.number, e.at, e.kind, e.payment, p.side, p.posted, p.balance FROM postings p JOIN entries e ON e.number = p.entry "
+    "WHERE p.account = ? AND p.posted > 0 ORDER BY p.entry DESC LIMIT ?"
+)
 
 
 @click.group(cls=CommandGroup)
@@ -38,8 +44,8 @@ def check(ctx: click.Context, data: Path, as_json: bool) -> None:
     from hanbit.ledger.check import CHECKS
     from hanbit.ledger.check import check as check_book
 
-    with Console(stderr=True).status("opening the book") as status:
-        report = check_book(_open(data), lambda promise: status.update(f"checking: {promise.replace('_', ' ')}"))
+    with Console(stderr=True).status("opening the book") as status, closing(_open(data)) as connection:
+        report = check_book(connection, lambda promise: status.update(f"checking: {promise.replace('_', ' ')}"))
     if as_json:
         result = {"balanced": report.balanced, "entries": report.entries, "accounts": report.accounts, "broken": report.broken}
         click.echo(json.dumps(result))
@@ -65,15 +71,11 @@ def statement(account: str, limit: int, data: Path, as_json: bool) -> None:
     Example:
       hanbit ledger statement merchant:shop:KRW --data /srv/hanbit
     """
-    connection = _open(data)
-    row = connection.execute("SELECT * FROM ledger_accounts WHERE id = ?", (account,)).fetchone()
+    with closing(_open(data)) as connection:
+        row = connection.execute("SELECT * FROM ledger_accounts WHERE id = ?", (account,)).fetchone()
+        lines = connection.execute(_LINES, (account, limit)).fetchall()
     if row is None:
         raise click.ClickException(f"no ledger account {account}\nSee: hanbit account list; a merchant's is merchant:<id>:<currency>")
-    lines = connection.execute(
-        "SELECT e.number, e.at, e.kind, e.payment, p.side, p.posted, p.balance FROM postings p JOIN entries e ON e.number = p.entry "
-        "WHERE p.account = ? AND p.posted > 0 ORDER BY p.entry DESC LIMIT ?",
-        (account, limit),
-    ).fetchall()
     found = [
         {
             "entry": line["number"],

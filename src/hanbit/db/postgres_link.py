@@ -320,6 +320,11 @@ class Link:
         return Lost(text)
 
 
+def open_plain(url: str) -> "psycopg.Connection[Any]":
+    """The driver's own connection to the same database, for Alembic."""
+    return psycopg.connect(address(url))
+
+
 def connect(url: str, *, wait_s: float | None, session: dict[str, str]) -> Link:
     """A connection to the primary among the address's hosts, with these settings of the session; Unavailable says what is in the way."""
     try:

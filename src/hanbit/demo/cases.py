@@ -5,13 +5,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from hanbit.db.reading import Reader
-from hanbit.db.sqlite import BOOK_FILE
 from hanbit.demo.stranger import export_and_verify
 from hanbit.demo.world import DemoCustomer, World
 from hanbit.evidence import store as evidence
 from hanbit.evidence.check import check as check_evidence
 from hanbit.evidence.log_check import check as check_log
-from hanbit.folder import KEYS_FOLDER
+from hanbit.folder import KEYS_FOLDER, place_at
 from hanbit.kernel.errors import ProtocolViolation
 from hanbit.ledger.chart import normal_balance
 from hanbit.ledger.check import check as check_ledger
@@ -155,7 +154,7 @@ async def play(world: World, names: list[str], say: Callable[[str], None]) -> tu
 
 async def prove(world: World) -> dict[str, Any]:
     """Balances, the check of the ledger and of the evidence, all read from the store."""
-    reader = Reader(world.data / BOOK_FILE)
+    reader = Reader(place_at(world.data), patient=True)
     try:
         rows = await reader.scan(
             "SELECT id, kind, debits_posted, credits_posted FROM ledger_accounts WHERE credits_posted + debits_posted > 0"
@@ -194,7 +193,7 @@ async def _refunded(world: World, case: str, amount_minor: int | None) -> Result
     await shop.state(tid, wait=True)
     await shop.cancel(tid, amount_minor)
     order = await shop.state(tid)
-    reader = Reader(world.data / BOOK_FILE)
+    reader = Reader(place_at(world.data), patient=True)
     try:
         payment = payments.find(reader, "shop", tid)
     finally:

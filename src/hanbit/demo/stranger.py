@@ -7,20 +7,19 @@ from msgspec.structs import replace
 from hanbit.crypto import certificates
 from hanbit.crypto.keys import thumbprint
 from hanbit.db.reading import Reader
-from hanbit.db.sqlite import BOOK_FILE
 from hanbit.demo.world import World
 from hanbit.evidence import bundle as files
 from hanbit.evidence import export as exporting
 from hanbit.evidence.bundle import Bundle
 from hanbit.evidence.verify import verify
-from hanbit.folder import KEYS_FOLDER
+from hanbit.folder import KEYS_FOLDER, place_at
 from hanbit.merchant import files as shop_files
 
 
 async def export_and_verify(world: World, shop_id: str, tid: str) -> dict[str, Any]:
     """Export, verify, alter and verify again; what of it held, and what the file lets be concluded."""
     await world.command("sign_checkpoint")
-    reader = Reader(world.data / BOOK_FILE)
+    reader = Reader(place_at(world.data), patient=True)
     try:
         bundle = exporting.export(reader, operator=world.settings.operator, merchant=shop_id, tid=tid)
     finally:

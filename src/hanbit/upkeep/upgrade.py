@@ -14,7 +14,7 @@ from hanbit.crypto.certificates import load_chain_pem
 from hanbit.db import copying, migrations, schema
 from hanbit.db.sqlite import BOOK_FILE
 from hanbit.db.versions import NewerBook
-from hanbit.folder import KEYS_FOLDER, hold
+from hanbit.folder import KEYS_FOLDER, hold, place_at
 from hanbit.kernel import fail_points
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import Conflict
@@ -46,6 +46,10 @@ class Upgraded:
 def upgrade(folder: Path, target: Path, clock: Clock, say: Say = silent) -> Upgraded:
     """Back up to `target`, migrate, prove. Conflict while a server holds the folder; NewerBook if a later release wrote the book."""
     with hold(folder):
+        place = place_at(folder)
+        if not isinstance(place, Path):
+            before = migrations.migrate_database(place)
+            return Upgraded(before, schema.SCHEMA_VERSION)
         book = folder / BOOK_FILE
         copying.clear(folder / copying.FOLDER)  # of an upgrade or a backup that was cut short
         settle(book)

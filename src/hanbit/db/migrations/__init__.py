@@ -15,10 +15,15 @@ from sqlalchemy.pool import NullPool
 
 from hanbit.db import schema, sqlite_file
 from hanbit.db.covered import fill_log
+from hanbit.db.versions import check_version
 from hanbit.kernel.errors import BadInput
 
 FIRST_WITH_LOG = 2
 """Books of earlier schemas get the leaves of all their rows when they have their last form."""
+
+
+FIRST_IN_A_DATABASE = 2
+"""No earlier schema was ever on PostgreSQL."""
 
 
 def version(path: Path) -> int:
@@ -48,6 +53,30 @@ def migrate(path: Path) -> None:
         if before < FIRST_WITH_LOG and _version(connection):
             fill_log(connection.connection.driver_connection)
         connection.commit()
+
+
+def migrate_database(url: str) -> int:
+    """The same for a book in a PostgreSQL database: under its lock, all or nothing. The schema that it had.
+
+    A backup comes before: whoever looks after the database makes it there (docs/operating.md).
+    """
+    from hanbit.db import postgres_link  # noqa: PLC0415 - an extra
+
+    engine = create_engine("postgresql+psycopg://", creator=lambda: postgres_link.open_plain(url), poolclass=NullPool)
+    with engine.connect() as connection, connection.begin():
+        if connection.exec_driver_sql("SELECT to_regclass('book')::text").scalar() is None:
+            raise BadInput(f"{postgres_link.described(url)} has no book")
+        connection.exec_driver_sql("LOCK TABLE book IN ACCESS EXCLUSIVE MODE")  # no gateway writes, and none reads what is half done
+        before = connection.exec_driver_sql("SELECT schema_version FROM book WHERE id = 1").scalar()
+        if not isinstance(before, int) or before < FIRST_IN_A_DATABASE:
+            raise BadInput(f"{postgres_link.described(url)} is not a book of schema {FIRST_IN_A_DATABASE} or later")
+        if before > schema.SCHEMA_VERSION:
+            check_version(before, postgres_link.described(url), "DIR")
+        with Operations.context(MigrationContext.configure(connection)):
+            for revision in _revisions():
+                if int(revision.revision) > before:
+                    revision.module.upgrade()
+    return before
 
 
 def _revisions() -> list[Script]:

@@ -6,8 +6,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from hanbit.db import place as places
 from hanbit.db import schema, sqlite_file
 from hanbit.db.sqlite import BOOK_FILE
+from hanbit.db.versions import NewerBook, OldBook
+from hanbit.kernel.errors import BadInput, Unavailable
 from hanbit.ledger.check import check
 from hanbit.payments.halt import HALTED
 from hanbit.upkeep.commands import LAST_BACKUP
@@ -23,7 +26,12 @@ BACKUP_WARNING_S = 2 * DAY_S
 
 
 def library(patient: Patient) -> Iterator[Finding]:
-    """Which SQLite it is, and whether the book is in the mode that it allows."""
+    """Which SQLite or PostgreSQL it is, and whether the book is kept there as it must be."""
+    if patient.settings.database:
+        from hanbit.upkeep.doctor.database import database  # noqa: PLC0415 - an extra
+
+        yield from database(patient)
+        return
     version = ".".join(map(str, sqlite_file.library_version()))
     if not sqlite_file.wal_is_safe():
         advice = "pip install pysqlite3, where it has wheels"
@@ -41,6 +49,9 @@ def library(patient: Patient) -> Iterator[Finding]:
 def book(patient: Patient) -> Iterator[Finding]:
     """The file, its schema, its owner, its clock, the money in it, and what should have ended."""
     path = patient.folder / BOOK_FILE
+    if patient.settings.database:
+        yield from _in_database(patient, patient.settings.database)
+        return
     if not path.exists():
         yield wrong("book_missing", "book", f"{path} is missing", "Restore it from a backup; never start a new one under old keys")
         return
@@ -51,11 +62,29 @@ def book(patient: Patient) -> Iterator[Finding]:
         yield wrong("book_unreadable", "book", f"{path} cannot be read: {error}", RESTORE)
 
 
-def _examine(patient: Patient, path: Path, connection: Any) -> Iterator[Finding]:
-    damage = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
-    if damage != ["ok"]:
-        yield wrong("book_damaged", "book", f"damaged: {damage[0]}", RESTORE)
-        return
+def _in_database(patient: Patient, url: str) -> Iterator[Finding]:
+    if (patient.folder / BOOK_FILE).exists():
+        found = f"{patient.folder / BOOK_FILE} lies beside the settings of a book in a database"
+        yield warning("book_left_over", "book", found, "It is the book before `hanbit migrate`: put it away, so that nobody serves it")
+    try:
+        connection = places.open_for_reading(url, patient=True)
+    except OldBook as error:
+        yield wrong("book_old", "book", error.detail, f"Stop the server, then: hanbit upgrade --data {patient.folder}")
+    except NewerBook as error:
+        yield wrong("book_newer", "book", error.detail, "Install the version of hanbit that wrote it")
+    except (BadInput, Unavailable) as error:
+        yield wrong("book_unreadable", "book", error.detail, "The lines about PostgreSQL say more")
+    else:
+        with closing(connection):
+            yield from _examine(patient, places.shown(url), connection)
+
+
+def _examine(patient: Patient, path: object, connection: Any) -> Iterator[Finding]:
+    if isinstance(path, Path):
+        damage = [row[0] for row in connection.execute("PRAGMA quick_check(3)")]
+        if damage != ["ok"]:
+            yield wrong("book_damaged", "book", f"damaged: {damage[0]}", RESTORE)
+            return
     row = connection.execute("SELECT schema_version, operator, time FROM book WHERE id = 1").fetchone()
     if row is None:
         yield wrong("book_unreadable", "book", f"{path} is no book", RESTORE)
@@ -85,7 +114,8 @@ def _examine(patient: Patient, path: Path, connection: Any) -> Iterator[Finding]
     yield from _halted(connection)
     yield from _unfinished(patient, connection)
     yield from _merchants_certificates(patient, connection)
-    yield from _backups(patient, connection)
+    if isinstance(path, Path):
+        yield from _backups(patient, connection)
 
 
 def _clock(patient: Patient, book_time: int) -> Iterator[Finding]:

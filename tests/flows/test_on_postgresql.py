@@ -1,0 +1,131 @@
+"""An operator on PostgreSQL, by the commands alone: init, serve, doctor, checks, upgrade; and what each says where something is wrong."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+from alembic import op
+
+from hanbit.db import migrations, schema
+from hanbit.kernel.clock import SystemClock
+from hanbit.kernel.errors import BadInput
+from hanbit.settings import FILE, Settings, dump, load
+from hanbit.upkeep import doctor
+from hanbit.upkeep.doctor.findings import Finding
+from hanbit.upkeep.upgrade import upgrade
+from tests.cluster import OWNER, PASSWORD, Cluster
+from tests.unit.cli.world import make_folder, run, run_json, serving, told
+
+
+def findings(data: Path) -> dict[str, Finding]:
+    found = list(doctor.examine(data, SystemClock().now()))
+    assert all(finding.advice for finding in found if finding.severity != "ok")
+    return {finding.code: finding for finding in found}
+
+
+@pytest.mark.processes
+def test_a_bank_is_made_served_and_proved_in_a_database(tmp_path: Path, database: str) -> None:
+    data = make_folder(tmp_path / "bank", database=database)
+    assert load(data).database == database
+    assert (data / FILE).stat().st_mode & 0o777 == 0o600
+    assert not list(data.glob("book*"))
+    with serving(data):
+        hong = ("hong", "--name", "Hong", "--password-fd", "0")
+        made = run_json("customer", "create", *hong, "--data", data, answers="a long password\n")
+        assert made["customer"]
+        assert run_json("customer", "list", "--data", data)["customers"][0]["login"] == "hong"
+        assert run_json("ledger", "check", "--data", data)["balanced"]
+        assert run_json("evidence", "check", "--data", data)["whole"]
+        found = findings(data)
+        assert found["database"].severity == "ok"
+        assert found["book"].severity == "ok"
+        assert {code for code, finding in found.items() if finding.severity == "wrong"} == set()
+    assert run("ledger", "statement", "operator:cash:KRW", "--data", data).exit_code == 0
+    assert "pg_basebackup" in told(run("backup", "--data", data, "-o", tmp_path / "b"))[0]
+    again = run("upgrade", "--data", data)
+    assert again.exit_code == 0, again.output
+    assert again.stdout.endswith("There is nothing to do.\n")
+
+
+def test_a_mistyped_address_leaves_no_folder_behind(tmp_path: Path, database: str, cluster: Cluster) -> None:
+    for address, words in (
+        ("postgresql://hanbit@127.0.0.1:1/hanbit", "port 1"),
+        (cluster.url("nobody_made_it"), "does not exist"),
+        (cluster.url(database.split("///")[1].split("?", maxsplit=1)[0], tcp=True).replace("sample", "wrong"), "password"),
+        ("mysql://hanbit@db/hanbit", "postgresql://USER@HOST/DATABASE"),
+    ):
+        result = run("init", tmp_path / "bank", "--database", address)
+        assert result.exit_code == 1
+        assert words in result.output, result.output
+        assert PASSWORD not in result.output
+        assert not (tmp_path / "bank").exists()
+    assert run("init", tmp_path / "bank", "--database", database).exit_code == 0
+    assert "has a book already" in told(run("init", tmp_path / "other", "--database", database))[0]
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_folder_whose_database_is_somebody_elses_is_not_served(tmp_path: Path, database: str, cluster: Cluster) -> None:
+    data = make_folder(tmp_path / "bank", operator="first", database=database)
+    name = cluster.create()
+    other = make_folder(tmp_path / "other", operator="second", database=cluster.url(name))
+    shutil.copy(data / FILE, other / FILE)
+    path = other / FILE
+    path.write_text(path.read_text("utf-8").replace('operator = "first"', 'operator = "second"'), "utf-8")
+    assert "is the book of first" in told(run("customer", "list", "--data", other))[0]
+    assert findings(other)["book_operator"].severity == "wrong"
+    cluster.drop(name)
+
+
+def test_the_doctor_says_what_is_wrong_with_the_database(tmp_path: Path, database: str) -> None:
+    data = make_folder(tmp_path / "bank", database=database)
+    found = findings(data)
+    assert found["database_no_archive"].severity == "warning"
+    (data / "book.sqlite").write_bytes(b"")
+    (data / "book.sqlite").chmod(0o600)
+    assert findings(data)["book_left_over"].severity == "warning"
+    (data / "book.sqlite").unlink()
+    for version, code in ((99, "book_newer"), (1, "book_old")):
+        with psycopg.connect(database) as owner:
+            owner.execute("UPDATE book SET schema_version = %s", (version,))
+        assert findings(data)[code].severity == "wrong"
+    path = data / FILE
+    path.write_text(path.read_text("utf-8").replace(database, "postgresql://hanbit@127.0.0.1:1/hanbit"), "utf-8")
+    found = findings(data)
+    assert found["database_unreachable"].severity == "wrong"
+    assert found["book_unreadable"].severity == "wrong"
+
+
+def test_an_older_book_in_a_database_is_migrated_in_one_transaction(tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_folder(tmp_path / "bank", database=database)
+    assert upgrade(data, tmp_path / "unused", SystemClock()).backup is None
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 4)
+    broken = [True]
+
+    def third() -> None:
+        op.execute("ALTER TABLE audit ADD COLUMN more text")
+
+    def fourth() -> None:
+        if broken[0]:
+            raise BadInput("a revision that fails")
+        op.execute("UPDATE book SET schema_version = 4")
+
+    scripts = [SimpleNamespace(revision=name, module=SimpleNamespace(upgrade=act)) for name, act in (("0003", third), ("0004", fourth))]
+    monkeypatch.setattr(migrations, "_revisions", lambda: scripts)
+    with pytest.raises(BadInput, match="fails"):
+        upgrade(data, tmp_path / "unused", SystemClock())
+    with psycopg.connect(database) as owner:
+        assert owner.execute("SELECT count(*) FROM information_schema.columns WHERE column_name = 'more'").fetchone() == (0,)
+        assert owner.execute("SELECT schema_version FROM book").fetchone() == (2,)
+    broken[0] = False
+    done = upgrade(data, tmp_path / "unused", SystemClock())
+    assert (done.before, done.after) == (2, 4)
+    with psycopg.connect(database) as owner:
+        assert owner.execute("SELECT schema_version FROM book").fetchone() == (4,)
+
+
+def test_an_address_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    settings = Settings(database=f"postgresql://{OWNER}:p%22w\\x'@db1:5432,db2/hanbit?sslmode=verify-full")
+    (tmp_path / FILE).write_text(dump(settings), "utf-8")
+    assert load(tmp_path) == settings
