@@ -4,6 +4,7 @@ Whoever makes a data folder takes `database()` for its setting, and whoever copi
 """
 
 import os
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,9 @@ from hanbit.settings import FILE, load
 from tests import cluster
 
 VARIABLE = "HANBIT_TEST_ENGINE"
+KEPT_MAX = 8
+"""Databases that are kept of tests that have ended."""
+_ended: deque[str] = deque()
 
 
 def is_postgresql() -> bool:
@@ -32,7 +36,10 @@ def database() -> str:
 
 @contextmanager
 def copied(folder: Path) -> Iterator[None]:
-    """Give a copied data folder a copy of its book too (a file was copied with it), for as long as this lasts. Nobody has either open."""
+    """Give a copied data folder a copy of its book too (a file was copied with it). Nobody has either open.
+
+    The copy outlasts this by a while, as a file would: a test may open the folder once more.
+    """
     address = load(folder).database
     if not address:
         yield
@@ -44,4 +51,6 @@ def copied(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        own.drop(name)
+        _ended.append(name)
+        while len(_ended) > KEPT_MAX:
+            own.drop(_ended.popleft())

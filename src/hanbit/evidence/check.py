@@ -21,7 +21,7 @@ from itertools import groupby
 from hanbit.evidence.cancellations import check_cancellations
 from hanbit.evidence.purchases import Certified, approved
 from hanbit.kernel import ids
-from hanbit.kernel.errors import HanbitError, ProtocolViolation
+from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
 from hanbit.protocols import checkpoint, keys, line
 from hanbit.protocols.cancellation import messages as cancellation
 from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
@@ -104,6 +104,8 @@ def _checked(item: Stored, trust: Trust, report: Report) -> SignedMessage[Messag
         if ids.digest(item.compact.encode("ascii", "replace")) != item.hash:
             raise ProtocolViolation("hash", "the bytes are not those that were stored")
         return verify_stored(item, trust)
+    except Unavailable:
+        raise  # the book cannot be read: that says nothing about this message
     except HanbitError as error:
         report.broken.append(f"message {item.hash}: {error}")
         return None
