@@ -6,23 +6,16 @@ import sqlite3
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TextIO, TypeVar
+from typing import Final, TextIO
 
-import msgspec
-
-from hanbit.kernel import ids
 from hanbit.kernel.errors import Unavailable
 from hanbit.merchant import book_migration
 from hanbit.merchant.order import Order
 from hanbit.merchant.states import State
-from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect.merchant import Exchange
-from hanbit.protocols.signed import SignedMessage
 
 _HOLDER_MAX: Final = 200
 _PROGRAM_MAX: Final = 100
-
-T = TypeVar("T", bound=Message)
 
 
 class BookHeld(Unavailable):
@@ -52,17 +45,6 @@ class KeptMessage:
     typ: str
     hash: str
     compact: str
-
-
-class _Header(msgspec.Struct):
-    kid: str
-
-
-def own_message(kept: KeptMessage, kind: type[T]) -> SignedMessage[T]:
-    """A message that was signed or verified before it was put into this book, as it was then."""
-    header, payload, _ = kept.compact.split(".")
-    kid = msgspec.json.decode(ids.decode_base64url(header), type=_Header).kid
-    return SignedMessage(kept.compact, kept.hash, kid, msgspec.json.decode(ids.decode_base64url(payload), type=kind))
 
 
 @dataclass(frozen=True, slots=True)

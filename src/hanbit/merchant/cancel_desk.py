@@ -19,7 +19,6 @@ from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import Conflict, HanbitError, NotFound, ProtocolViolation, Unavailable, WrongState
 from hanbit.kernel.money import Money
 from hanbit.merchant import cancellation as rows
-from hanbit.merchant.book_file import own_message
 from hanbit.merchant.cancellation import Cancellation, CancellationState, Goods, amount_to_cancel
 from hanbit.merchant.changes import AnswerCancellation, AskCancellation, Reject, Stale
 from hanbit.merchant.line import LineToGateway
@@ -67,7 +66,7 @@ class CancellationDesk:
         self._line = line
         self._has_outcome_handler = has_outcome_handler
         self._on_struck = on_struck
-        self._sender = Sender("cancellation", clock)
+        self._sender = Sender("cancellation", clock, goes_on=True)
         self._open_tids: set[str] = set()
         """Orders of which an outcome matters here; what every other order's outcome costs is one look into this set."""
         self._task: asyncio.Task[None] | None = None
@@ -263,7 +262,7 @@ class CancellationDesk:
 
     async def _take(self, unverified: str, asked: Cancellation) -> str:
         """C3: verify, compare with the book, store; the line's code where it says no more than "not now", else an empty text."""
-        cancel = own_message(await self._book.message(asked.message), Cancel)
+        cancel = signed.recall((await self._book.message(asked.message)).compact, Cancel)
         for _ in range(TRIES_MAX):
             order = await self._order(asked.tid)
             at = self._clock.now()

@@ -22,7 +22,6 @@ from hanbit.kernel import fail_points, ids
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable, WrongState
 from hanbit.merchant import purchase as rows
-from hanbit.merchant.book_file import own_message
 from hanbit.merchant.changes import AnswerPurchase, AnySigned, AskPurchase, OpenSession, Reject, Stale
 from hanbit.merchant.handlers import OnConfirm, ask_shop
 from hanbit.merchant.line import LineToGateway
@@ -103,7 +102,7 @@ class PurchaseDesk:
         self._attended = attended
         self._on_ended = on_ended
         self._on_unproven = on_unproven
-        self._sender = Sender("purchase", clock)
+        self._sender = Sender("purchase", clock, goes_on=False)
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -165,9 +164,10 @@ class PurchaseDesk:
         self._at_the_counter()
         for _ in range(TRIES_MAX):
             order = await self._orders.order(tid)
-            known = await self._known(order, purchase)
+            sid = _named_session(purchase)
+            known = await self._known(order, purchase, sid)
             try:
-                exchange = known or await self._ask(order, purchase)
+                exchange = known or await self._ask(order, purchase, sid)
             except Stale:
                 continue
             except _Unwanted as no:
@@ -177,11 +177,8 @@ class PurchaseDesk:
             return (await self._by_sid(exchange.sid)).result
         raise Unavailable("the order changed three times meanwhile")
 
-    async def _known(self, order: Order, purchase: Purchase) -> Exchange | None:
+    async def _known(self, order: Order, purchase: Purchase, sid: str) -> Exchange | None:
         """The exchange of these very bytes; ProtocolViolation where their session is used for others: one attempt, one session."""
-        sid = signed.peek_claims(purchase.dual).get("sid")
-        if not isinstance(sid, str) or not ids.TOKEN.fullmatch(sid):
-            raise ProtocolViolation("sid", "no session of this shop")
         found = await self._book.exchanges(rows.BY_SID, sid)
         if not found:
             return None
@@ -189,11 +186,11 @@ class PurchaseDesk:
             raise ProtocolViolation("sid", "not an open session of this shop")
         return found[0]
 
-    async def _ask(self, order: Order, purchase: Purchase) -> Exchange:
+    async def _ask(self, order: Order, purchase: Purchase, sid: str) -> Exchange:
         """D6, durable; _Unwanted where the shop itself says no, Stale where something moved meanwhile."""
         issuing = self._at_the_counter()
         at = self._clock.now()
-        session = await self._session(str(signed.peek_claims(purchase.dual)["sid"]), order)
+        session = await self._session(sid, order)
         facts = None if session is None else SessionFacts(session.claims, session.hash, used=False)
         purchased = issuing.role.verify_purchase(purchase, facts, order.purchase_facts, order.lines_json, at=at)
         assert session is not None
@@ -220,9 +217,7 @@ class PurchaseDesk:
         known = await self._book.session(sid=sid)
         if known is None or known.tid != order.tid:
             return None
-        compact = msgspec.json.decode(known.answer, type=SessionAnswer).session
-        claims = msgspec.convert(signed.peek_claims(compact), Session)
-        return SignedMessage(compact, ids.digest(compact.encode("ascii")), signed.peek_kid(compact), claims)
+        return signed.recall(msgspec.json.decode(known.answer, type=SessionAnswer).session, Session)
 
     # --- asking the gateway ---------------------------------------------------------------------------------------------------------------
 
@@ -250,20 +245,19 @@ class PurchaseDesk:
         return found
 
     def _send_now(self, asked: Exchange) -> asyncio.Task[None]:
-        return self._sender.now(asked.sid, partial(self._exchange, asked.sid))
+        return self._sender.now(asked.sid, partial(self._exchange, asked))
 
-    async def _exchange(self, sid: str) -> str:
+    async def _exchange(self, asked: Exchange) -> str:
         """The stored bytes out, the answer in; why there is none yet, or an empty text."""
-        asked = await self._by_sid(sid)
         line = self._line()
         if asked.envelope is None:
             return ""
         if line is None:
             raise Unavailable("no line to the gateway")
-        request = (await self._book.message(asked.request)).compact
-        unverified = await line.ask(join_frame(request, asked.envelope))
+        request = await self._request(asked)
+        unverified = await line.ask(join_frame(request.compact, asked.envelope))
         try:
-            acknowledgement, turned_away = await self._take(unverified, asked, None)
+            acknowledgement, turned_away = await self._take(unverified, asked, request, None)
         except ProtocolViolation as violation:
             _log.warning("an answer to a purchase was rejected: %s", violation.rule)
             await self._book.commit(Reject(unverified.encode("utf-8", "replace"), violation.rule, violation.detail, self._clock.now()))
@@ -289,11 +283,16 @@ class PurchaseDesk:
             # Told again because nobody heard: a commit whose success was lost has woken nobody here either.
             self._on_ended(found[0].tid)
             return known.answer
-        return (await self._take(unverified, found[0], vouched_by))[0]
+        return (await self._take(unverified, found[0], await self._request(found[0]), vouched_by))[0]
 
-    async def _take(self, unverified: str, asked: Exchange, vouched_by: SignedMessage[Status] | None) -> tuple[str | None, str]:
+    async def _request(self, asked: Exchange) -> SignedMessage[AuthorizationRequest]:
+        """Our own D6 out of our own book."""
+        return signed.recall((await self._book.message(asked.request)).compact, AuthorizationRequest)
+
+    async def _take(
+        self, unverified: str, asked: Exchange, request: SignedMessage[AuthorizationRequest], vouched_by: SignedMessage[Status] | None
+    ) -> tuple[str | None, str]:
         """D7: verify, compare with the request, store; the acknowledgement to send, and the line's code where it says "not now"."""
-        request = own_message(await self._book.message(asked.request), AuthorizationRequest)
         for _ in range(TRIES_MAX):
             at = self._clock.now()
             answered = self._read(unverified, request, vouched_by, at)
@@ -391,6 +390,14 @@ class PurchaseDesk:
         if not self._attended:
             raise Unavailable("the shop's own program opens sessions and takes purchases, not this tool beside it")
         return self._part()
+
+
+def _named_session(purchase: Purchase) -> str:
+    """The session that the dual signature names, unverified: to look up whose it is."""
+    sid = signed.peek_claims(purchase.dual).get("sid")
+    if not isinstance(sid, str) or not ids.TOKEN.fullmatch(sid):
+        raise ProtocolViolation("sid", "no session of this shop")
+    return sid
 
 
 @dataclass(frozen=True, slots=True)

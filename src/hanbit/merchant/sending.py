@@ -20,13 +20,14 @@ _log = logging.getLogger("hanbit.merchant")
 class Sender:
     """The requests of one desk, by id; what they say and what their answers do is the desk's."""
 
-    def __init__(self, what: str, clock: Clock) -> None:
-        """`what` is sent, for the log."""
+    def __init__(self, what: str, clock: Clock, *, goes_on: bool) -> None:
+        """`what` is sent, for the log. `goes_on` where an answer may leave another request to be sent."""
         self.bell = asyncio.Event()
         """Rung when there may be something to send."""
         self.turned_away: dict[str, str] = {}
         """id → why the last try brought no answer; only of those that are open"""
         self._what = what
+        self._goes_on = goes_on
         self._clock = clock
         self._on_the_line: dict[str, asyncio.Task[None]] = {}
         self._later: dict[str, tuple[float, float]] = {}
@@ -83,6 +84,7 @@ class Sender:
             _log.exception("a %s could not be sent", self._what, extra={self._what: identity})
             self.turned_away[identity] = "failed"
         finally:
+            waited = self.is_full
             del self._on_the_line[identity]
             if self.turned_away.get(identity):
                 pause = min(self._later.get(identity, (0.0, RETRY_FIRST_S))[1], RETRY_MAX_S)
@@ -90,4 +92,6 @@ class Sender:
             else:
                 self.turned_away.pop(identity, None)
                 self._later.pop(identity, None)
-            self.bell.set()
+            # Where an answer leaves nothing to send, looking through all that is open for each of them would grow with both.
+            if self._goes_on or waited or identity in self._later:
+                self.bell.set()

@@ -43,6 +43,8 @@ FUTURE_TOLERANCE_S = 120
 """How far ahead of our clock a peer's `iat` may lie."""
 _HEADERS_KEPT = 4096
 _KEYS_KEPT = 4096
+_CERTIFICATES_KEPT = 4096
+"""Decoded only: authorities stand in every header of a fresh temporary key."""
 
 T = TypeVar("T", bound=Message)
 T_co = TypeVar("T_co", bound=Message, covariant=True)
@@ -310,6 +312,12 @@ def peek_claims(unverified: str | bytes) -> dict[str, Any]:
     return dict(claims)
 
 
+def recall(compact: str, kind: type[T]) -> SignedMessage[T]:
+    """A message out of one's own store, which was signed or verified before it was put there."""
+    _, _, header, payload, _ = _take_apart(compact)
+    return SignedMessage(compact, ids.digest(compact.encode("ascii")), header.kid, msgspec.json.decode(payload, type=kind))
+
+
 def split(compact: str) -> tuple[str, str, str]:
     """The header segment, the decoded payload text and the signature segment of a SignedMessage's bytes, for the store."""
     header, payload, signature = compact.split(".")
@@ -383,6 +391,7 @@ def encode_der(der: bytes) -> str:
     return encoded + "=" * (-len(encoded) % 4)
 
 
+@lru_cache(maxsize=_CERTIFICATES_KEPT)
 def _decode_der(text: str) -> bytes:
     try:
         der = ids.decode_base64url(text.rstrip("=").replace("+", "-").replace("/", "_"))
