@@ -42,6 +42,7 @@ __all__ = [
     "make_crl",
     "make_leaf",
     "make_root",
+    "own_content",
     "public_of",
     "read_crl",
     "read_request",
@@ -123,10 +124,15 @@ def urn_of(leaf: bytes) -> str:
     return profile.Content.read(x509.load_der_x509_certificate(leaf)).urn.text
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
+def own_content(der: bytes) -> profile.Content:
+    """What one's own certificate says."""
+    return profile.Content.read(x509.load_der_x509_certificate(der))
+
+
 def validity(der: bytes) -> tuple[int, int]:
     """The first and the last second of one's own certificate."""
-    content = profile.Content.read(x509.load_der_x509_certificate(der))
+    content = own_content(der)
     return content.not_before, content.not_after
 
 

@@ -190,10 +190,12 @@ class PurchaseDesk:
         """D6, durable; _Unwanted where the shop itself says no, Stale where something moved meanwhile."""
         issuing = self._at_the_counter()
         at = self._clock.now()
-        session = await self._session(sid, order)
-        facts = None if session is None else SessionFacts(session.claims, session.hash, used=False)
+        answered = await self._answered(sid, order)
+        if answered is None:
+            raise ProtocolViolation("sid", "not an open session of this shop")
+        session = signed.recall(answered.session, Session)
+        facts = SessionFacts(session.claims, session.hash, used=False, issued=signed.decode_chain(answered.certificate))
         purchased = issuing.role.verify_purchase(purchase, facts, order.purchase_facts, order.lines_json, at=at)
-        assert session is not None
         objection = await ask_shop(self._on_confirm, order)
         if objection is not None:
             raise _Unwanted(objection.reason)
@@ -212,12 +214,10 @@ class PurchaseDesk:
         await self._book.commit(AskPurchase(exchange, session, request, order.version, at))
         return await self._by_sid(exchange.sid)
 
-    async def _session(self, sid: str, order: Order) -> SignedMessage[Session] | None:
+    async def _answered(self, sid: str, order: Order) -> SessionAnswer | None:
         """Our own D3 out of our own book, where this order has it."""
         known = await self._book.session(sid=sid)
-        if known is None or known.tid != order.tid:
-            return None
-        return signed.recall(msgspec.json.decode(known.answer, type=SessionAnswer).session, Session)
+        return msgspec.json.decode(known.answer, type=SessionAnswer) if known is not None and known.tid == order.tid else None
 
     # --- asking the gateway ---------------------------------------------------------------------------------------------------------------
 

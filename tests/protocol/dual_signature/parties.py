@@ -111,7 +111,7 @@ class Exchange:
 
     @property
     def facts(self) -> SessionFacts:
-        return SessionFacts(self.opened.session.claims, self.opened.session.hash, used=False)
+        return SessionFacts(self.opened.session.claims, self.opened.session.hash, used=False, issued=self.opened.certificate)
 
     @property
     def offer(self) -> Offer:

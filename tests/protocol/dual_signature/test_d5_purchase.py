@@ -140,6 +140,24 @@ def test_temporary_certificate_that_ended_is_refused_although_the_book_would_sti
     assert refused(MADE.purchase, facts=facts, at=AT + 781) == "certificate_dates"
 
 
+def test_certificate_that_the_book_does_not_know_by_its_bytes_is_verified_up_to_the_root() -> None:
+    facts = replace(MADE.facts, issued=())
+    assert merchant().verify_purchase(MADE.purchase, facts, facts_of(MADE.order), LINES, at=AT) == MADE.purchased()
+    for by, rule in [
+        (lambda: temporary_signer(MADE.session, session_authority(forger())), "certificate_profile"),
+        (other_key, "thumbprint"),
+    ]:
+        assert refused(MADE.with_dual(by=by()).purchase, facts=facts) == rule
+    assert refused(MADE.purchase, facts=replace(facts, session=msgspec.structs.replace(facts.session, exp=AT + 3600)), at=AT + 781) == (
+        "certificate_dates"
+    )
+
+
+def test_certificate_that_lives_for_longer_than_one_may_is_refused_whoever_issued_it() -> None:
+    early = AT - 3600  # the clock was set back since
+    assert refused(MADE.purchase, at=early) == "certificate_dates"
+
+
 @pytest.mark.parametrize("change", [twice("pimd"), twice("sid"), with_float("exp"), with_float("iat")])
 def test_dual_signature_that_two_readers_could_read_in_two_ways_is_refused(change: Any) -> None:
     assert refused(MADE.again(dual=re_payload(MADE.purchase.dual, change, MADE.session.signer.key))) == "claims"

@@ -51,7 +51,7 @@ from hanbit.protocols.dual_signature.messages import (
     SessionAnswer,
     SessionRequest,
 )
-from hanbit.protocols.dual_signature.temporary import TemporaryTrust
+from hanbit.protocols.dual_signature.temporary import AsIssued, TemporaryTrust
 from hanbit.protocols.fields import VERSION
 from hanbit.protocols.redirect.merchant import OrderFacts
 from hanbit.protocols.redirect.messages import Receipt, Status
@@ -68,6 +68,8 @@ class SessionFacts:
     hash: str
     used: bool
     """A purchase has been taken for it: one attempt, one session."""
+    issued: tuple[bytes, ...] = ()
+    """The chain of the temporary certificate that was issued in it, leaf first; where it is not given any certificate is verified."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ class Merchant:
 
     def _verify_dual(self, unverified: str, facts: SessionFacts, at: int) -> SignedMessage[Dual]:
         session = facts.session
-        trust = TemporaryTrust(self.root, self.signer.urn, session.sid)
+        trust = AsIssued(TemporaryTrust(self.root, self.signer.urn, session.sid), facts.issued)
         dual = signed.verify(unverified, Dual, trust=trust, audience=self.gateway, at=at)
         _same(temporary.thumbprint_of(signed.peek_chain(unverified)), session.thumbprint, "thumbprint")
         for name in ("gateway", "sid", "nc", "nm", "tid", "order", "exp"):

@@ -44,15 +44,21 @@ class TemporaryTrust:
     sid: str
     authorities: Authorities | None = None
 
+    @property
+    def urn(self) -> str:
+        """The name of the key that is trusted."""
+        _, _, operator, role, name = self.merchant.split(":")
+        if role != "merchant":
+            _violation("temporary", "no merchant")
+        return temporary_urn(operator, name, self.sid)
+
     def key(self, kid: str, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
         """The temporary key of this session, or ProtocolViolation."""
         if not chain or certificates.kid(chain[0]) != kid:
             _violation("unknown_key", "kid is not the certificate's")
-        _, _, operator, role, name = self.merchant.split(":")
-        if role != "merchant":
-            _violation("temporary", "no merchant")
-        certificate = certificates.verify_chain(chain, root=self.root, at=at, operator=operator)
-        if certificate.urn != temporary_urn(operator, name, self.sid):
+        urn = self.urn
+        certificate = certificates.verify_chain(chain, root=self.root, at=at, operator=urn.split(":")[2])
+        if certificate.urn != urn:
             _violation("temporary", "certified for another merchant or another session")
         if certificate.not_after > at + TEMPORARY_LIFE_MAX_S:
             _violation("certificate_dates", "a temporary certificate lives for a quarter of an hour")
@@ -65,6 +71,27 @@ class TemporaryTrust:
             public=certificate.public,
             not_before=certificate.not_before,
             not_after=certificate.not_after,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AsIssued:
+    """The shop's own reading: the certificate that it issued in this session is known by its bytes, of any other the rules are asked."""
+
+    trust: TemporaryTrust
+    issued: tuple[bytes, ...]
+    """The chain of that certificate; empty where the shop's book does not say."""
+
+    def key(self, kid: str, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
+        """The temporary key of this session, or ProtocolViolation."""
+        known = bool(chain) and chain == self.issued and certificates.kid(chain[0]) == kid
+        leaf = certificates.own_content(chain[0]) if known else None
+        if leaf is None or leaf.not_after > at + TEMPORARY_LIFE_MAX_S or leaf.urn.text != self.trust.urn:
+            return self.trust.key(kid, chain, at)
+        lives = [certificates.validity(der) for der in (*chain, self.trust.root)]
+        not_before, not_after = max(first for first, _ in lives), min(last for _, last in lives)
+        return RegisteredKey(
+            kid=kid, urn=leaf.urn.text, purpose=leaf.purpose, public=leaf.public, not_before=not_before, not_after=not_after
         )
 
 
