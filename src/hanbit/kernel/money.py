@@ -1,7 +1,8 @@
 """Money: whole minor units with a currency, and the one spelling of an amount."""
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from hanbit.kernel.errors import BadInput
 
@@ -12,8 +13,7 @@ CURRENCY_EXPONENTS = {"KRW": 0, "JPY": 0, "USD": 2, "EUR": 2, "GBP": 2, "CNY": 2
 """ISO 4217 minor-unit digits of the currencies that a book may be kept in."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Money:
+class Money(msgspec.Struct, frozen=True, order=True, gc=False):
     """An amount of whole minor units (won, cent) in one currency; never negative."""
 
     amount_minor: int

@@ -4,7 +4,7 @@ An entry has two or more postings (legs). A posting moves one account's counters
 what is moved. Over an entry the debit and credit legs are equal, pending with pending and posted with posted, in one currency.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from hanbit.kernel.money import Money
 
@@ -12,8 +12,7 @@ HOLD, CAPTURE, VOID, REFUND, TRANSFER = "hold", "capture", "void", "refund", "tr
 ENTRY_KINDS = (HOLD, CAPTURE, VOID, REFUND, TRANSFER)
 
 
-@dataclass(frozen=True, slots=True)
-class Posting:
+class Posting(msgspec.Struct, frozen=True, gc=False):
     """One leg: `side` is "D" or "C"; `pending` and `posted` are signed changes in minor units of the entry's currency."""
 
     account: str
@@ -22,8 +21,7 @@ class Posting:
     posted: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One journal entry. `id` makes it happen at most once; `ends` is the id of the hold that a capture or void ends.
 
     `empties` is an account that must have nothing left to give behind this entry: it was reckoned from what stood there.

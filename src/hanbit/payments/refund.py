@@ -1,6 +1,8 @@
 """C2 after the capture: what may go back, until when, and out of whose pocket where the merchant's own account is short."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from hanbit.db.change import Put, Require, Stale
 from hanbit.evidence import store as evidence

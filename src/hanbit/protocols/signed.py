@@ -102,8 +102,7 @@ class Signer:
         self.kid, self.chain, self.key = certificates.kid(chain[0]), chain, key
 
 
-@dataclass(frozen=True, slots=True)
-class SignedMessage(Generic[T_co]):
+class SignedMessage(msgspec.Struct, Generic[T_co], frozen=True):
     """A message whose bytes and signer are known good; `hash` is the name by which others refer to it."""
 
     compact: str
@@ -124,8 +123,7 @@ class _KeyedHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     typ: str
 
 
-@dataclass(frozen=True, slots=True)
-class _ParsedHeader:
+class _ParsedHeader(msgspec.Struct, frozen=True):
     typ: str
     kid: str
     chain: tuple[bytes, ...]

@@ -1,11 +1,11 @@
 """Entries are balanced or impossible; the rules make what they say."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hanbit.kernel.errors import BadInput
 from hanbit.kernel.money import AMOUNT_MAX, Money
