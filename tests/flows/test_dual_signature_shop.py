@@ -21,6 +21,7 @@ from hanbit.protocols.dual_signature import customer as role
 from hanbit.protocols.dual_signature.customer import OpenSession
 from hanbit.protocols.dual_signature.messages import Purchase
 from hanbit.protocols.redirect import customer as redirect
+from hanbit.protocols.redirect.messages import Words
 from tests.purchases import session_authority
 from tests.world import OPERATOR, PRICE, Visit, World, lose_request
 
@@ -191,7 +192,7 @@ async def test_a_shop_that_does_not_want_the_order_asks_nobody(world: World) -> 
     purchase = await bought.purchase()
     before = world.dump()
     result = await bought.send(purchase)
-    assert (result.result, result.reason) == ("declined", "shop_refused")
+    assert (result.result, result.reason, result.message) == ("declined", "shop_refused", Words(ko="품절", en="sold out"))
     assert world.dump() == before
 
 

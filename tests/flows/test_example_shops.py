@@ -361,6 +361,21 @@ async def test_only_a_page_that_can_be_paid_lets_the_banks_script_in(world: Worl
         assert "script" not in answer.headers["Content-Security-Policy"]
 
 
+async def test_a_sold_out_shop_says_so_in_the_window_and_may_think_again(world: World, shop: ExampleShop, browser: Browser) -> None:
+    filler, held = "U" * 22, sum(one["units"] for one in shop.book.values() if one["state"] in {"held", "settled"})
+    assert (await shop.call_back(event("confirm", filler, None, 20 - held)))[0] == 200
+    tid, _ = await browser.order("here")
+    async with clicked(world, browser, tid) as window:
+        try:
+            outcome = await window.pay()
+            assert (outcome.state, outcome.reason, outcome.unverified_words) == ("unknown", "shop_refused", "The score has just sold out.")
+            assert await messages(shop, tid, "hanbit-authorization-request") == []
+            assert tid not in shop.book
+        finally:
+            await shop.call_back(event("voided", filler, 50_000, 20 - held))
+        assert (await window.pay()).state == "captured"
+
+
 async def test_the_last_one_is_sold_once_at_the_button_too(world: World, shop: ExampleShop, browser: Browser, stranger: Browser) -> None:
     filler, held = "T" * 22, sum(one["units"] for one in shop.book.values() if one["state"] in {"held", "settled"})
     assert (await shop.call_back(event("confirm", filler, None, 19 - held)))[0] == 200

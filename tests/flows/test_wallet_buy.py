@@ -158,6 +158,28 @@ async def test_the_command_names_a_dishonest_shop_and_exits_as_not_paid(buyer: B
     assert "Nothing was paid" in done.output
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ({"reason": "shop_refused", "message": {"ko": "품절", "en": "Sold\u202e out"}}, "does not want this order: Sold  out"),
+        ({"reason": "shop_silent"}, "does not want this order: shop silent"),
+        ({}, "does not want this order: declined"),
+    ],
+)
+async def test_a_shop_that_does_not_want_the_order_is_quoted(buyer: Buyer, tmp_path: Path, said: dict[str, Any], shown: str) -> None:
+    gateway = buyer.shop.site.gateway
+    Store(tmp_path / "wallet").trust(gateway.keyring.root, gateway.clock.now())
+    buyer.shop.asks_gateway = False
+    buyer.shop.on_result = lambda _said: {"result": "declined", **said}
+    before = buyer.moved()
+    url = f"{buyer.shop.url}/hanbit/{buyer.shop.order()}"
+    options = ("--id", LOGIN, "--account", "1", "--yes")
+    done = await asyncio.to_thread(run, tmp_path / "wallet", url, *options, answers=(PASSWORD, ACCOUNT_PASSWORD))
+    assert done.exit_code != 0
+    assert shown in done.output
+    assert buyer.moved() == before
+
+
 async def test_a_root_that_nobody_accepted_is_not_paid_under(buyer: Buyer, tmp_path: Path) -> None:
     url = f"{buyer.shop.url}/hanbit/{buyer.shop.order()}"
     done = await asyncio.to_thread(run, tmp_path / "empty", url, "--id", LOGIN, answers=(PASSWORD, ACCOUNT_PASSWORD))

@@ -262,6 +262,12 @@ def report(output: Console, outcome: Outcome, opened: Opened, program: Wallet, s
         output.print(f"Paid: {format_money(opened.opening.money)} to {printable(opened.opening.payee)}.")
         output.print(f"Payment {outcome.payment}. The signed receipt is in {kept}")
         return
+    if outcome.unverified_words is not None:
+        said = printable(outcome.unverified_words, 200) or (outcome.reason or "declined").replace("_", " ")
+        raise Undecided(
+            f"The shop does not want this order: {said}",
+            "It has not asked the payment server, and no money has been taken; it could still ask for ten minutes.",
+        )
     if outcome.state == "unknown":
         raise Undecided(
             "The shop has not handed your purchase to the payment server; it could still do so for ten minutes.",

@@ -12,6 +12,7 @@ from msgspec.structs import astuple
 from hanbit.kernel import ids
 from hanbit.kernel.errors import ProtocolViolation
 from hanbit.protocols.dual_signature.messages import Purchase
+from hanbit.protocols.redirect.messages import Words
 
 SESSIONS_MAX: Final = 20
 """Sessions of one order that have not ended yet; each is a signature of the shop's, and anybody may ask for one."""
@@ -84,6 +85,8 @@ class PurchaseResult(msgspec.Struct, frozen=True, kw_only=True):
     result: Literal["approved", "declined", "pending"]
     reason: str | None = None
     receipt: str | None = None
+    message: Words | None = None
+    """The shop's own words where it is the shop that says no; the window shows them under its name."""
 
 
 class Checkout(msgspec.Struct, frozen=True, kw_only=True):

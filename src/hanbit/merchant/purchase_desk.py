@@ -42,6 +42,7 @@ from hanbit.protocols.dual_signature.messages import (
     SessionAnswer,
 )
 from hanbit.protocols.line import RefusedByGateway
+from hanbit.protocols.redirect.merchant import REFUSAL_REASONS, Objection
 from hanbit.protocols.redirect.messages import Status
 from hanbit.protocols.signed import SignedMessage
 
@@ -60,9 +61,11 @@ _log = logging.getLogger("hanbit.merchant")
 class _Unwanted(Exception):
     """The shop does not stand to this order: nothing is asked."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, objection: Objection) -> None:
+        super().__init__(objection.reason)
+        self.result = PurchaseResult(
+            result="declined", reason=objection.reason, message=objection.message or REFUSAL_REASONS[objection.reason]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,7 @@ class PurchaseDesk:
             except Stale:
                 continue
             except _Unwanted as no:
-                return PurchaseResult(result="declined", reason=no.reason)
+                return no.result
             if not exchange.final:
                 await asyncio.wait((self._send_now(exchange),), timeout=FIRST_ANSWER_S)
             return (await self._by_sid(exchange.sid)).result
@@ -198,7 +201,7 @@ class PurchaseDesk:
         purchased = issuing.role.verify_purchase(purchase, facts, order.purchase_facts, order.lines_json, at=at)
         objection = await ask_shop(self._on_confirm, order)
         if objection is not None:
-            raise _Unwanted(objection.reason)
+            raise _Unwanted(objection)
         at = self._clock.now()
         request = issuing.role.make_authorization_request(purchased, at=at)
         exchange = Exchange(

@@ -23,7 +23,7 @@ from hanbit.protocols.redirect.messages import Receipt
 from hanbit.protocols.signed import SignedMessage
 from hanbit.wallet.client import decode
 from hanbit.wallet.pay import Device, Factor, OneTimeCode, Opened, Outcome, Wallet
-from hanbit.wallet.relay import DishonestShop, Relay, ShopCheckout, ShopRefused
+from hanbit.wallet.relay import DishonestShop, Relay, ShopCheckout, ShopRefused, ShopResult
 
 ASKED_MAX: Final = 15
 """How often shop and gateway are asked, two seconds apart, before the outcome is called unknown."""
@@ -85,7 +85,7 @@ async def _result(wallet: Wallet, relay: Relay, session: OpenSession, purchase: 
     for asked in range(ASKED_MAX):
         if asked:
             await asyncio.sleep(wallet.poll_s)
-        receipt = await _shops_receipt(wallet, relay, session, purchase)
+        told, receipt = await _shops_word(wallet, relay, session, purchase)
         if receipt is not None:
             return _paid(receipt)
         try:
@@ -94,18 +94,24 @@ async def _result(wallet: Wallet, relay: Relay, session: OpenSession, purchase: 
             continue
         if outcome.state != UNKNOWN:
             break
+        if told is not None and told.result == "declined":
+            # The shop does not want the order, and the gateway has not been asked: there is nothing to wait for.
+            return Outcome("", UNKNOWN, told.reason, unverified_words="" if told.message is None else told.message.en)
     return outcome
 
 
-async def _shops_receipt(wallet: Wallet, relay: Relay, session: OpenSession, purchase: Purchase) -> SignedMessage[Receipt] | None:
-    """The gateway's receipt as the shop hands it on; None for everything else that it may say."""
+async def _shops_word(
+    wallet: Wallet, relay: Relay, session: OpenSession, purchase: Purchase
+) -> tuple[ShopResult | None, SignedMessage[Receipt] | None]:
+    """What the shop says, and the gateway's receipt as it hands it on; None for what cannot be read or proves nothing."""
+    told = None
     try:
         told = await relay.purchase(purchase)
         if told.receipt is not None:
-            return customer.verify_receipt(told.receipt, session, pin=wallet.pin, at=wallet.now())
+            return told, customer.verify_receipt(told.receipt, session, pin=wallet.pin, at=wallet.now())
     except (ProtocolViolation, ShopRefused, Unavailable):
-        return None  # what became of it the gateway says
-    return None
+        return told, None  # what became of it the gateway says
+    return told, None
 
 
 async def _ask_gateway(wallet: Wallet, session: OpenSession) -> Outcome:

@@ -114,6 +114,8 @@ class Outcome:
     reason: str | None
     unverified_receipt: str | None = field(default=None, repr=False)
     receipt: SignedMessage[Receipt] | None = field(default=None, repr=False)
+    unverified_words: str | None = None
+    """Why the shop itself does not want this order, in its own words."""
 
 
 class Opened:

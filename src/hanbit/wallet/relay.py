@@ -45,12 +45,20 @@ class ShopCheckout(msgspec.Struct, frozen=True):
     redirect: Annotated[str, msgspec.Meta(max_length=ADDRESS_MAX)]
 
 
+class SaidByShop(msgspec.Struct, frozen=True):
+    """The shop's own words, in both languages."""
+
+    ko: Annotated[str, msgspec.Meta(max_length=200)]
+    en: Annotated[str, msgspec.Meta(max_length=200)]
+
+
 class ShopResult(msgspec.Struct, frozen=True):
     """D8 as the shop tells it, unverified: only a receipt that proves itself is worth anything."""
 
     result: Annotated[str, msgspec.Meta(max_length=20)]
     reason: Code | None = None
     receipt: str | None = None
+    message: SaidByShop | None = None
 
 
 class Relay:

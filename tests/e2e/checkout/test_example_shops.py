@@ -1,5 +1,6 @@
 """The shops in Node and PHP as their customers see them: from the order page over the bank to the download, in both languages."""
 
+import secrets
 from collections.abc import AsyncIterator
 
 import pytest
@@ -168,6 +169,31 @@ async def test_an_order_is_paid_at_the_button_and_its_page_changes_in_place(
         await page.locator("a.button").click()
     assert (await (await downloading.value).path()).read_text("utf-8").startswith(SONGS[language])
     await until_book(example, tid, "settled")
+
+
+@pytest.mark.parametrize("language", ["ko", "en"])
+async def test_a_shop_that_has_sold_out_is_quoted_in_the_window_and_may_think_again(
+    example: ExampleShop, visit: Visit, invite: Invite, language: LanguageCode
+) -> None:
+    who, page = await invite(), await visit(language)
+    held = sum(one["units"] for one in example.book.values() if one["state"] in {"held", "settled"})
+    lines = [{"item": "arirang", "quantity": 20 - held, "price_minor": 1200}]
+    filler = {"timestamp": "2026-01-01T00:00:00Z", "data": {"tid": secrets.token_urlsafe(16), "state": "voided", "lines": lines}}
+    await example.call_back({"type": "order.confirm", **filler})
+    try:
+        await order_here(page, example)
+        window = await window_of(page)
+        await log_in(window, who)
+        await pay(window, who)
+        notice = window.locator("#notice [role=alert]")
+        await expect(notice).to_contain_text("“악보가 방금 다 팔렸습니다.”" if language == "ko" else "“The score has just sold out.”")
+        await expect(notice).to_contain_text("노래 가게")
+        await audit(window)
+        await picture(window, f"window-sold-out-{language}")
+    finally:
+        await example.call_back({"type": "order.voided", "sequence": 60_000, **filler})
+    await pay(window, who)
+    await expect(page.locator("#state")).to_have_attribute("data-state", "settled")
 
 
 async def test_a_closed_window_leaves_the_order_as_it_was_and_the_banks_page_takes_it(

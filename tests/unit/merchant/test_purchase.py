@@ -24,7 +24,7 @@ from hanbit.protocols import signed
 from hanbit.protocols.dual_signature import gateway
 from hanbit.protocols.dual_signature.customer import Asking
 from hanbit.protocols.dual_signature.messages import Dual, OrderInformation, Purchase, SessionRequest
-from hanbit.protocols.redirect.messages import Inquiry, Notice
+from hanbit.protocols.redirect.messages import Inquiry, Notice, Words
 from hanbit.protocols.signed import SignedMessage
 from tests.protocol.dual_signature.parties import session_authority
 from tests.unit.merchant.purchases import PAYMENT, PRICE, Customer, Till, dump, opened
@@ -150,7 +150,7 @@ async def test_what_the_shop_does_not_want_is_asked_of_nobody(tmp_path: Path, ti
         purchase = await customer.purchase()
         before = dump(tmp_path)
         result = await shop.purchase(customer.tid, purchase)
-        assert (result.result, result.reason) == ("declined", "shop_refused")
+        assert (result.result, result.reason, result.message) == ("declined", "shop_refused", Words(ko="품절", en="sold out"))
         assert (dump(tmp_path), till.frames) == (before, [])
         assert (await shop.purchase(customer.tid, purchase)).result == "approved", "the session is good still, the shop has thought again"
 

@@ -156,7 +156,8 @@ class Calls:
         asked: shapes.NewPurchase = call.body
         with _from_a_customer():
             done = await self._shop.purchase(call.id, Purchase(oi=asked.oi, pimd=asked.pimd, dual=asked.dual, envelope=asked.envelope))
-        return shapes.Bought(result=done.result, reason=done.reason, receipt=done.receipt)
+        message = None if done.message is None else shapes.BothWords(ko=done.message.ko, en=done.message.en)
+        return shapes.Bought(result=done.result, reason=done.reason, receipt=done.receipt, message=message)
 
     # --- cancellations ------------------------------------------------------------------------------------------------------------------
 

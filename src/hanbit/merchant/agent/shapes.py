@@ -189,6 +189,13 @@ class NewPurchase(Asked, frozen=True, kw_only=True):
     envelope: Annotated[str, msgspec.Meta(max_length=ENVELOPE_MAX)]
 
 
+class BothWords(Told, frozen=True, kw_only=True):
+    """One plain text in both languages."""
+
+    ko: str
+    en: str
+
+
 class Bought(Told, frozen=True, kw_only=True):
     """D8: what the customer's window is told; the same purchase gets the same answer, and later than `pending` the payment server's word.
 
@@ -199,6 +206,8 @@ class Bought(Told, frozen=True, kw_only=True):
     reason: str | None
     receipt: str | None
     """The payment server's receipt for the customer, unchanged."""
+    message: BothWords | None
+    """The shop's own words where `order.confirm` said no: the window shows them under the shop's name."""
 
 
 class Redirected(Told, frozen=True, kw_only=True):

@@ -62,6 +62,8 @@ const TROUBLES = {
 };
 const PAID = "captured";
 const UNDECIDED = "authorized";
+const UNKNOWN = "unknown";
+const SHOPS_WORDS = /^[^\p{C}]{1,200}$/u;
 
 /** The page that opened this window. Its origin is known once its order has been believed; until then it is told nothing but that we are here. */
 const shop = { page: globalThis.opener, origin: null, checkout: null, exponent: 0, questions: new Map(), asked: 0, waiting: 0, stranger: false, gone: false };
@@ -231,6 +233,7 @@ async function settle(session, purchase) {
     const result = await askGateway(session);
     if (result?.state === "approved" && (await isReceipt(result.receipt))) return showPaid(result.receipt);
     if (result?.state === "declined") return showDeclined(result.reason);
+    if (result?.state === UNKNOWN && heard?.result === "declined") return showUnwanted(heard.message);
     if (performance.now() > latest) return showPending(() => settle(session, purchase));
     if (heard === null && resends < RESENDS_MAX && !shop.page.closed) {
       resends += 1;
@@ -281,6 +284,17 @@ async function showDeclined(reason) {
   const place = `decline.${reason}`;
   const lines = [page.words[place] === undefined ? "decline.other" : place, "decline.money"];
   return complain(say("decline.heading"), lines.map((words) => ({ text: say(words) })));
+}
+
+/** The shop itself does not want this order, and the gateway has not been asked: the shop's own words, marked as its own. */
+function showUnwanted(message) {
+  page.submitted = false;
+  kept.pending = null;
+  byId("stage").hidden = false;
+  byId("leave").hidden = true;
+  const words = message?.[document.documentElement.lang];
+  const said = typeof words === "string" && SHOPS_WORDS.test(words) ? [{ text: `“${words}”` }] : [];
+  return complain(say("program.window_unwanted", { merchant: page.verified.claims.payee }), [...said, { text: say("program.window_unwanted_text") }]);
 }
 
 /** The payment has moved on, here or elsewhere: the page of its true state, in this window. */
