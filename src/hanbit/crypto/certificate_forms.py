@@ -75,8 +75,12 @@ def signed_part(content: profile.Content, issuer: str, issuer_key: bytes) -> byt
 def sign(content: profile.Content, issuer: str, issuer_key: bytes, key: EllipticCurvePrivateKey) -> bytes:
     """The certificate in DER, signed with the issuer's key."""
     part = signed_part(content, issuer, issuer_key)
-    signature = b"\0" + key.sign(part, ECDSA(SHA256()))
-    return _der(_SEQUENCE, part + _ECDSA_SHA256 + _der(_BIT_STRING, signature))
+    return whole(part, key.sign(part, ECDSA(SHA256())))
+
+
+def whole(part: bytes, signature: bytes) -> bytes:
+    """The certificate in DER, from what is signed of it and the signature."""
+    return _der(_SEQUENCE, part + _ECDSA_SHA256 + _der(_BIT_STRING, b"\0" + signature))
 
 
 @lru_cache(maxsize=FORMS_KEPT)

@@ -13,7 +13,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.utils import CryptographyDeprecationWarning
 
@@ -105,11 +105,11 @@ def _verify(
         what = leaf.purpose or "session authority's"
         raise ProtocolViolation("certificate_issuer", f"a {what} certificate stands under {' and '.join(expected)}")
     above = (*chain[1:], root)
-    issuer_certificate, issuer = _read_authority(above[0])
+    _, issuer = _read_authority(above[0])
     _check_profile(certificates[0], leaf, issuer.urn.text, profile.key_identifier(issuer.public))
     for der, issuer_der in pairwise(above):
         _check_authority_profile(der, issuer_der)
-    _check_signature(certificates[0], issuer_certificate)
+    _check_signature(chain[0], certificates[0], issuer)
     for der, issuer_der in pairwise(above):
         _check_authority_signature(der, issuer_der)
     not_before = max(content.not_before for content in (*contents, top))
@@ -188,7 +188,7 @@ def _check_authority_profile(der: bytes, issuer_der: bytes) -> None:
 
 @lru_cache(maxsize=AUTHORITIES_KEPT)
 def _check_authority_signature(der: bytes, issuer_der: bytes) -> None:
-    _check_signature(_read_authority(der)[0], _read_authority(issuer_der)[0])
+    _check_signature(der, _read_authority(der)[0], _read_authority(issuer_der)[1])
 
 
 @lru_cache(maxsize=16)
@@ -197,7 +197,7 @@ def _read_root(der: bytes) -> tuple[x509.Certificate, profile.Content]:
     try:
         certificate, content = _read(der)
         _check_profile(certificate, content, content.urn.text, profile.key_identifier(content.public))
-        _check_signature(certificate, certificate)
+        _check_signature(der, certificate, content)
     except ProtocolViolation as error:
         raise ProtocolViolation("certificate_root", error.detail) from error
     if content.urn.text != profile.authority_urn(content.urn.operator, "root"):
@@ -232,9 +232,12 @@ def _difference(found: x509.Certificate, expected: x509.Certificate) -> str:
     return "encoding"
 
 
-def _check_signature(certificate: x509.Certificate, issuer: x509.Certificate) -> None:
-    """The issuer's key signed it, and the algorithm named outside the signed part is the one named inside."""
+def _check_signature(der: bytes, certificate: x509.Certificate, issuer: profile.Content) -> None:
+    """The issuer's key signed it, and the algorithm named outside the signed part is the one named inside (which is of the profile)."""
+    part, signature = certificate.tbs_certificate_bytes, certificate.signature
     try:
-        certificate.verify_directly_issued_by(issuer)
+        issuer.public.verify(signature, part, ECDSA(SHA256()))
     except (InvalidSignature, *UNREADABLE) as error:
         raise ProtocolViolation("certificate_signature", "not signed by its issuer") from error
+    if forms.whole(part, signature) != der:
+        raise ProtocolViolation("certificate_signature", "another algorithm outside than inside")
