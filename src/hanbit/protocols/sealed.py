@@ -128,7 +128,7 @@ class _KeyPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tid: Tid
 
 
-class _PayPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _PayPayload(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     core: str
     auth: str
     number: str | None = None
