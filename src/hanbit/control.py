@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import json
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -72,11 +73,15 @@ async def send(folder: Path, command: str, arguments: dict[str, str]) -> dict[st
     )
 
 
-async def listen(folder: Path, gateway: Gateway, commands: Commands = COMMANDS) -> asyncio.Server:
-    """Serve commands on `DIR/control` until the server is closed."""
+def bind(folder: Path) -> socket.socket:
+    """The socket `DIR/control`, for whoever holds the folder."""
     path = folder / CONTROL_FILE
     path.unlink(missing_ok=True)  # the folder is held by us: whoever left it is gone
-    listener = bind_private(path)
+    return bind_private(path)
+
+
+async def listen(listener: socket.socket, gateway: Gateway, commands: Commands = COMMANDS) -> asyncio.Server:
+    """Serve commands on this socket until the server is closed."""
 
     async def call(command: object, arguments: object) -> dict[str, Any]:
         return await _call(gateway, command, arguments, commands)

@@ -53,8 +53,11 @@ class NoLine:
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process alone; Conflict names the process that has it, BadInput says that this is no data folder."""
+def hold(folder: Path) -> Iterator[int]:
+    """Hold the folder for this process alone; Conflict names the process that has it, BadInput says that this is no data folder.
+
+    The descriptor by which it is held: children that get it hold the folder too, for as long as any of them lives.
+    """
     if not (folder / FILE).is_file():
         raise BadInput(f"{folder} is no data folder: {FILE} is missing (make one with: hanbit init {folder})")
     descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
@@ -66,7 +69,7 @@ def hold(folder: Path) -> Iterator[None]:
             raise Conflict(f"{folder} is held by process {holder}: stop it first") from error
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -115,18 +118,24 @@ def open_gateway(
     folder: Path,
     clock: Clock,
     *,
-    line: Callable[[Settings, keyring.Keyring, Registry, Clock], AskingLine] | None = None,
+    line: Callable[[Settings, keyring.Keyring, Registry, Clock, Book, Reader], AskingLine] | None = None,
+    announce: Callable[[str, str, str], None] = lambda _what, _name, _text: None,
+    tidy: bool = True,
     observe: Callable[[str, str], None] = lambda _what, _reason: None,
     observe_batch: Callable[[int, float], None] | None = None,
 ) -> Gateway:
-    """Put the parts of a data folder together; the caller holds the folder. A sandbox's own clock goes before the one that is given."""
+    """Put the parts of a data folder together; the caller holds the folder. A sandbox's own clock goes before the one that is given.
+
+    Not `tidy` where other processes work on the same folder: what looks left behind may be a key that one of them is making.
+    """
     settings = load(folder)
     if settings.sandbox:
         clock = SandboxClock(clock)
     place = place_of(folder, settings)
     if isinstance(place, Path) and not place.exists():
         raise BadInput(f"{place} is missing")
-    keyring.tidy_up(folder / KEYS_FOLDER)
+    if tidy:
+        keyring.tidy_up(folder / KEYS_FOLDER)
     keys = keyring.load(folder / KEYS_FOLDER, settings, ahead=partial(_ahead_s, clock))
     book, reader = _open_book(place, clock, observe_batch)
     try:
@@ -146,8 +155,9 @@ def open_gateway(
         keyring=keys,
         registry=registry,
         passwords=Passwords(keys.pepper, workers=settings.password_workers, waiting_max=settings.password_waiting_max),
-        line=NoLine() if line is None else line(settings, keys, registry, clock),
+        line=NoLine() if line is None else line(settings, keys, registry, clock, book, reader),
         observe=observe,
+        announce=announce,
         copier=Copier(place),
     )
 

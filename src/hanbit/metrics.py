@@ -1,6 +1,6 @@
 """What the server counts for Prometheus: outcomes by reason, latency, the book, the line; no id, tid or amount is a label."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -97,3 +97,27 @@ class Metrics:
     def text(self) -> bytes:
         """The page that Prometheus reads."""
         return generate_latest(self._registry)
+
+
+def merged(pages: Mapping[int, str]) -> bytes:
+    """The pages of several processes as one: each figure once for every process, labelled with its number."""
+    families: dict[str, tuple[list[str], list[str]]] = {}
+    for number, page in sorted(pages.items()):
+        family: tuple[list[str], list[str]] = ([], [])
+        for line in page.splitlines():
+            if line.startswith("# HELP "):
+                family = families.setdefault(line.split(" ", 3)[2], ([], []))
+                family[0][:] = [line]
+            elif line.startswith("# TYPE "):
+                family[0][1:] = [line]
+            else:
+                family[1].append(_labelled(line, number))
+    return "".join(f"{line}\n" for head, figures in families.values() for line in (*head, *figures)).encode()
+
+
+def _labelled(figure: str, number: int) -> str:
+    name, has_labels, rest = figure.partition("{")
+    if has_labels and " " not in name:
+        return f'{name}{{process="{number}",{rest}'
+    name, _, value = figure.partition(" ")
+    return f'{name}{{process="{number}"}} {value}'

@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ from starlette.routing import Route
 
 from hanbit import control
 from hanbit.crypto.tls import LineTls
+from hanbit.db.commit import Book
+from hanbit.db.reading import Reader
 from hanbit.folder import close_gateway, hold, open_gateway
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError
@@ -35,10 +38,12 @@ from hanbit.payments.halt import why_halted
 from hanbit.payments.staff import console_url
 from hanbit.protocols.line import HelloFromMerchant
 from hanbit.settings import Settings
+from hanbit.sharing import Sharing, share
+from hanbit.sockets import Worker, faces, name_of, take
 from hanbit.web import application
 from hanbit.web.certificate import SiteCertificate
 from hanbit.web.listener import counted_by
-from hanbit.web.serving import bind, serving
+from hanbit.web.serving import serving
 from hanbit.web.visitors import Places, Proxies
 
 METRICS_CONNECTIONS_MAX = 50
@@ -68,32 +73,55 @@ class Running:
 
 
 @asynccontextmanager
-async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
-    """Hold the folder, start everything, and stop it in order: no new requests, then recovery, line, book."""
-    metrics = Metrics()
-    with hold(folder):
-        lines: list[Line] = []
+async def running(folder: Path, clock: Clock, worker: Worker | None = None) -> AsyncIterator[Running]:
+    """Hold the folder, start everything, and stop it in order: no new requests, then recovery, line, book.
 
-        def make_line(settings: Settings, keys: Keyring, registry: Registry, clock: Clock) -> AskingLine:
+    A `worker` is one of several on this folder, which its parent holds; what they listen at is bound already.
+    """
+    metrics = Metrics()
+    with hold(folder) if worker is None else contextlib.nullcontext():
+        lines: list[Line] = []
+        shared: list[Sharing] = []
+
+        def make_line(settings: Settings, keys: Keyring, registry: Registry, clock: Clock, book: Book, reader: Reader) -> AskingLine:
             limits = Limits(answer_s=settings.notice_wait_s)
             lines.append(Line(signer=keys.signer, trust=registry, clock=clock, root=keys.root, operator=settings.operator, limits=limits))
-            return _before(lines[0], settings, clock)
+            if worker is None and not settings.several_machines:
+                return _before(lines[0], settings, clock)
+            number, machine = 1 if worker is None else worker.number, f"{socket.gethostname()}:{folder.resolve()}"
+            sharing = share(lines[0], settings, keys, clock, book, reader, number=number, machine=machine, metrics=metrics)
+            shared.append(sharing)
+            return _before(sharing.line, settings, clock)
 
-        gateway = open_gateway(folder, clock, line=make_line, observe=metrics.outcome, observe_batch=metrics.committed)
+        gateway = open_gateway(
+            folder,
+            clock,
+            line=make_line,
+            announce=lambda what, name, text: shared[0].line.announce(what, name, text) if shared else None,
+            tidy=worker is None,
+            observe=metrics.outcome,
+            observe_batch=metrics.committed,
+        )
         line, settings = lines[0], gateway.settings
+        sharing = shared[0] if shared else None
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(close_gateway, gateway)
             certificate = _certificate(folder, settings, clock, settings.public_url)
             await operations.open_operator_accounts(gateway)
             await _make_ready(gateway)
-            await _start_line(gateway, line)
+            if sharing is not None:
+                await sharing.start(gateway, stack)
+            await _start_line(gateway, line, worker, sharing)
             stack.push_async_callback(line.stop)
-            background = asyncio.create_task(recovery.run(gateway), name="recovery")
+            if sharing is not None:
+                stack.push_async_callback(sharing.leave)
+            is_mine = sharing.turns.is_mine if sharing is not None else _all
+            background = asyncio.create_task(recovery.run(gateway, is_mine), name="recovery")
             stack.push_async_callback(_cancel, background)
-            commands = await control.listen(folder, gateway, _commands(settings))
+            commands = await control.listen(_control(folder, worker), gateway, _commands(settings))
             stack.callback(commands.close)
-            pages = bind(settings.listen_host, settings.listen_port)
-            extension = _sandbox(gateway, stack)
+            addresses, extension = faces(settings), _sandbox(gateway, stack)
+            pages = take(worker, "customers", *addresses["customers"])
             site = application.create(gateway, metrics, is_ready=lambda: not background.done(), extension=extension)
             places = Places(settings.connections_max, settings.connections_per_address, Proxies(settings.trusted_proxies))
             customers = await stack.enter_async_context(
@@ -105,44 +133,67 @@ async def running(folder: Path, clock: Clock) -> AsyncIterator[Running]:
                     places=places,
                     certificate=certificate,
                     handshakes_max=settings.handshakes_max,
+                    is_shared=worker is not None,
                 )
             )
             metrics.watch_customers(connections=lambda: customers.connections, handshakes=lambda: customers.handshakes)
-            console_ports = {}
-            for face, host, port in (
-                ("operator", settings.operator_host, settings.operator_port),
-                ("merchant", settings.merchant_host, settings.merchant_port),
-            ):
-                if port:
-                    console_ports[face] = await _start_console(gateway, metrics, face, host, port, folder, stack)
-            if settings.metrics_port:
-                figures = bind("127.0.0.1", settings.metrics_port)
+            console_ports: dict[str, int] = {}
+            for face in ("operator", "merchant"):
+                if face in addresses:
+                    listener = take(worker, face, *addresses[face])
+                    console_ports[face] = await _start_console(
+                        gateway, metrics, face, listener, folder, stack, is_shared=worker is not None
+                    )
+            if "metrics" in addresses:
+                page, figures = _metrics_app(metrics, sharing), take(worker, "metrics", *addresses["metrics"])
                 readers = Places(METRICS_CONNECTIONS_MAX, METRICS_CONNECTIONS_MAX, Proxies(()))
-                await stack.enter_async_context(serving(_metrics_app(metrics), figures, clock=clock, places=readers))
-            metrics.watch(
-                waiting=lambda: gateway.book.waiting,
-                connections=lambda: sum(merchant.connections for merchant in line.stats().merchants.values()),
-                round_trip=lambda: max((merchant.round_trip_s or 0.0 for merchant in line.stats().merchants.values()), default=0.0),
-                pending=lambda: sum(merchant.pending for merchant in line.stats().merchants.values()),
-                halted=lambda: int(why_halted(gateway.reader) is not None),
-            )
-            keyring = gateway.keyring
-            metrics.watch_certificates(keyring.not_after(), lambda name: keyring.not_after()[name] - gateway.clock.now())
+                await stack.enter_async_context(serving(page, figures, clock=clock, places=readers, is_shared=worker is not None))
+            _watch(metrics, gateway, line)
             pay_port = pages.getsockname()[1]
             log.info("serving", extra={"pay_port": pay_port, "line_port": line.port(), "folder": str(folder)})
             yield Running(gateway, line, metrics, pay_port, line.port(), console_ports, certificate)
 
 
+def _watch(metrics: Metrics, gateway: Gateway, line: Line) -> None:
+    """Where the gauges look when they are read."""
+    metrics.watch(
+        waiting=lambda: gateway.book.waiting,
+        connections=lambda: sum(merchant.connections for merchant in line.stats().merchants.values()),
+        round_trip=lambda: max((merchant.round_trip_s or 0.0 for merchant in line.stats().merchants.values()), default=0.0),
+        pending=lambda: sum(merchant.pending for merchant in line.stats().merchants.values()),
+        halted=lambda: int(why_halted(gateway.reader) is not None),
+    )
+    keyring = gateway.keyring
+    metrics.watch_certificates(keyring.not_after(), lambda name: keyring.not_after()[name] - gateway.clock.now())
+
+
+def _all(_job: str) -> bool:
+    """A server by itself does all the work of the background."""
+    return True
+
+
+def _control(folder: Path, worker: Worker | None) -> socket.socket:
+    return control.bind(folder) if worker is None else socket.socket(fileno=worker.sockets["control"])
+
+
 async def _start_console(
-    gateway: Gateway, metrics: Metrics, face: str, host: str, port: int, folder: Path, stack: contextlib.AsyncExitStack
+    gateway: Gateway,
+    metrics: Metrics,
+    face: str,
+    listener: socket.socket,
+    folder: Path,
+    stack: contextlib.AsyncExitStack,
+    *,
+    is_shared: bool,
 ) -> int:
     """One console on a listener of its own: its origin, cookies and limits are apart from the customers'. Returns its port."""
     settings, url = gateway.settings, console_url(gateway, face)
-    listener = bind(host, port)
     site = application.create_console(gateway, metrics, face)
     places = Places(CONSOLE_CONNECTIONS_MAX, settings.connections_per_address, Proxies(settings.trusted_proxies))
     certificate = _certificate(folder, settings, gateway.clock, url) if url.startswith("https://") else None
-    await stack.enter_async_context(serving(site, listener, clock=gateway.clock, places=places, certificate=certificate))
+    await stack.enter_async_context(
+        serving(site, listener, clock=gateway.clock, places=places, certificate=certificate, is_shared=is_shared)
+    )
     return int(listener.getsockname()[1])
 
 
@@ -155,7 +206,7 @@ async def _make_ready(gateway: Gateway) -> None:
         log.warning("not_ready_yet", extra={"reason": str(error)})
 
 
-def _before(line: Line, settings: Settings, clock: Clock) -> AskingLine:
+def _before(line: AskingLine, settings: Settings, clock: Clock) -> AskingLine:
     """What the flows see of the line: itself, and in a sandbox what plays with deliveries before it."""
     if not settings.sandbox:
         return line
@@ -183,7 +234,7 @@ def _sandbox(gateway: Gateway, stack: contextlib.AsyncExitStack) -> application.
     return site.extension(gateway)
 
 
-async def _start_line(gateway: Gateway, line: Line) -> None:
+async def _start_line(gateway: Gateway, line: Line, worker: Worker | None, sharing: Sharing | None) -> None:
     settings = gateway.settings
     tasks: set[asyncio.Task[None]] = set()
 
@@ -203,10 +254,11 @@ async def _start_line(gateway: Gateway, line: Line) -> None:
         return gateway.keyring.line_tls.pinned_client(check=check_with_registry)
 
     await line.start(
-        *_doors(gateway.keyring.line_tls, settings),
+        *(_inherited(door, worker) for door in _doors(gateway.keyring.line_tls, settings)),
         admit=partial(admission.admit, gateway),
         on_request=on_request,
         on_connected=on_connected,
+        on_moved=None if sharing is None else sharing.presence.moved,
         checkpoint=partial(checkpoints.latest_hash, gateway),
         is_registered=partial(admission.is_registered, gateway),
         post_addresses=lambda: merchants.post_addresses(gateway.reader),
@@ -226,6 +278,10 @@ def _doors(shown: LineTls, settings: Settings) -> Iterator[Door]:
         yield Door("leased", leased, settings.leased_post_port, shown.server(), interface, carries="posts")
 
 
+def _inherited(door: Door, worker: Worker | None) -> Door:
+    return door if worker is None else replace(door, inherited=worker.sockets.get(name_of(door)))
+
+
 def _certificate(folder: Path, settings: Settings, clock: Clock, url: str) -> SiteCertificate | None:
     if not settings.tls_certificate:
         return None
@@ -239,8 +295,8 @@ async def _cancel(task: asyncio.Task[None]) -> None:
         await task
 
 
-def _metrics_app(metrics: Metrics) -> Starlette:
+def _metrics_app(metrics: Metrics, sharing: Sharing | None) -> Starlette:
     async def page(_: object) -> Response:
-        return Response(metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        return Response(metrics.text() if sharing is None else await sharing.metrics(), headers={"Content-Type": CONTENT_TYPE})
 
     return Starlette(routes=[Route("/metrics", page)])

@@ -25,6 +25,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "leased_port": (0, 65_535),
     "leased_post_port": (0, 65_535),
     "metrics_port": (0, 65_535),
+    "internal_port": (0, 65_535),
     "operator_port": (0, 65_535),
     "merchant_port": (0, 65_535),
     "password_workers": (1, 64),
@@ -93,6 +94,13 @@ class Settings:
     """The host that enrolment tells merchants to dial; `line_host` if empty. Needed where the line listens on every address (0.0.0.0)."""
     line_post_port: int = 0
     """Where merchants' frames come in by HTTPS POST, beside the line's connections; 0 turns it off."""
+    several_machines: bool = False
+    """Servers on other machines, each with a copy of this folder's settings and keys, work on the same book: new keys of our own
+    travel to them in the book, sealed under the secret in `keys/server.key`. Needs `database`."""
+    internal_host: str = "127.0.0.1"
+    internal_port: int = 0
+    """Where processes of this gateway reach one another (TLS 1.3, our own certificate at both ends); with several machines an address
+    that the others can reach. Port 0 takes a free one, for each process its own."""
     leased_host: str = ""
     """The IP address on which leased lines come in; its own, not the customers' nor the vpn line's."""
     leased_port: int = 0
@@ -252,7 +260,7 @@ def _check_leased(settings: Settings) -> None:
 
 
 def _check_hosts(settings: Settings) -> None:
-    for name in ("listen_host", "line_host", "line_public_host", "operator_host", "merchant_host"):
+    for name in ("listen_host", "line_host", "line_public_host", "internal_host", "operator_host", "merchant_host"):
         host = settings.line_dialled if name == "line_public_host" else getattr(settings, name)
         if not host or not host.isascii() or not host.isprintable() or " " in host:
             raise BadInput(f"{name}: an address of this machine, such as 127.0.0.1")
@@ -268,6 +276,8 @@ def _check_choices(settings: Settings) -> None:
         raise BadInput(f"time_zone: {error.detail}") from error
     if settings.database and (not DATABASE.match(settings.database) or not settings.database.isprintable()):
         raise BadInput("database: postgresql://USER@HOST/DATABASE, or empty for a file in the data folder")
+    if settings.several_machines and not settings.database:
+        raise BadInput("several_machines: needs a PostgreSQL database; a file in the data folder is one machine's (hanbit migrate)")
 
 
 def _check_consoles(settings: Settings) -> None:

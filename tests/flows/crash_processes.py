@@ -18,10 +18,10 @@ import aiohttp
 import pytest
 
 from hanbit.db.reading import Reader
-from hanbit.db.sqlite import BOOK_FILE
 from hanbit.demo.cases import prove
 from hanbit.demo.world import DemoShop, Ports, World, _is_ok, _line_is_up, _wait_for
 from hanbit.evidence import store as evidence
+from hanbit.folder import place_at
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import Unavailable, WrongState
 from hanbit.loopback import LoopbackResolver
@@ -165,7 +165,7 @@ class Site:
         assert (await self.pay(self.wallet(), location)).state == "captured"
 
     def payment(self, tid: str) -> Payment | None:
-        reader = Reader(self.folder / "gateway" / BOOK_FILE)
+        reader = Reader(place_at(self.folder / "gateway"))
         try:
             return payments.find(reader, MERCHANT, tid)
         finally:
@@ -183,7 +183,7 @@ class Site:
         """Each part went back once, and gateway and shop hold the same signed words on it; the shop is stopped for that."""
         await self.shop.stop()
         order_book = OrderBook(self.folder / "shop" / ORDER_BOOK, _never)
-        reader = Reader(self.folder / "gateway" / BOOK_FILE)
+        reader = Reader(place_at(self.folder / "gateway"))
         try:
             order, payment = await order_book.order(tid), payments.find(reader, MERCHANT, tid)
             theirs = {kept.compact for kept in await order_book.messages(tid) if kept.typ in CANCELLING}
@@ -270,7 +270,7 @@ async def insist(ask: Callable[[], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def site(
-    folder: Path, ports: Ports, *, gateway_fails_at: str = "", shop_fails_at: str = "", tls: ssl.SSLContext | None = None
+    folder: Path, ports: Ports, *, gateway_fails_at: str = "", shop_fails_at: str = "", tls: ssl.SSLContext | None = None, workers: int = 1
 ) -> AsyncIterator[Site]:
     """Both servers on this folder, which `make_folder` made for these ports; whatever still runs at the end is stopped."""
     public = f"http://shop.localhost:{ports.shops[0]}"
@@ -279,7 +279,7 @@ async def site(
         settings = load(folder / "gateway")
         gateway = Child(
             "gateway",
-            ["-m", "hanbit", "serve", "--data", str(folder / "gateway")],
+            ["-m", "hanbit", "serve", "--data", str(folder / "gateway"), "--workers", str(workers)],
             f"{settings.public_url}/readyz",
             folder / "gateway.log",
         )

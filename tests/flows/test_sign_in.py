@@ -8,6 +8,7 @@ from hanbit.db.change import Change
 from hanbit.kernel.errors import BadInput, NotSignedIn, ProtocolViolation, TooManyTries, WrongState
 from hanbit.parties import sessions, throttle
 from hanbit.payments import factors, redirect_flow
+from hanbit.payments.purge import purge
 from hanbit.payments.sign_in import LoginFailed
 from hanbit.protocols import sealed
 from hanbit.protocols.redirect import customer as role
@@ -121,11 +122,18 @@ async def test_an_unknown_name_costs_as_many_commits_and_hashes_as_a_known_one(w
     assert work == known == ["commit", "hash", "commit"]
 
 
-async def test_unknown_names_do_not_fill_the_book(world: World) -> None:
-    before = world.dump(leave_out=())
-    for number in range(3):
+async def test_unknown_names_do_not_fill_the_book(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throttle, "UNKNOWN_KEPT", 2)
+    before = world.dump(leave_out=("throttles",))
+    for number in range(4):
         await wrong_login(world, f"nobody{number}")
-    assert world.dump(leave_out=()) == before
+    assert world.dump(leave_out=("throttles",)) == before
+    await wrong_login(world, "hong")
+    await purge(world.gateway)
+    kept = [str(row["factor"]) for row in world.gateway.reader.all("SELECT factor FROM throttles")]
+    assert len([factor for factor in kept if factor.startswith(throttle.UNKNOWN)]) == 2
+    assert len(kept) == 3, "a name that exists is not forgotten"
+    assert not any("nobody0" in factor for factor in kept)
 
 
 @pytest.mark.parametrize(

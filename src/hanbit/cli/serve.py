@@ -14,6 +14,7 @@ from hanbit.cli.options import ask_secret, data_option, run
 PR_SET_DUMPABLE = 4
 """prctl(2): a process that is not dumpable leaves no core and cannot be read by another process of the same user."""
 
+WORKERS_MAX = 16
 CONSOLE_PORT, MERCHANT_CONSOLE_PORT = 8410, 8411
 
 
@@ -128,7 +129,14 @@ def init(
 
 @click.command()
 @data_option
-def serve(data: Path) -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, WORKERS_MAX),
+    default=1,
+    show_default=True,
+    help="Processes that share the work; more than one needs a PostgreSQL book. See docs/operating.md, Several processes.",
+)
+def serve(data: Path, workers: int) -> None:
     """Run the payment server on a data folder until it is told to stop (Ctrl-C or SIGTERM); log lines go to standard error as JSON.
 
     SIGHUP reads the site's certificate again. Started by systemd with Type=notify, it tells when it is ready and that it is alive.
@@ -136,6 +144,7 @@ def serve(data: Path) -> None:
     \b
     Example:
       hanbit serve --data /srv/hanbit
+      hanbit serve --data /srv/hanbit --workers 4
     """
     import uvloop
 
@@ -144,7 +153,10 @@ def serve(data: Path) -> None:
     no_core_dumps()
     many_files()
     logs.configure()
-    uvloop.run(_serve(data))
+    if workers == 1:
+        uvloop.run(_serve(data))
+    else:
+        run(_serve_with(data, workers))
 
 
 def no_core_dumps() -> None:
@@ -179,6 +191,22 @@ async def _serve(data: Path) -> None:
         service_manager.tell(f"READY=1\nSTATUS=serving {public}")
         await stop.wait()
         service_manager.tell("STOPPING=1\nSTATUS=answering what was asked")
+
+
+async def _serve_with(data: Path, count: int) -> None:
+    from hanbit import service_manager
+    from hanbit.settings import Settings
+    from hanbit.workers import parent
+
+    def tell_ready(settings: Settings) -> None:
+        click.echo(f"serving {settings.public_url} with {count} workers", err=True)
+        service_manager.tell(f"READY=1\nSTATUS=serving {settings.public_url} with {count} workers")
+
+    def tell_stopping() -> None:
+        service_manager.tell("STOPPING=1\nSTATUS=answering what was asked")
+
+    async with service_manager.watched():
+        await parent.serve(data, count, on_ready=tell_ready, on_stop=tell_stopping)
 
 
 def read_address(text: str, option: str) -> tuple[str, int]:

@@ -44,6 +44,8 @@ class Door:
     interface: str = ""
     """The network interface to which the leased door is tied; what comes in by another finds no port, whatever it is addressed to."""
     carries: Carries = "connections"
+    inherited: int | None = None
+    """The descriptor of a socket that is bound already, shared with other processes."""
 
     def __post_init__(self) -> None:
         assert self.tls is not None or (self.mode == "leased" and self.carries == "connections"), "only leased connections go without TLS"
@@ -52,23 +54,32 @@ class Door:
         self, is_registered: Callable[[str], bool], *, knocking_max: int, on_pushed_out: Callable[[], None] = lambda: None
     ) -> Reception:
         """A bound socket; at the leased door it hangs up on strangers before a byte of theirs is read."""
-        family, kind, _, _, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        bound = bind(self.mode, self.host, self.port, self.interface) if self.inherited is None else socket.socket(fileno=self.inherited)
         may_knock = is_registered if self.mode == "leased" else _anybody
-        found = Reception(family, kind, may_knock=may_knock, knocking_max=knocking_max, on_pushed_out=on_pushed_out)
-        try:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            if self.interface:
-                _tie(found, self.interface)
-            found.bind(address)
-        except OSError as error:
-            found.close()
-            raise OSError(error.errno, f"{self.mode} line at {self.host} port {self.port}: {error.strerror}") from error
-        except BaseException:
-            found.close()
-            raise
-        return found
+        family, kind = bound.family, bound.type
+        return Reception(
+            family, kind, may_knock=may_knock, knocking_max=knocking_max, on_pushed_out=on_pushed_out, descriptor=bound.detach()
+        )
+
+
+def bind(mode: Mode, host: str, port: int, interface: str = "") -> socket.socket:
+    """A socket for a door; OSError and BadInput say why there can be none."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    found = socket.socket(family, kind)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            found.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if interface:
+            _tie(found, interface)
+        found.bind(address)
+    except OSError as error:
+        found.close()
+        raise OSError(error.errno, f"{mode} line at {host} port {port}: {error.strerror}") from error
+    except BaseException:
+        found.close()
+        raise
+    return found
 
 
 def _anybody(_address: str) -> bool:

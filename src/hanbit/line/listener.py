@@ -54,6 +54,7 @@ class Line:
         self._admit: Admit | None = None
         self._on_request: OnRequest | None = None
         self._on_connected: OnConnected | None = None
+        self._on_moved: Callable[[], None] = _nothing
         self._checkpoint: Callable[[], str | None] = _no_checkpoint
         self._all: set[Connection] = set()
         self._merchants: dict[str, list[Connection]] = {}
@@ -72,6 +73,7 @@ class Line:
         admit: Admit,
         on_request: OnRequest,
         on_connected: OnConnected | None = None,
+        on_moved: Callable[[], None] | None = None,
         checkpoint: Callable[[], str | None] | None = None,
         is_registered: Callable[[str], bool] | None = None,
         post_addresses: Callable[[], Mapping[str, str]] | None = None,
@@ -80,10 +82,12 @@ class Line:
         """Listen at every door; `is_registered` says from which addresses a leased line comes (none, if not given).
 
         With `post_addresses` (merchant id → where it takes POST) and `post_context` merchants are also reached without a connection.
+        `on_moved` is called when a merchant's first connection came or its last one went.
         """
         self._admit = admit
         self._on_request = on_request
         self._on_connected = on_connected
+        self._on_moved = on_moved or _nothing
         self._checkpoint = checkpoint or _no_checkpoint
         for door in doors:
             await self._open(door, is_registered or _nobody)
@@ -146,6 +150,14 @@ class Line:
     def connected(self, merchant_id: str) -> bool:
         """True if `ask` would find a way: a healthy connection, or POST that is not known to fail."""
         return self._open_way(merchant_id) is not None
+
+    def held(self) -> frozenset[str]:
+        """Merchants that have a connection to this process."""
+        return frozenset(self._merchants)
+
+    def is_held(self, merchant_id: str) -> bool:
+        """Whether a healthy connection of this merchant ends here."""
+        return self._connection(merchant_id) is not None
 
     def down_reason(self, merchant_id: str) -> str | None:
         """Why the merchant's line is down (`clock_offset`, `revoked`, `disconnected`, …); None if it is up or was never seen."""
@@ -238,8 +250,8 @@ class Line:
         connections = self._merchants.get(connection.merchant_id, [])
         if connection in connections:
             connections.remove(connection)
-        if not connections:
-            self._merchants.pop(connection.merchant_id, None)
+        if not connections and self._merchants.pop(connection.merchant_id, None) is not None:
+            self._on_moved()
         if connection.merchant_id:
             self._down[connection.merchant_id] = connection.reason
         self._note(connection.reason, connection.urn)
@@ -323,6 +335,8 @@ class Line:
         """Newest first; one too many pushes out a silent one, else the oldest: a merchant that restarts is never locked out."""
         connections = self._merchants.setdefault(connection.merchant_id, [])
         connections.insert(0, connection)
+        if len(connections) == 1:
+            self._on_moved()
         if len(connections) > self._limits.per_merchant:
             silent = [old for old in connections if old.missed]
             (silent or connections)[-1].close(WSCloseCode.TRY_AGAIN_LATER, "replaced")
@@ -453,6 +467,10 @@ def _is_same_caller(one: Connection, other: Connection) -> bool:
 
 def _nobody(_address: str) -> bool:
     return False
+
+
+def _nothing() -> None:
+    """Nobody asks."""
 
 
 def _no_checkpoint() -> str | None:

@@ -20,9 +20,16 @@ class Reception(socket.socket):
     """Accepts from registered addresses alone, and keeps count until `let_in` says that a peer has proved who it is."""
 
     def __init__(
-        self, family: int, kind: int, *, may_knock: Callable[[str], bool], knocking_max: int, on_pushed_out: Callable[[], None]
+        self,
+        family: int,
+        kind: int,
+        *,
+        may_knock: Callable[[str], bool],
+        knocking_max: int,
+        on_pushed_out: Callable[[], None],
+        descriptor: int | None = None,
     ) -> None:
-        super().__init__(family, kind)
+        super().__init__(family, kind, fileno=descriptor)
         self._may_knock = may_knock
         self._knocking_max = knocking_max
         self._on_pushed_out = on_pushed_out

@@ -8,26 +8,31 @@ keys/line[-<time>].{…}           the gateway's end of the line, renewed likewi
 keys/seal-<time>.{…}             24 hours each; the private half is destroyed an hour after the last opening made under it
 keys/server.key, keys/pepper     MAC key of openings; pepper of passwords and numbers: a stolen book opens nothing
 
+Several processes may work on one folder (`Renewing`, `refresh`), and several machines each on a copy of it (`wrap`, `receive`).
+
 A new key is `prepared` (its files written, the private one under a name that nobody loads), then its certificate is committed to the
 book, then it is `adopted`: a key is never in use before the book knows it, and a stop anywhere leaves at most a certificate without a key.
 """
 
 import asyncio
+import fcntl
 import os
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
-from hanbit.crypto import certificates, keys
+from hanbit.crypto import certificates, envelopes, keys
 from hanbit.crypto.certificates import Authority
 from hanbit.crypto.keys import DOOMED, destroy
 from hanbit.crypto.tls import LineTls
 from hanbit.db.change import Put
-from hanbit.kernel.errors import BadInput
+from hanbit.kernel.errors import BadInput, ProtocolViolation, Unavailable
 from hanbit.parties.registry import certificate_put
 from hanbit.protocols.redirect.gateway import OPENING_LIFE_S, SealKey
 from hanbit.protocols.signed import Signer
@@ -38,6 +43,9 @@ SIGNING_LIFE_S = 90 * DAY_S
 SEAL_LIFE_S = DAY_S
 SEAL_KEPT_S = SEAL_LIFE_S + OPENING_LIFE_S + 3600
 AUTHORITIES = ("gateway", "merchant")
+RENEWING_WAIT_S, RENEWING_LOOK_S = 20.0, 0.05
+"""How long another process on this folder may take to make its keys."""
+WRAPPED_TYP = "hanbit-ownkey"
 PENDING = ".pending"
 """What a key file is called until the book knows its certificate."""
 SEAL = "gateway-seal"
@@ -82,10 +90,15 @@ class Keyring:
     server_key: bytes = field(repr=False)
     pepper: bytes = field(repr=False)
     seals: dict[str, tuple[int, SealKey]] = field(default_factory=dict)
+    in_use: dict[str, Path] = field(default_factory=dict)
+    """Purpose → the files of the key with which we sign or show ourselves, without their ending."""
     ahead: Callable[[], int] = lambda: 0
     """How far a sandbox's clock is ahead of the machine's: TLS knows the machine's only, so certificates begin early enough for both."""
-    renewing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held by whoever makes the next keys: the background, or the command that has just revoked one."""
+    renewing: "Renewing" = field(init=False)
+    """Held by whoever makes the next keys: the background, or the command that has just revoked one, of all processes on this folder."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "renewing", Renewing(self))
 
     @property
     def seal(self) -> SealKey:
@@ -93,7 +106,9 @@ class Keyring:
         return max(self.seals.values(), key=lambda item: item[0])[1]
 
     def seal_by_kid(self, kid: str) -> SealKey | None:
-        """A gateway-seal key whose private half is still there."""
+        """A gateway-seal key whose private half is still there; another process may have made it a moment ago."""
+        if kid not in self.seals:
+            self.refresh()
         found = self.seals.get(kid)
         return None if found is None else found[1]
 
@@ -167,12 +182,67 @@ class Keyring:
         _sync(self.folder)
         if prepared.purpose == SEAL:
             kid = certificates.kid(prepared.chain[0])
-            self.seals[kid] = (prepared.made_at, SealKey(kid, prepared.chain[0], prepared.private))
+            self.seals[kid] = (int(prepared.stem.name.removeprefix("seal-")), SealKey(kid, prepared.chain[0], prepared.private))
             return
+        self.in_use[prepared.purpose] = prepared.stem
         self._own[prepared.purpose].renew(prepared.chain, prepared.private)
         if prepared.purpose == "line":
             self.line_tls.show(_named(prepared.stem, ".pem"), _named(prepared.stem, ".key"))
         _destroy_replaced(self.folder, prepared.purpose)
+
+    def refresh(self) -> None:
+        """Take over what another process on this folder has adopted or destroyed since."""
+        with suppress(BadInput, OSError):  # it goes away while we read it: the next look finds what is there then
+            for purpose, signer in self._own.items():
+                stem = newest(self.folder, purpose)
+                if stem != self.in_use[purpose]:
+                    chain = certificates.load_chain_pem(_named(stem, ".pem"))
+                    signer.renew(tuple(chain), keys.load_key(_named(stem, ".key")))
+                    self.in_use[purpose] = stem
+                    if purpose == "line":
+                        self.line_tls.show(_named(stem, ".pem"), _named(stem, ".key"))
+            there = {int(path.stem.removeprefix("seal-")): path for path in self.folder.glob("seal-*.key")}
+            for kid, (made_at, _) in list(self.seals.items()):
+                if there.pop(made_at, None) is None:
+                    del self.seals[kid]
+            for made_at, path in there.items():
+                key = _load_seal(path)
+                self.seals[key.kid] = (made_at, key)
+
+    # Keys on their way to this gateway's other machines
+
+    def wrap(self, prepared: Prepared) -> str:
+        """A prepared key as the book carries it: sealed under what lies in every machine's keys folder and in no book."""
+        files = {ending: _named(prepared.stem, ending).read_text("ascii") for ending in (f".key{PENDING}", ".pem")}
+        parcel = {"stem": prepared.stem.name, "key": files[f".key{PENDING}"], "chain": files[".pem"]}
+        return envelopes.seal_with_secret(self._wrapping_key(), msgspec.json.encode(parcel), {"typ": WRAPPED_TYP})
+
+    def lacks(self, stem: str, purpose: str, made_at: int, at: int) -> bool:
+        """Whether this key of another machine's is of use here: a sealing key that still opens something, or newer than ours."""
+        number = int(stem.rpartition("-")[2])
+        if purpose == SEAL:
+            return at <= made_at + SEAL_KEPT_S and not (self.folder / f"{stem}.key").exists()
+        return number > max((known for known, _ in _stems(self.folder, purpose)), default=-1)
+
+    def receive(self, stem: str, wrapped: str) -> None:
+        """Take over what another machine has wrapped; ProtocolViolation where it is not what it says. For who holds `renewing`."""
+        header, plain = envelopes.open_with_secret(wrapped, self._wrapping_key())
+        parcel = msgspec.json.decode(plain, type=dict[str, str])
+        if header.get("typ") != WRAPPED_TYP or parcel["stem"] != stem or "/" in stem:
+            raise ProtocolViolation("sealed")
+        path = self.folder / stem
+        for ending in (".pem", f".key{PENDING}"):  # what a stop left half written
+            _named(path, ending).unlink(missing_ok=True)
+        write_secret(_named(path, ".pem"), parcel["chain"].encode("ascii"))
+        write_secret(_named(path, f".key{PENDING}"), parcel["key"].encode("ascii"))
+        _named(path, f".key{PENDING}").rename(_named(path, ".key"))
+        _sync(self.folder)
+        self.refresh()
+        for purpose in RENEWED:
+            _destroy_replaced(self.folder, purpose)
+
+    def _wrapping_key(self) -> bytes:
+        return envelopes.derive(self.server_key, salt=b"", info=b"hanbit keys between machines")
 
     def not_after(self) -> dict[str, int]:
         """When each certificate in use ends, by purpose; the authorities too."""
@@ -249,9 +319,8 @@ def load(folder: Path, settings: Settings, *, ahead: Callable[[], int] = lambda:
     for path in folder.glob("seal-*.key"):
         if not path.stem.removeprefix("seal-").isdecimal():
             raise BadInput(f"{path}: not the name of a sealing key; move it elsewhere")
-        leaf = certificates.load_chain_pem(path.with_suffix(".pem"))[0]
-        kid = certificates.kid(leaf)
-        seals[kid] = (int(path.stem.removeprefix("seal-")), SealKey(kid, leaf, keys.load_key(path)))
+        seal = _load_seal(path)
+        seals[seal.kid] = (int(path.stem.removeprefix("seal-")), seal)
     return Keyring(
         folder=folder,
         operator=settings.operator,
@@ -264,8 +333,53 @@ def load(folder: Path, settings: Settings, *, ahead: Callable[[], int] = lambda:
         server_key=server_key,
         pepper=pepper,
         seals=seals,
+        in_use=own,
         ahead=ahead,
     )
+
+
+class Renewing:
+    """One after another, of this process's tasks and of the processes on this folder; whoever enters sees what those before him made."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+        self._lock = asyncio.Lock()
+        self._descriptor = -1
+
+    @property
+    def is_held(self) -> bool:
+        """Whether this process makes keys at this moment."""
+        return self._lock.locked()
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+        try:
+            self._descriptor = os.open(self._keyring.folder, os.O_RDONLY | os.O_DIRECTORY)
+            async with asyncio.timeout(RENEWING_WAIT_S):
+                while not self._taken():  # noqa: ASYNC110 - another process's lock rings no bell
+                    await asyncio.sleep(RENEWING_LOOK_S)
+            self._keyring.refresh()
+        except BaseException as error:
+            self._leave()
+            if isinstance(error, TimeoutError):
+                raise Unavailable("another process is making keys") from error
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    def _taken(self) -> bool:
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _leave(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+        self._lock.release()
 
 
 def newest(folder: Path, purpose: str) -> Path:
@@ -331,6 +445,11 @@ def _save(stem: Path, private: EllipticCurvePrivateKey, chain: tuple[bytes, ...]
     # The key last: `load` goes by keys, so a stop in between leaves a certificate that nobody uses, not a key without one.
     write_secret(stem.with_suffix(".pem"), certificates.dump_chain_pem(chain).encode("ascii"))
     keys.save_key(private, stem.with_suffix(".key"))
+
+
+def _load_seal(path: Path) -> SealKey:
+    leaf = certificates.load_chain_pem(path.with_suffix(".pem"))[0]
+    return SealKey(certificates.kid(leaf), leaf, keys.load_key(path))
 
 
 def _load_authority(folder: Path, name: str) -> Authority:

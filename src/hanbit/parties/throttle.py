@@ -1,20 +1,24 @@
 """Throttling of guesses: a factor waits after five wrong tries, 30 seconds growing to an hour; nothing is ever locked for good.
 
 A try is counted before it is checked, so that many guesses at once gain nothing; a right answer clears the count. Names that belong to
-nobody are counted in memory in the same way, so that they behave alike and cannot fill the book.
+nobody are counted in the same rows under a MAC, so that they behave alike at every process; only so many are kept, lest they fill the book.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
+from hanbit.crypto import envelopes
 from hanbit.db.change import Put, Value
 from hanbit.db.reading import Reader
+from hanbit.kernel import ids
 from hanbit.kernel.errors import TooManyTries
 
 FREE_TRIES = 5
 FIRST_WAIT_S = 30
 LONGEST_WAIT_S = 3600
 UNKNOWN_KEPT = 10_000
+"""Counts of names that belong to nobody; whoever sends more makes us forget some of them, no matter which."""
+UNKNOWN, UNKNOWN_END = "nobody:", "nobody;"
+"""How such a factor begins, and the first text behind all that do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,11 @@ class Tries:
     version: int = 0
     failures: int = 0
     wait_until: int = 0
+
+
+def unknown(secret: bytes, name: str) -> str:
+    """The factor of a name that belongs to nobody; what somebody typed, perhaps his password, is not kept."""
+    return UNKNOWN + ids.encode_base64url(envelopes.mac(secret, f"{UNKNOWN}{name}".encode("utf-8", "replace")))
 
 
 def read(reader: Reader, factor: str) -> Tries:
@@ -63,24 +72,3 @@ def without_one(tries: Tries) -> Tries:
 def uncounted(tries: Tries, before: Tries) -> Put:
     """The row as it was before a try that was not checked; `tries` is the count as it was just written."""
     return Put("throttles", {"factor": tries.factor, "failures": before.failures, "wait_until": before.wait_until}, tries.version + 1)
-
-
-class UnknownNames:
-    """The counts of log-in names that belong to nobody; bounded, the least recent goes first."""
-
-    def __init__(self) -> None:
-        self._tries: OrderedDict[str, Tries] = OrderedDict()
-
-    def count(self, name: str, at: int) -> Tries:
-        """One more wrong try at this name, and what there was before; TooManyTries while it waits."""
-        before = self._tries.get(name, Tries(name))
-        self._tries[name] = count(before, at)
-        self._tries.move_to_end(name)
-        if len(self._tries) > UNKNOWN_KEPT:
-            self._tries.popitem(last=False)
-        return before
-
-    def uncount(self, before: Tries) -> None:
-        """The last try at this name was not checked."""
-        if before.factor in self._tries:
-            self._tries[before.factor] = before

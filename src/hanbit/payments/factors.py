@@ -102,18 +102,16 @@ async def _clear(gateway: Gateway, tries: Tries) -> None:
 
 
 async def guarded_nobody(gateway: Gateway, name: str, password: str) -> None:
-    """What `guarded` does, for a name that belongs to nobody: the same waits, the same hash, the same commits, and nothing written.
+    """`guarded` for a name that belongs to nobody: the same waits, the same hash, the same commits.
 
-    Whoever measures must not learn which names exist; whoever guesses names must not fill the book.
+    Whoever measures must not learn which names exist.
     """
-    before = gateway.unknown_names.count(name, gateway.clock.now())
-    await gateway.book.commit(Change())
-    try:
+
+    async def wrong() -> bool:
         await gateway.passwords.verify_nobody(password)
-    except Unavailable:
-        gateway.unknown_names.uncount(before)
-        await gateway.book.commit(Change())
-        raise
+        return False
+
+    await guarded(gateway, throttle.unknown(gateway.keyring.pepper, name), wrong)
 
 
 def _named_account(gateway: Gateway, instruction: Instruction[CommonCore]) -> Account | None:

@@ -13,11 +13,14 @@ from hanbit.kernel.errors import ProtocolViolation
 from hanbit.line.figures import LineFigures
 from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
-from hanbit.parties.throttle import UnknownNames
 from hanbit.payments.allowance import TOO_MANY, Allowances
 from hanbit.payments.known import KnownOpenings
 from hanbit.protocols.signed import Signer
 from hanbit.settings import Settings
+
+SPENT, FAILED = "spent", "failed"
+"""News for the other processes: a merchant's unasked frame was kept; a sealed message under this ctx did not open."""
+NEWS = (SPENT, FAILED)
 
 
 class AskingLine(Protocol):
@@ -60,7 +63,8 @@ class Gateway:
     """Counts an outcome: (what, reason)."""
     copier: Copier
     """Copies the book for a backup while payments go on."""
-    unknown_names: UnknownNames = field(default_factory=UnknownNames)
+    announce: Callable[[str, str, str], None] = lambda _what, _name, _text: None
+    """Tells the other processes of this gateway: (what, name, text). What is told may be lost."""
     openings: KnownOpenings = field(default_factory=KnownOpenings)
     deciding: set[str] = field(default_factory=set)
     """Requests (by number) and grants that are being decided at this moment: beside themselves they try no factor a second time."""
@@ -84,3 +88,12 @@ def spend_unasked(gateway: Gateway, merchant_id: str) -> None:
     """Before a frame that nobody asked this merchant for is kept; ProtocolViolation (`too_many`) beyond its allowance."""
     if not gateway.allowances.spend(merchant_id, "unasked", gateway.settings.inquiries_per_minute):
         raise ProtocolViolation(TOO_MANY)
+    gateway.announce(SPENT, merchant_id, "")
+
+
+def hear(gateway: Gateway, what: str, name: str) -> None:
+    """What another process has told: limits that are counted in memory hold for all of them together."""
+    if what == SPENT:
+        gateway.allowances.spend(name, "unasked", gateway.settings.inquiries_per_minute)
+    elif what == FAILED:
+        gateway.openings.fail(name)

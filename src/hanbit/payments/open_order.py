@@ -9,7 +9,7 @@ from hanbit.kernel.errors import NotFound, ProtocolViolation
 from hanbit.parties.merchants import Merchant
 from hanbit.payments import payment as payments
 from hanbit.payments.apply import Step
-from hanbit.payments.gateway import Gateway
+from hanbit.payments.gateway import FAILED, Gateway
 from hanbit.payments.payment import Payment
 from hanbit.payments.states import Event
 from hanbit.protocols import sealed
@@ -101,6 +101,7 @@ def unsealing(gateway: Gateway, opening: Opening, unverified_key: str) -> Iterat
     except ProtocolViolation as error:
         if error.rule == "sealed":
             gateway.openings.fail(ctx)
+            gateway.announce(FAILED, ctx, "")
         raise
 
 

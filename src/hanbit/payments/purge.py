@@ -12,9 +12,10 @@ throttles   A factor that was left alone for a day: whoever guesses gets five tr
             trying once an hour, so forgetting gives nothing away. A count that was cleared says no more than no row; it rests as long.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 
-from hanbit.db.change import Change, Delete
+from hanbit.db.change import Change, Delete, Stale
 from hanbit.parties import enrolment, invitations, sessions, throttle
 from hanbit.payments.gateway import Gateway
 
@@ -55,4 +56,14 @@ async def purge(gateway: Gateway) -> int:
         rows = gateway.reader.all(sql, before, PURGED_AT_ONCE_MAX)
         if rows:
             await gateway.book.commit(Change(deletes=tuple(Delete(table, (row[0],), row[1]) for row in rows)))
+    await _forget_unknown(gateway)
     return 0
+
+
+async def _forget_unknown(gateway: Gateway) -> None:
+    """Counts of names that belong to nobody beyond the number that is kept; in the order of their MACs, so nobody chooses which."""
+    sql = "SELECT factor, version FROM throttles WHERE factor >= ? AND factor < ? ORDER BY factor LIMIT ? OFFSET ?"
+    rows = gateway.reader.all(sql, throttle.UNKNOWN, throttle.UNKNOWN_END, PURGED_AT_ONCE_MAX, throttle.UNKNOWN_KEPT)
+    if rows:
+        with suppress(Stale):  # one was tried once more at this moment: the next tick forgets the others
+            await gateway.book.commit(Change(deletes=tuple(Delete("throttles", (row[0],), row[1]) for row in rows)))

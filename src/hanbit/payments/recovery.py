@@ -5,8 +5,9 @@ Each of the `JOBS` has a loop of its own, so that none waits for another: a merc
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -30,9 +31,19 @@ LONGEST_RESEND_S = 30
 log = logging.getLogger("hanbit.recovery")
 
 
-async def run(gateway: Gateway) -> None:
-    """The background: every job twice a second, until cancelled."""
-    await asyncio.gather(*(_repeat(gateway, job) for job in JOBS))
+class Job(Protocol):
+    """One piece of the background's work, known by its name where several processes share it."""
+
+    __name__: str
+
+    async def __call__(self, gateway: Gateway) -> int:
+        """Do what is due; how many payments and outcomes were looked at."""
+        ...
+
+
+async def run(gateway: Gateway, is_mine: Callable[[str], bool] = lambda _job: True) -> None:
+    """The background: every job (by name) that is this process's twice a second, until cancelled."""
+    await asyncio.gather(*(_repeat(gateway, job, is_mine) for job in JOBS))
 
 
 async def tick(gateway: Gateway) -> int:
@@ -40,10 +51,11 @@ async def tick(gateway: Gateway) -> int:
     return sum([await job(gateway) for job in JOBS])
 
 
-async def _repeat(gateway: Gateway, job: Callable[[Gateway], Awaitable[int]]) -> None:
+async def _repeat(gateway: Gateway, job: Job, is_mine: Callable[[str], bool]) -> None:
     while True:
         try:
-            await job(gateway)
+            if is_mine(job.__name__):
+                await job(gateway)
         except HanbitError as error:  # the book is full or closing: the next tick tries again
             log.warning("recovery_waits", extra={"reason": str(error)})
         except Exception:  # a full disk under a new key, a bug of ours: nothing may end the loop on which what is unfinished waits
@@ -61,7 +73,7 @@ async def ask_due(gateway: Gateway) -> int:
     return await _move_all(gateway, payments.waiting(gateway.reader, gateway.clock.now(), AT_ONCE_MAX, ASKED_A_MERCHANT_MAX))
 
 
-JOBS: tuple[Callable[[Gateway], Awaitable[int]], ...] = (
+JOBS: tuple[Job, ...] = (
     own_keys.renew_due,
     revocation.publish_due,
     end_due,

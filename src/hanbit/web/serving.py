@@ -57,8 +57,10 @@ class Server:
         places: Places,
         certificate: SiteCertificate | None,
         handshakes_max: int,
+        is_shared: bool,
     ) -> None:
         self._listener = listener
+        self._is_shared = is_shared
         self._clock = clock
         self._http = http
         self._places = places
@@ -106,6 +108,8 @@ class Server:
     async def stop(self) -> None:
         """Take nobody new, answer what was asked, then tell whoever still waits to come again, then hang up on who does not listen."""
         self._places.is_stopping = True
+        if self._is_shared:  # whoever comes now is another process's
+            self._background[0].cancel()
         for handshake in tuple(self._handshakes):
             handshake.cancel()
         for connection in tuple(self._state.connections):
@@ -221,9 +225,19 @@ async def serving(
     places: Places,
     certificate: SiteCertificate | None = None,
     handshakes_max: int = 256,
+    is_shared: bool = False,
 ) -> AsyncIterator[Server]:
-    """Serve an application on a bound socket until the block ends, then stop in order."""
-    server = Server(app, listener, clock=clock, http=http, places=places, certificate=certificate, handshakes_max=handshakes_max)
+    """Serve an application on a bound socket until the block ends, then stop in order; `is_shared` with processes that go on."""
+    server = Server(
+        app,
+        listener,
+        clock=clock,
+        http=http,
+        places=places,
+        certificate=certificate,
+        handshakes_max=handshakes_max,
+        is_shared=is_shared,
+    )
     server.start()
     try:
         yield server

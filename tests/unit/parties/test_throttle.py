@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hanbit.kernel.errors import TooManyTries
-from hanbit.parties.throttle import FREE_TRIES, LONGEST_WAIT_S, UNKNOWN_KEPT, Tries, UnknownNames, cleared, count, put
+from hanbit.parties.throttle import FREE_TRIES, LONGEST_WAIT_S, UNKNOWN, UNKNOWN_END, Tries, cleared, count, put, unknown
 
 NOW = 1_800_000_000
 
@@ -41,13 +41,8 @@ def test_a_right_answer_clears_the_count_that_was_written() -> None:
     assert count(Tries("login:x", 5, 0, tries.wait_until), NOW).failures == 1, "nobody waits on a count without failures"
 
 
-def test_unknown_names_are_counted_and_bounded() -> None:
-    names = UnknownNames()
-    for _ in range(FREE_TRIES):
-        names.count("nobody", NOW)
-    with pytest.raises(TooManyTries):
-        names.count("nobody", NOW)
-    for number in range(UNKNOWN_KEPT):
-        names.count(f"name {number}", NOW)
-    assert len(names._tries) == UNKNOWN_KEPT
-    names.count("nobody", NOW)
+def test_a_name_that_belongs_to_nobody_is_kept_under_a_mac() -> None:
+    factor = unknown(b"pepper", "correct horse")
+    assert factor == unknown(b"pepper", "correct horse") != unknown(b"other", "correct horse")
+    assert UNKNOWN <= factor < UNKNOWN_END
+    assert "horse" not in factor

@@ -1,0 +1,32 @@
+"""What the tables of the book are written with (`schema.py`): columns that mean the same on both engines."""
+
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import text as expression
+
+metadata = MetaData()
+_BY_KEY = frozenset({"ledger_accounts", "postings", "outbox", "tiles"})
+"""Narrow tables that are written with every payment: stored in the order of their key, one tree instead of two."""
+_Whole = BigInteger().with_variant(Integer(), "sqlite")
+_Text = Text().with_variant(Text(collation="C"), "postgresql")
+"""In the order of its bytes on both engines, whatever language the database was made for."""
+
+
+def text(name: str, *, key: bool = False, null: bool = False) -> Column[str]:
+    """A column of text."""
+    return Column(name, _Text, primary_key=key, nullable=null)
+
+
+def whole(name: str, *, key: bool = False, null: bool = False) -> Column[int]:
+    """A column of whole numbers."""
+    return Column(name, _Whole, primary_key=key, nullable=null, autoincrement=False)
+
+
+def table(name: str, *items: Column[str] | Column[int] | CheckConstraint | UniqueConstraint | Index) -> Table:
+    """One table of the book."""
+    return Table(name, metadata, *items, sqlite_strict=True, sqlite_with_rowid=name not in _BY_KEY)
+
+
+def some(name: str, column: str, *, unique: bool = False) -> Index:
+    """An index of the few rows that have this column at all: the others are in it neither when they are written nor when they change."""
+    there = expression(f"{column} IS NOT NULL")
+    return Index(name, column, unique=unique, sqlite_where=there, postgresql_where=there)
