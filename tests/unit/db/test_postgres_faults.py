@@ -15,7 +15,7 @@ import pytest
 from hanbit.db import place as places
 from hanbit.db import postgres, postgres_link, postgres_reading
 from hanbit.db.change import Change, Delete, Put, Value
-from hanbit.db.postgres import PostgresStore
+from hanbit.db.postgres import PostgresStore, texts, wholes
 from hanbit.db.postgres_link import address, connect, described, dollars
 from hanbit.db.reading import Reader
 from hanbit.kernel.errors import BadInput, Conflict, Unavailable
@@ -352,3 +352,25 @@ def test_no_password_is_shown_and_the_primary_is_asked_for() -> None:
 
 def test_values_are_marked_and_quoted_question_marks_are_not() -> None:
     assert dollars("SELECT '?', 'it''s ?' FROM t WHERE a = ? AND b = ?") == "SELECT '?', 'it''s ?' FROM t WHERE a = $1 AND b = $2"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["plain", "other"],
+        ["", ""],
+        [""],
+        [],
+        [None],
+        ["NULL", None, "null"],
+        ['a "quoted"', "back\\slash", "{braces}", "com,ma", " space "],
+        ["\x1f", "a\x1fb", "c"],
+        ["\x1f", ""],
+        ["한빛", "line\nend", "tab\t", '\\"', "\\"],
+    ],
+)
+def test_an_array_says_what_was_put_into_it(database: str, values: list[str | None]) -> None:
+    with psycopg.connect(database) as owner:
+        assert owner.execute("SELECT %s::text[]", (texts(values).decode(),)).fetchone() == (values,)
+        wanted = [None if value is None else at for at, value in enumerate(values)]
+        assert owner.execute("SELECT %s::bigint[]", (wholes(wanted).decode(),)).fetchone() == (wanted,)
