@@ -22,6 +22,7 @@ from hanbit.merchant.changes import (
     Conclude,
     Hold,
     Keep,
+    LookAtPurchase,
     MarkHandled,
     MarkReturned,
     OpenSession,
@@ -118,7 +119,7 @@ class Batch:
                     self._mark_handled(change)
                 case AskCancellation() | AnswerCancellation() | MarkReturned():
                     self._decide_cancellation(change)
-                case OpenSession() | AskPurchase() | AnswerPurchase():
+                case OpenSession() | AskPurchase() | AnswerPurchase() | LookAtPurchase():
                     self._decide_purchase(change)
                 case Hold() | Reject():
                     self._set_aside(change)
@@ -300,7 +301,7 @@ class Batch:
         for awaited in [c for c in own if c.goods is Goods.AWAITED]:
             self._put_cancellation(replace(awaited, goods=Goods.RETURNED, changed_at=change.at))
 
-    def _decide_purchase(self, change: OpenSession | AskPurchase | AnswerPurchase) -> None:
+    def _decide_purchase(self, change: OpenSession | AskPurchase | AnswerPurchase | LookAtPurchase) -> None:
         match change:
             case OpenSession():
                 self._open_session(change)
@@ -308,6 +309,8 @@ class Batch:
                 self._ask_purchase(change)
             case AnswerPurchase():
                 self._answer_purchase(change)
+            case LookAtPurchase():
+                self._look_at_purchase(change)
 
     def _open_session(self, change: OpenSession) -> None:
         opened = change.session
@@ -365,6 +368,16 @@ class Batch:
         self.rows.answers.append((change.request, number))
         if change.approves:
             self._to_acknowledge.append(change.answer.hash)
+
+    def _look_at_purchase(self, change: LookAtPurchase) -> None:
+        asked = self._loaded.exchanges.get(change.exchange.sid)
+        if asked is None:
+            raise NotFound("no such exchange")
+        if asked.final or asked.look is not None:
+            raise Stale
+        moved = replace(asked, look=change.exchange.look, changed_at=change.at)
+        self._loaded.exchanges[moved.sid] = moved
+        self.rows.moved_exchanges[moved.sid] = moved
 
     def _set_aside(self, change: Hold | Reject) -> None:
         if isinstance(change, Reject):

@@ -184,6 +184,7 @@ CREATE TABLE exchanges (
     answer     INTEGER REFERENCES journal (number),
     receipt    TEXT,
     reason     TEXT,
+    look       TEXT,                                         -- why somebody must look at it; it is sent no more
     CHECK ((state = 'asked') = (answer IS NULL)),
     CHECK ((state = 'asked') = (envelope IS NOT NULL)),
     CHECK ((state = 'declined') = (reason IS NOT NULL)),

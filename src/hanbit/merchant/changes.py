@@ -204,6 +204,15 @@ class AnswerPurchase:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAtPurchase:
+    """The gateway's signed answer contradicts the order: the exchange rests, and somebody must look at it."""
+
+    exchange: Exchange
+    """with the reason in `look`"""
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """The latest of what the shop holds under a name (a revocation list, the last checkpoint)."""
 
@@ -226,6 +235,7 @@ Change: TypeAlias = (
     | OpenSession
     | AskPurchase
     | AnswerPurchase
+    | LookAtPurchase
     | Hold
     | Reject
 )

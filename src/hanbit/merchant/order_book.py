@@ -38,6 +38,7 @@ from hanbit.merchant.changes import (
     Conclude,
     Hold,
     Keep,
+    LookAtPurchase,
     MarkHandled,
     MarkReturned,
     OpenSession,
@@ -437,7 +438,7 @@ class OrderBook:
 def _bought(changes: Iterable[Change]) -> set[str]:
     """The orders of which purchases and sessions are to be loaded."""
     tids = {change.session.tid for change in changes if isinstance(change, OpenSession)}
-    return tids | {change.exchange.tid for change in changes if isinstance(change, AskPurchase | AnswerPurchase)}
+    return tids | {change.exchange.tid for change in changes if isinstance(change, AskPurchase | AnswerPurchase | LookAtPurchase)}
 
 
 def _is_acknowledged(change: Change) -> bool:

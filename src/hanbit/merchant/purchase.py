@@ -63,6 +63,8 @@ class Exchange(msgspec.Struct, frozen=True):
     receipt: str | None = None
     """The customer's, to be passed on unchanged."""
     reason: str | None = None
+    look: str | None = None
+    """Why somebody must look at it: what the gateway signed contradicts the order, and nothing is sent any more."""
 
     @property
     def final(self) -> bool:
@@ -110,10 +112,11 @@ def fingerprint(purchase: Purchase) -> str:
 
 # --- rows -----------------------------------------------------------------------------------------------------------------------------
 
-_COLUMNS: Final = "sid, tid, state, purchase, oi, envelope, asked_at, changed_at, session, request, answer, receipt, reason"
+_COLUMNS: Final = "sid, tid, state, purchase, oi, envelope, asked_at, changed_at, session, request, answer, receipt, reason, look"
 BY_SID: Final = "sid = ?"
 OF_AN_ORDER: Final = "tid = ? ORDER BY request"
-ASKED: Final = "state = 'asked' AND request > ? ORDER BY request LIMIT ?"
+ASKED: Final = "state = 'asked' AND look IS NULL AND request > ? ORDER BY request LIMIT ?"
+TO_LOOK_AT: Final = "state = 'asked' AND look IS NOT NULL ORDER BY request LIMIT ?"
 
 
 def select(connection: sqlite3.Connection, where: str, *parameters: object) -> list[Exchange]:
@@ -146,13 +149,14 @@ def write(
             (at, ENDED_AT_ONCE),
         )
         connection.executemany("INSERT INTO sessions VALUES (?, ?, ?, ?, ?)", [astuple(row) for row in sessions])
-    answered = [(e.state, e.envelope, e.changed_at, e.answer, e.receipt, e.reason, e.sid) for e in moved]
+    answered = [(e.state, e.envelope, e.changed_at, e.answer, e.receipt, e.reason, e.look, e.sid) for e in moved]
     if answered:
         connection.executemany(
-            "UPDATE exchanges SET state = ?, envelope = ?, changed_at = ?, answer = ?, receipt = ?, reason = ? WHERE sid = ?", answered
+            "UPDATE exchanges SET state = ?, envelope = ?, changed_at = ?, answer = ?, receipt = ?, reason = ?, look = ? WHERE sid = ?",
+            answered,
         )
     if new:
-        connection.executemany(f"INSERT INTO exchanges ({_COLUMNS}) VALUES ({', '.join('?' * 13)})", [astuple(row) for row in new])  # noqa: S608 - our own column list
+        connection.executemany(f"INSERT INTO exchanges ({_COLUMNS}) VALUES ({', '.join('?' * 14)})", [astuple(row) for row in new])  # noqa: S608 - our own column list
 
 
 def _read(row: Sequence[Any]) -> Exchange:

@@ -10,6 +10,7 @@ same D6 and envelope go out until it is, after a restart too; then the envelope 
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,7 +23,7 @@ from hanbit.kernel import fail_points, ids
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable, WrongState
 from hanbit.merchant import purchase as rows
-from hanbit.merchant.changes import AnswerPurchase, AnySigned, AskPurchase, OpenSession, Reject, Stale
+from hanbit.merchant.changes import AnswerPurchase, AnySigned, AskPurchase, LookAtPurchase, OpenSession, Reject, Stale
 from hanbit.merchant.handlers import OnConfirm, ask_shop
 from hanbit.merchant.line import LineToGateway
 from hanbit.merchant.order import Order
@@ -54,6 +55,8 @@ KEPT_AFTER_S: Final = 600
 OPEN_PAGE: Final = 500
 NOT_NOW: Final = frozenset({"error", "in_progress", "payments_halted", "stale", "too_many", "too_many_tries", "unavailable"})
 """Codes with which the gateway's line says that it has not decided. With any other it has: those bytes are refused for ever."""
+CONTRADICTION: Final = "contradiction"
+"""The gateway approves what it had ended otherwise: the exchange rests until somebody has looked at it."""
 _KEY_IS_GOOD_NO_MORE: Final = frozenset({"certificate_dates", "revoked"})
 _log = logging.getLogger("hanbit.merchant")
 
@@ -253,7 +256,7 @@ class PurchaseDesk:
     async def _exchange(self, asked: Exchange) -> str:
         """The stored bytes out, the answer in; why there is none yet, or an empty text."""
         line = self._line()
-        if asked.envelope is None:
+        if asked.envelope is None or asked.look is not None:
             return ""
         if line is None:
             raise Unavailable("no line to the gateway")
@@ -356,6 +359,8 @@ class PurchaseDesk:
         order = await self._orders.order(asked.tid)
         approved = answered.payment is not None
         if approved and order.state is not State.REQUESTED:
+            with suppress(Stale):  # it is known already
+                await self._book.commit(LookAtPurchase(replace(asked, look=CONTRADICTION), at))
             raise ProtocolViolation("state", f"approved, of an order that is {order.state}")
         event = (Event.AUTHORIZED if approved else Event.DECLINED) if order.state is State.REQUESTED else None
         exchange = replace(

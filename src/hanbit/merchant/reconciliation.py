@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
 from hanbit.merchant import cancellation as cancellations
+from hanbit.merchant import purchase as purchases
 from hanbit.merchant.cancel_desk import CancellationDesk
 from hanbit.merchant.changes import CloseUnopened, Stale
 from hanbit.merchant.line import NotTaken
@@ -22,7 +23,7 @@ ASKING_MAX: Final = 8
 """Inquiries on the line at once: payments go on beside them."""
 PAGE: Final = 500
 LOOK_AT_MAX: Final = 1_000
-"""Cancellations with figures to look at that one report lists."""
+"""Cancellations and purchases to look at that one report lists, of each."""
 TOO_MANY_PAUSE_S: Final = 2.0
 TOO_MANY_TRIES: Final = 60
 CLOCK_GRACE_S: Final = 120
@@ -45,7 +46,7 @@ class Finding:
     """One order or cancellation that is still open, why, and what to do."""
 
     kind: str
-    """`order` or `cancellation`"""
+    """`order`, `cancellation` or `purchase`"""
     tid: str
     state: str
     reason: str
@@ -148,7 +149,7 @@ class Reconciliation:
             for _ in range(min(ASKING_MAX, len(tids))):
                 group.create_task(work())
         await self._desk.try_all()
-        findings += [finding async for finding in self._cancellations()]
+        findings += [finding async for finding in self._beside_orders()]
         place = {tid: number for number, tid in enumerate(tids)}
         findings.sort(key=lambda found: place.get(found[1].tid, len(place)))
         return Report(
@@ -247,7 +248,7 @@ class Reconciliation:
                 yield order
             pay_by, tid = page[-1].pay_by, page[-1].tid
 
-    async def _cancellations(self) -> AsyncIterator[tuple[bool, Finding]]:
+    async def _beside_orders(self) -> AsyncIterator[tuple[bool, Finding]]:
         after = 0
         while page := await self._book.cancellations(cancellations.ASKED, after, PAGE):
             for asked in page:
@@ -256,3 +257,6 @@ class Reconciliation:
             after = page[-1].message
         for odd in await self._book.cancellations(cancellations.TO_LOOK_AT, LOOK_AT_MAX):
             yield False, Finding("cancellation", odd.tid, odd.state, odd.look or "", _ADVICE["look"])
+        for contradicted in await self._book.exchanges(purchases.TO_LOOK_AT, LOOK_AT_MAX):
+            reason = contradicted.look or ""
+            yield False, Finding("purchase", contradicted.tid, contradicted.state, reason, _ADVICE[reason])

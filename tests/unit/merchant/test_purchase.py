@@ -24,6 +24,7 @@ from hanbit.protocols import signed
 from hanbit.protocols.dual_signature import gateway
 from hanbit.protocols.dual_signature.customer import Asking
 from hanbit.protocols.dual_signature.messages import Dual, OrderInformation, Purchase, SessionRequest
+from hanbit.protocols.redirect.gateway import make_closed
 from hanbit.protocols.redirect.messages import Inquiry, Notice, Words
 from hanbit.protocols.signed import SignedMessage
 from tests.protocol.dual_signature.parties import session_authority
@@ -527,6 +528,36 @@ async def test_what_was_asked_before_a_stop_is_sent_with_the_same_bytes_after_it
         assert (await again.purchase(customer.tid, purchase)).result == "approved"
     assert len(set(till.frames)) == 1
     assert heard == [customer.tid]
+
+
+async def test_an_approval_of_what_the_gateway_had_closed_rests_and_is_for_staff_to_look_at(tmp_path: Path, till: Till) -> None:
+    till.decide = lambda *_: None
+    till.connected.set()
+    async with opened(tmp_path, till) as shop:
+        customer = await Customer.come(shop, till)
+        purchase = await customer.purchase()
+        assert (await shop.purchase(customer.tid, purchase)).result == "pending"
+        order_hash = (await shop.order(customer.tid)).order_hash
+        closed = make_closed(
+            signer=bank().gateway, merchant_urn=bank().shop.urn, tid=customer.tid, order_hash=order_hash, outcome="expired", at=AT
+        )
+        await shop.receive(closed.compact)
+        till.decide = lambda till, frame: till.approve(frame)
+        assert (await shop.purchase(customer.tid, purchase)).result == "pending"
+        order = await shop.order(customer.tid)
+        assert (order.state, order.may_deliver, order.outcome) == (State.CLOSED, False, closed.hash)
+        found = (await shop.reconcile()).unresolved
+        assert [(one.kind, one.tid, one.reason) for one in found] == [("purchase", customer.tid, "contradiction")]
+    sent, asked = len(till.frames), dump(tmp_path)
+    async with opened(tmp_path, till) as again:
+        again._on_connected()
+        assert (await again.purchase(customer.tid, purchase)).result == "pending"
+        assert (len(till.frames), dump(tmp_path)) == (sent, asked), "it rests, after a restart too"
+        with pytest.raises(ProtocolViolation):
+            await again.receive(till.authorize(till.frames[0]).compact)
+        assert [one.kind for one in (await again.reconcile()).unresolved] == ["purchase"]
+        await again.receive(till.authorize(till.frames[0], approved=False).compact)
+        assert ((await again.reconcile()).unresolved, (await again.purchase(customer.tid, purchase)).result) == ((), "declined")
 
 
 async def test_pauses_grow_and_the_bytes_stay(tmp_path: Path, till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
