@@ -1,0 +1,168 @@
+"""Everything at once over several workers: payments, withdrawals, refunds, suspensions, kill -9, while another connection adds up the book.
+
+HANBIT_ROUNDS=50 pytest -m long tests/flows/test_workers_together.py -s      the whole suite, with its figures
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from hanbit import control
+from hanbit.db import place as places
+from hanbit.demo.world import Ports
+from hanbit.folder import place_at
+from hanbit.kernel.clock import SystemClock
+from hanbit.kernel.errors import HanbitError, Unavailable
+from hanbit.wallet.client import GatewayRefused
+from tests.flows.crash_processes import Site, site
+from tests.flows.crash_world import MERCHANT, make_folder
+from tests.flows.workers import rows, until, workers
+
+WORKERS = 3
+AT_ONCE = 4
+KILL_EVERY = 4
+PART = 1_000
+SUM = """
+SELECT currency, sum(debits_posted) - sum(credits_posted), sum(debits_pending) - sum(credits_pending),
+sum(CASE WHEN limited = 1 AND credits_posted + credit_limit < debits_posted + debits_pending THEN 1 ELSE 0 END),
+(SELECT sum(CASE side WHEN 'D' THEN posted ELSE -posted END) FROM postings),
+(SELECT count(*) FROM payments WHERE refunded > captured OR captured > amount)
+FROM ledger_accounts GROUP BY currency
+"""
+"""One snapshot: what every column but the first must be is 0."""
+
+
+class Bank:
+    """Reads the sum of everything again and again over a connection of its own."""
+
+    def __init__(self, data: Path) -> None:
+        self._place = place_at(data)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self.reads = 0
+        self.wrong: list[tuple[object, ...]] = []
+        self.error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(60)
+
+    def _read(self) -> None:
+        try:
+            connection = places.open_for_reading(self._place, patient=True)
+            while not self._stop.is_set():
+                found = [tuple(row) for row in connection.execute(SUM)]
+                self.wrong += [row for row in found if any(row[1:])]
+                self.reads += 1
+            connection.close()
+        except Exception as error:  # noqa: BLE001 - told by the test
+            self.error = error
+
+
+async def one_round(s: Site, chance: random.Random, seen: Counter[str], number: int) -> None:
+    """A few payments beside one another, one of them withdrawn by the shop meanwhile, an earlier one given back in part, a suspension."""
+    before = dict(workers(s))
+    work = [attempt(s, seen) for _ in range(AT_ONCE)] + [withdrawn(s, seen), suspended(s, chance, seen)]
+    if s.tids:
+        work.append(given_back(s, chance.choice(s.tids), f"round-{number}", seen))
+    tasks = [asyncio.create_task(one) for one in work]
+    if number % KILL_EVERY == 0 and before:
+        await asyncio.sleep(chance.random())
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(chance.choice(list(before.values())), signal.SIGKILL)
+            seen["killed"] += 1
+    await asyncio.gather(*tasks)
+
+
+async def attempt(s: Site, seen: Counter[str]) -> None:
+    """A customer who may find his account or his shop suspended."""
+    _, location = await s.order()
+    try:
+        seen[(await s.pay(s.wallet(), location)).state] += 1
+    except GatewayRefused as refusal:
+        seen[refusal.problem] += 1
+
+
+async def withdrawn(s: Site, seen: Counter[str]) -> None:
+    """The shop takes an order back while its customer pays."""
+    tid, location = await s.order()
+    paying = asyncio.create_task(s.pay(s.wallet(), location))
+    with contextlib.suppress(Unavailable):  # paid before
+        await s.pages.withdraw(tid)
+        seen["withdrawn"] += 1
+    with contextlib.suppress(GatewayRefused):
+        seen[(await paying).state] += 1
+
+
+async def given_back(s: Site, tid: str, key: str, seen: Counter[str]) -> None:
+    payment = s.payment(tid)
+    if payment is not None and payment.state == "captured" and payment.refunded + PART <= payment.captured:
+        done = await s.give_back(tid, PART, key)
+        seen[f"cancellation {done['cancellation']['state']}"] += 1
+
+
+async def suspended(s: Site, chance: random.Random, seen: Counter[str]) -> None:
+    """The operator suspends account or merchant for a moment; by whichever worker takes the command, or again by another."""
+    what, identity = chance.choice([("account", s.accounts["bank"]), ("merchant", MERCHANT)])
+    for state in ("suspended", "active"):
+        while True:
+            with contextlib.suppress(Unavailable, HanbitError):
+                await control.run(s.folder / "gateway", "set_state", what=what, id=identity, state=state, reason="round")
+                seen[state] += 1
+                break
+            if rows(s, f"SELECT state FROM {what}s WHERE id = '{identity}'") == [(state,)]:  # noqa: S608 - the test's own names
+                break
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(chance.random() / 4)
+
+
+async def play(place: tuple[Path, Ports], rounds: int, seed: int) -> None:
+    chance, seen = random.Random(seed), Counter[str]()  # noqa: S311 - which worker is killed when
+    async with site(*place, workers=WORKERS) as s:
+        with Bank(s.folder / "gateway") as bank:
+            for number in range(1, rounds + 1):
+                await one_round(s, chance, seen, number)
+            await until(lambda: len(workers(s)) == WORKERS)
+            for tid in s.tids:
+                payment = s.payment(tid)
+                if payment is not None and payment.state == "authorized":
+                    await s.final(tid)
+        assert bank.error is None, bank.error
+        assert bank.wrong == []
+        assert bank.reads >= rounds
+        assert seen["captured"] > 0
+        doubled = rows(s, "SELECT payment FROM entries WHERE kind = 'capture' GROUP BY payment HAVING count(*) > 1")
+        assert doubled == []
+        refunds = "SELECT coalesce(sum(amount), 0) FROM entries WHERE kind = 'refund' AND payment = p.id"
+        assert rows(s, f"SELECT tid FROM payments p WHERE refunded <> ({refunds})") == []  # noqa: S608 - the test's own text
+        await s.proven()
+        print(f"\n{rounds} rounds over {WORKERS} workers: {dict(sorted(seen.items()))}, {bank.reads} sums read, 0 violations")  # noqa: T201 - figures
+
+
+@pytest.fixture
+def place(database: str, tmp_path: Path) -> tuple[Path, Ports]:
+    """A folder whose book is in a database of its own."""
+    ports = Ports.free()
+    asyncio.run(make_folder(tmp_path / "site", SystemClock(), ports, database=database))
+    return tmp_path / "site", ports
+
+
+async def test_everything_at_once_over_several_workers_for_a_few_rounds(place: tuple[Path, Ports]) -> None:
+    await play(place, 4, seed=1)
+
+
+@pytest.mark.long
+async def test_everything_at_once_over_several_workers(place: tuple[Path, Ports]) -> None:
+    await play(place, int(os.environ.get("HANBIT_ROUNDS", "50")), seed=2)
