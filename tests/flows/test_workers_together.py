@@ -22,6 +22,7 @@ from hanbit.folder import place_at
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import HanbitError, Unavailable
 from hanbit.wallet.client import GatewayRefused
+from hanbit.wallet.pay import Wallet
 from tests.flows.crash_processes import Site, site
 from tests.flows.crash_world import MERCHANT, make_folder
 from tests.flows.workers import rows, until, workers
@@ -71,10 +72,11 @@ class Bank:
             self.error = error
 
 
-async def one_round(s: Site, chance: random.Random, seen: Counter[str], number: int) -> None:
+async def one_round(s: Site, customers: list[Wallet], chance: random.Random, seen: Counter[str], number: int) -> None:
     """A few payments beside one another, one of them withdrawn by the shop meanwhile, an earlier one given back in part, a suspension."""
     before = dict(workers(s))
-    work = [attempt(s, seen) for _ in range(AT_ONCE)] + [withdrawn(s, seen), suspended(s, chance, seen)]
+    *paying, withdrawing = customers
+    work = [attempt(s, wallet, seen) for wallet in paying] + [withdrawn(s, withdrawing, seen), suspended(s, chance, seen)]
     if s.tids:
         work.append(given_back(s, chance.choice(s.tids), f"round-{number}", seen))
     tasks = [asyncio.create_task(one) for one in work]
@@ -86,19 +88,19 @@ async def one_round(s: Site, chance: random.Random, seen: Counter[str], number: 
     await asyncio.gather(*tasks)
 
 
-async def attempt(s: Site, seen: Counter[str]) -> None:
+async def attempt(s: Site, wallet: Wallet, seen: Counter[str]) -> None:
     """A customer who may find his account or his shop suspended."""
     _, location = await s.order()
     try:
-        seen[(await s.pay(s.wallet(), location)).state] += 1
+        seen[(await s.pay(wallet, location)).state] += 1
     except GatewayRefused as refusal:
         seen[refusal.problem] += 1
 
 
-async def withdrawn(s: Site, seen: Counter[str]) -> None:
+async def withdrawn(s: Site, wallet: Wallet, seen: Counter[str]) -> None:
     """The shop takes an order back while its customer pays."""
     tid, location = await s.order()
-    paying = asyncio.create_task(s.pay(s.wallet(), location))
+    paying = asyncio.create_task(s.pay(wallet, location))
     with contextlib.suppress(Unavailable):  # paid before
         await s.pages.withdraw(tid)
         seen["withdrawn"] += 1
@@ -129,11 +131,14 @@ async def suspended(s: Site, chance: random.Random, seen: Counter[str]) -> None:
 
 
 async def play(place: tuple[Path, Ports], rounds: int, seed: int) -> None:
-    chance, seen = random.Random(seed), Counter[str]()  # noqa: S311 - which worker is killed when
+    chance, seen = random.Random(seed), Counter[str]()
     async with site(*place, workers=WORKERS) as s:
+        customers = [s.wallet() for _ in range(AT_ONCE + 1)]
+        for wallet in customers:  # one after another: tries of one password that are killed half way count as wrong ones
+            await s.log_in(wallet, (await s.order())[1])
         with Bank(s.folder / "gateway") as bank:
             for number in range(1, rounds + 1):
-                await one_round(s, chance, seen, number)
+                await one_round(s, customers, chance, seen, number)
             await until(lambda: len(workers(s)) == WORKERS)
             for tid in s.tids:
                 payment = s.payment(tid)
