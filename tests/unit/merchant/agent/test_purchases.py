@@ -83,12 +83,12 @@ async def test_pending_is_answered_anew_once_the_payment_server_has_spoken(site:
     site.till.decide = lambda *_: None
     body = await bought(site)
     waits = await site.post("purchases", body)
-    assert (waits.status, waits.json) == (200, {"result": "pending", "reason": None, "receipt": None})
+    assert (waits.status, waits.json) == (200, {"result": "pending", "reason": None, "receipt": None, "message": None})
     order = (await site.agent.get(site.order)).json
     assert (order["state"], order["can"], order["checkout"]) == (State.REQUESTED, ["inquire"], None)
     site.till.decide = lambda till, frame: till.decline(frame)
     declined = await site.post("purchases", body)
-    assert declined.json == {"result": "declined", "reason": "declined", "receipt": None}
+    assert declined.json == {"result": "declined", "reason": "declined", "receipt": None, "message": None}
     assert (await site.agent.get(site.order)).json["checkout"] is not None, "another attempt may follow"
 
 
