@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,15 +63,46 @@ def unprivileged() -> pwd.struct_passwd | None:
     raise LookupError(f"no user of {', '.join(USERS)} to run PostgreSQL as")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cluster:
     """A running server."""
 
     binaries: Path
     folder: Path
     port: int
-    process: subprocess.Popen[bytes]
     user: pwd.struct_passwd | None
+    command: list[str]
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    @property
+    def lent(self) -> dict[str, Any]:
+        """As whom its programs run, and where."""
+        if self.user is None:
+            return {"cwd": self.folder}
+        return {"cwd": self.folder, "user": self.user.pw_uid, "group": self.user.pw_gid, "extra_groups": []}
+
+    def launch(self) -> None:
+        """Start the server on its files as they are, and wait until it answers."""
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self.lent)
+        ready = [str(self.binaries / "pg_isready"), "-q", "-h", str(self.folder), "-p", str(self.port)]
+        deadline = time.monotonic() + START_WITHIN_S
+        while subprocess.run(ready, check=False).returncode:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                told = (self.folder / "log").read_text("utf-8", "replace")
+                self.stop()
+                raise RuntimeError(f"PostgreSQL did not start: {told}")
+            time.sleep(0.05)
+
+    def crash(self) -> None:
+        """An immediate shutdown: what is not in the write-ahead log is gone, and `launch` recovers from there."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGQUIT)
+            try:
+                self.process.wait(STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
 
     def url(self, database: str, *, owner: str = OWNER, tcp: bool = False, **options: str) -> str:
         """The address of a database: by its socket, or by TCP with the owner's password."""
@@ -102,14 +133,8 @@ class Cluster:
         os.kill(self.process.pid, number)
 
     def stop(self) -> None:
-        """Stop at once (an immediate shutdown) and remove everything."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGQUIT)
-            try:
-                self.process.wait(STOP_WITHIN_S)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+        """Stop at once and remove everything."""
+        self.crash()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
@@ -127,33 +152,21 @@ def start(programs: Path, **options: str) -> Cluster:
     """Make a cluster and start it; the caller stops it."""
     user = unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="hanbit-pg-", dir=_roomy()))
-    lent: dict[str, Any] = {"cwd": folder}
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
-        lent |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     folder.chmod(0o711)  # the socket's folder: whoever runs the tests goes through it
     data, secret = folder / "data", folder / "password"
     secret.write_text(PASSWORD, "ascii")
     secret.chmod(0o644)
     initdb = [str(programs / "initdb"), "-D", str(data), "-U", SUPERUSER, "--auth-local=trust", "--auth-host=scram-sha-256"]
-    subprocess.run([*initdb, "--pwfile", str(secret), "-E", "UTF8", "--locale=C.UTF-8"], check=True, capture_output=True, **lent)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     said = {"port": str(port), "listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder)} | OPTIONS | options
     command = [str(programs / "postgres"), "-D", str(data), *(part for name, value in said.items() for part in ("-c", f"{name}={value}"))]
-    log = (folder / "log").open("wb")
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **lent)
-    log.close()
-    cluster = Cluster(programs, folder, port, process, user)
+    cluster = Cluster(programs, folder, port, user, command)
+    subprocess.run([*initdb, "--pwfile", str(secret), "-E", "UTF8", "--locale=C.UTF-8"], check=True, capture_output=True, **cluster.lent)
     atexit.register(cluster.stop)
-    ready = [str(programs / "pg_isready"), "-q", "-h", str(folder), "-p", str(port)]
-    deadline = time.monotonic() + START_WITHIN_S
-    while subprocess.run(ready, check=False).returncode:
-        if process.poll() is not None or time.monotonic() > deadline:
-            told = (folder / "log").read_text("utf-8", "replace")
-            cluster.stop()
-            raise RuntimeError(f"PostgreSQL did not start: {told}")
-        time.sleep(0.05)
+    cluster.launch()
     cluster.sql(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{PASSWORD}'")
     return cluster

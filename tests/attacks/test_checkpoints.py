@@ -1,8 +1,6 @@
 """A gateway that lost or altered what it signed, and merchants who lie about what they hold: neither goes unseen, neither does harm."""
 
 import logging
-import shutil
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,6 @@ from typing import Any
 import pytest
 
 from hanbit.crypto.merkle import leaf_hash
-from hanbit.db.sqlite import BOOK_FILE
 from hanbit.evidence import log
 from hanbit.evidence import store as evidence
 from hanbit.kernel import ids
@@ -29,6 +26,7 @@ from hanbit.protocols.checkpoint import (
     verify_proof,
 )
 from hanbit.protocols.signed import SignedMessage, Signer, head, peek_claims, sign
+from tests import engine
 from tests.world import OPERATOR, World, cut, lose_answer
 
 
@@ -71,19 +69,11 @@ def held_by(world: World, merchant: str = "shop") -> Checkpoint:
 
 async def put_back(world: World, old: Path) -> None:
     """An older copy of the book takes the place of the present one."""
-
-    def exchange() -> None:
-        for path in world.folder.glob(f"{BOOK_FILE}*"):
-            path.unlink()
-        shutil.copy(old, world.folder / BOOK_FILE)
-
-    await world.restart(exchange)
+    await world.restart(lambda: engine.put_back(world.folder, old))
 
 
-def copied(world: World, to: Path) -> Path:
-    with sqlite3.connect(world.folder / BOOK_FILE) as connection:
-        connection.execute("VACUUM INTO ?", (str(to),))
-    connection.close()
+async def copied(world: World, to: Path) -> Path:
+    await world.restart(lambda: engine.keep(world.folder, to))
     return to
 
 
@@ -360,7 +350,7 @@ async def test_the_request_of_another_merchant_is_refused(world: World) -> None:
 async def lost(world: World, folder: Path) -> None:
     """An older copy of the book is put back, and the shop comes with what it holds."""
     await grow(world)
-    old = copied(world, folder / "old.sqlite")
+    old = await copied(world, folder / "old.sqlite")
     await (await world.visit()).pay()
     await grow(world)
     await put_back(world, old)
@@ -439,7 +429,7 @@ async def test_another_history_of_the_same_length_is_seen(world: World) -> None:
 async def test_a_copy_that_lost_nothing_but_the_signing_itself_is_seen(world: World, tmp_path: Path) -> None:
     """Its leaves are those that were signed; that it does not know the signature shows that there was more."""
     await operations.fund(world.gateway, account=world.hong.accounts["bank"].id, amount="1")
-    old = copied(world, tmp_path / "old.sqlite")
+    old = await copied(world, tmp_path / "old.sqlite")
     await world.tick(61)
     await put_back(world, old)
     await connect(world)
@@ -450,7 +440,7 @@ async def test_a_copy_from_before_the_signing_key_was_renewed_is_seen(world: Wor
     """Its book does not even know the key under which the shop's checkpoint stands: that key leads to our root all the same."""
     world.prove = _nothing_to_prove  # type: ignore[method-assign]  # the shop has what the gateway lost
     await grow(world)
-    old = copied(world, tmp_path / "old.sqlite")
+    old = await copied(world, tmp_path / "old.sqlite")
     await own_keys.renew(world.gateway, "gateway-sign")
     await grow(world)
     held = world.line.links["shop"].shop.witness.compact
@@ -465,10 +455,8 @@ async def test_leaves_cut_out_of_the_book_do_not_keep_it_from_halting(world: Wor
     """Where the log cannot even be compared any more there is all the more reason."""
     await grow(world)
     held = forged(world, world.gateway.signer, size=3)
-    with sqlite3.connect(world.folder / BOOK_FILE) as connection:
-        connection.execute("DROP TRIGGER log_no_delete")
+    with engine.owner(world.folder, unguarded=True) as connection:
         connection.execute("DELETE FROM log WHERE leaf < 4")
-    connection.close()
     world.prove = _nothing_to_prove  # type: ignore[method-assign]  # its book is torn
     await connect(world, held.compact)
     why = why_halted(world.gateway.reader)

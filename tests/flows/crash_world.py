@@ -40,6 +40,7 @@ from hanbit.wallet import enrol as wallet_enrol
 from hanbit.wallet.client import Http
 from hanbit.wallet.pay import Device, Opened, Wallet
 from hanbit.wallet.store import Enrolment, Store
+from tests import engine
 
 MERCHANT: Final = "garam"
 LOGIN, PASSWORD, ACCOUNT_PASSWORD = "hong", "correct horse battery", "2580"
@@ -161,7 +162,7 @@ class Parties:
         """When the book itself says that something is to be done about this tid; None if nothing ever is."""
         row = self.gateway.reader.one(
             "SELECT min(due) AS due FROM (SELECT next_at AS due FROM payments WHERE merchant = ? AND tid = ? "
-            "UNION ALL SELECT next_at FROM outbox WHERE merchant = ? AND tid = ?)",
+            "UNION ALL SELECT next_at FROM outbox WHERE merchant = ? AND tid = ?) dues",
             *(MERCHANT, tid) * 2,
         )
         assert row is not None
@@ -231,15 +232,16 @@ async def make_folder(folder: Path, clock: Clock, ports: Ports, **changed: Any) 
     (data / CONTROL_FILE).unlink()
 
 
-def make_folder_now(folder: Path) -> None:
-    """`make_folder` from a test that runs no loop; whoever starts on a copy gets ports of his own.
+def make_folder_now(folder: Path, database: str | None = None) -> None:
+    """`make_folder` from a test that runs no loop; whoever starts on a copy gets ports of his own. `database`: not where the run's are.
 
     It begins at the machine's time, for TLS knows no other; the certificates are older, so that a clock may go back.
     """
     now = SystemClock().now()
-    asyncio.run(make_folder(folder, ManualClock(now - ENROLLED_BEFORE_S), Ports.free()))
+    place = engine.database() if database is None else database
+    asyncio.run(make_folder(folder, ManualClock(now - ENROLLED_BEFORE_S), Ports.free(), database=place))
     (folder / "began").write_text(str(now), "ascii")
-    (folder / "gateway" / FILE).write_text(dump(Settings(listen_port=0, line_port=0)), "utf-8")
+    (folder / "gateway" / FILE).write_text(dump(Settings(listen_port=0, line_port=0, database=place)), "utf-8")
 
 
 @asynccontextmanager

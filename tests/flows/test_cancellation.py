@@ -1,14 +1,14 @@
 """C1 to C3: what a cancellation means in every state of a payment, where the money goes, and that one request has one answer for ever."""
 
-import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
+import psycopg
 import pytest
 
+from hanbit.db import sqlite_file
 from hanbit.db.change import Change
-from hanbit.db.sqlite import BOOK_FILE
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, WrongState
 from hanbit.kernel.money import Money
 from hanbit.ledger import rules
@@ -18,6 +18,7 @@ from hanbit.payments import operations
 from hanbit.payments.open_order import NotOpened
 from hanbit.protocols import signed
 from hanbit.protocols.redirect.gateway import HOLD_LIFE_S
+from tests import engine
 from tests.flows.cancelling import Canceller
 from tests.world import PRICE, Visit, World, lose_answer, lose_request, open_world
 
@@ -355,16 +356,15 @@ async def test_the_database_takes_no_refund_beyond_what_was_captured_whoever_wri
     with pytest.raises(Conflict):  # an entry that the payment says nothing of
         await world.gateway.book.commit(Change(entries=(entry,)))
     assert world.dump() == before
-    with sqlite3.connect(world.folder / BOOK_FILE, timeout=5) as other:
-        for sql in (
-            "INSERT INTO entries SELECT next_entry, 'refund:shop:Y', 'refund', ?1, NULL, 1, 'KRW', 0 FROM book",
-            "UPDATE payments SET refunded = 19999 WHERE id = ?1",
-            "UPDATE payments SET captured = 20000 WHERE id = ?1",
-            "UPDATE payments SET refunded = 220001 WHERE id = ?1",
-        ):
-            with pytest.raises(sqlite3.IntegrityError):
-                other.execute(sql, (payment.id,))
-        other.rollback()
+    for sql in (
+        "INSERT INTO entries SELECT next_entry, 'refund:shop:Y', 'refund', ?, NULL, 1, 'KRW', 0 FROM book",
+        "UPDATE payments SET refunded = 19999 WHERE id = ?",
+        "UPDATE payments SET captured = 20000 WHERE id = ?",
+        "UPDATE payments SET refunded = 220001 WHERE id = ?",
+    ):
+        with pytest.raises((sqlite_file.IntegrityError, psycopg.IntegrityError)), engine.owner(world.folder) as other:
+            other.execute(sql, (payment.id,))
+    assert world.dump() == before
 
 
 @pytest.mark.parametrize(
@@ -383,21 +383,6 @@ async def test_the_database_takes_no_refund_beyond_what_was_captured_whoever_wri
 async def test_the_check_names_each_edit_of_a_refund(world: World, shop: Canceller, promise: str, sql: str) -> None:
     visit = await paid(world)
     await shop.cancel(visit, 20_000)
-    with sqlite3.connect(world.folder / BOOK_FILE, timeout=5, isolation_level=None) as other:
-        other.row_factory = sqlite3.Row
-        other.execute("BEGIN IMMEDIATE")
-        for (name,) in other.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            other.execute(f"DROP TRIGGER {name}")
+    with engine.owner(world.folder, unguarded=True, lasting=False) as other:
         other.execute(sql)
-        assert promise in check_ledger(_Inside(other)).broken
-        other.execute("ROLLBACK")
-
-
-class _Inside:
-    """A connection whose transaction is already open, for a check that would begin one."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def execute(self, sql: str) -> sqlite3.Cursor:
-        return self._connection.execute("SELECT 1" if sql in {"BEGIN", "COMMIT"} else sql)
+        assert promise in check_ledger(other).broken

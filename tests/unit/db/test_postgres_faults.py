@@ -3,11 +3,9 @@
 import asyncio
 import os
 import signal
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
@@ -20,8 +18,9 @@ from hanbit.db.postgres_link import address, connect, described, dollars
 from hanbit.db.reading import Reader
 from hanbit.kernel.errors import BadInput, Conflict, Unavailable
 from tests import cluster as clusters
-from tests.cluster import OWNER, PASSWORD, Cluster
+from tests.cluster import OWNER, Cluster
 from tests.unit.db.books import HONG, NOW, Desk, capture, hold, note, notes, open_book, prove, rows, write
+from tests.wire import Wire
 
 PATIENCE_S = 60.0
 
@@ -40,61 +39,6 @@ def waits_for(what: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-class Wire:
-    """Stands between a client and the server; drops what comes back when it is told to."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self._target = ("127.0.0.1", cluster.port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self.lose_answer_to: bytes = b""
-        self.lost, self._deaf = 0, False
-        self._ends: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(self._target)
-            self._ends += [client, server]
-            for one, other, forth in ((client, server, True), (server, client, False)):
-                thread = threading.Thread(target=self._carry, args=(one, other, forth), daemon=True)
-                self._threads.append(thread)
-                thread.start()
-
-    def _carry(self, source: socket.socket, target: socket.socket, forth: bool) -> None:
-        try:
-            while data := source.recv(65536):
-                if forth and self.lose_answer_to and self.lose_answer_to in data:
-                    self.lose_answer_to, self._deaf = b"", True
-                if not forth and self._deaf:  # the server has carried it out; nobody hears of it
-                    self._deaf, self.lost = False, self.lost + 1
-                    return
-                target.sendall(data)
-        except OSError:
-            pass
-        finally:
-            self._hang_up(source, target)
-
-    @staticmethod
-    def _hang_up(*ends: socket.socket) -> None:
-        for end in ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)  # wakes whoever reads from it
-
-    def close(self) -> None:
-        self._hang_up(self._listener, *self._ends)
-        self._listener.close()
-        for thread in self._threads[1:]:
-            thread.join(PATIENCE_S)
-        for end in self._ends:
-            end.close()
-
-
 @pytest.fixture
 def wire(cluster: Cluster) -> Iterator[Wire]:
     made = Wire(cluster)
@@ -102,13 +46,8 @@ def wire(cluster: Cluster) -> Iterator[Wire]:
     made.close()
 
 
-def through(wire: Wire, database: str) -> str:
-    name = database.split("///")[1].split("?", maxsplit=1)[0]
-    return f"postgresql://{OWNER}:{PASSWORD.replace(' ', '%20')}@127.0.0.1:{wire.port}/{name}?sslmode=disable"
-
-
 def test_a_commit_whose_answer_is_lost_is_looked_up_and_not_run_again(desk: Desk, wire: Wire) -> None:
-    with closing(PostgresStore(through(wire, desk.place))) as store:  # type: ignore[arg-type]  # an address here
+    with closing(PostgresStore(wire.to(str(desk.place)))) as store:
         other = Desk(desk.place, store)
         assert write(other, Change(entries=(hold("p0", HONG, 1),))) == [""]  # COMMIT is prepared, and known by its name from here on
         wire.lose_answer_to = b"commit_"
@@ -124,7 +63,7 @@ def test_a_commit_whose_answer_is_lost_is_looked_up_and_not_run_again(desk: Desk
 @pytest.mark.parametrize("kind", ["put", "delete"])
 def test_a_lost_commit_of_rows_that_no_log_covers_is_looked_up_too(desk: Desk, wire: Wire, kind: str) -> None:
     row: dict[str, Value] = {"factor": "f", "failures": 1, "wait_until": NOW}
-    with closing(PostgresStore(through(wire, desk.place))) as store:  # type: ignore[arg-type]  # an address here
+    with closing(PostgresStore(wire.to(str(desk.place)))) as store:
         other = Desk(desk.place, store)
         assert write(other, Change(puts=(Put("throttles", row, 0),))) == [""]
         wire.lose_answer_to = b"commit_"
