@@ -179,6 +179,11 @@ async def send(world: World, merchant: str, frame_: str) -> Answered:
     """One frame over a shop's line, with what comes back as that shop reads it."""
     reply = await line_requests.answer(world.gateway, merchant, frame_)
     assert reply is not None
+    return read_answer(world, merchant, reply)
+
+
+def read_answer(world: World, merchant: str, reply: str) -> Answered:
+    """What the gateway sent back, as that shop reads it."""
     message, receipt = split_frame(reply)
     at, signer = world.clock.now(), world.line.links[merchant].signer
     trust = PinnedTrust(world.parties.root, OPERATOR, urn=world.gateway.urn)

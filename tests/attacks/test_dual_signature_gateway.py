@@ -4,6 +4,7 @@ What is not met before the factor looks the same from outside, is kept with its 
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -24,6 +25,7 @@ from hanbit.protocols.dual_signature import customer as role
 from hanbit.protocols.dual_signature import gateway as gateway_role
 from hanbit.protocols.dual_signature import temporary
 from hanbit.protocols.dual_signature.messages import Dual
+from hanbit.protocols.redirect import customer as redirect
 from hanbit.protocols.redirect.messages import Consent
 from hanbit.protocols.signed import Signer, head, sign
 from tests.purchases import Answered, Buying, buying, new_session_authority, open_session, send
@@ -421,6 +423,38 @@ async def test_what_is_not_one_honest_purchase_looks_like_no_grant_and_moves_not
     again = await open_session(session.visit)
     assert (await again.buy(grant)).told == "approved", "the grant was not used up"
     assert world.earned() == PRICE
+
+
+def with_auth(session: Buying, grant: str, method: str, value: str) -> str:
+    """An authenticator of any method."""
+    oi = session.oi()
+    core = session.core(grant, oi=oi)
+    auth = msgspec.json.encode({"method": method, "value": value, "salt": OTHER}).decode()
+    return session.forged(session.sealed(oi, core, auth))
+
+
+@pytest.mark.parametrize("method", ["", "\0", "password\0", "password\n", "x" * 21, "비밀번호"])
+async def test_a_method_that_is_no_word_is_no_payment_information(world: World, method: str) -> None:
+    """What the book could not hold on one engine would be asked again and again on it; no factor is tried for it on any."""
+    session = await buying(world)
+    await declined_uniformly(world, with_auth(session, await session.visit.grant(), method, "2580"), "sealed")
+
+
+@pytest.mark.parametrize("account", ["", "\0", "account\n", "x" * 65, "' OR 1"])
+async def test_what_names_no_account_is_no_payment_information(world: World, account: str) -> None:
+    session = await buying(world)
+    oi = session.oi()
+    core = json.dumps(json.loads(session.core(await session.visit.grant(), oi=oi)) | {"account": account}, separators=(",", ":"))
+    purchase = session.sealed(oi, core, redirect.auth_password("2580"))
+    await declined_uniformly(world, session.forged(purchase), "sealed")
+
+
+@pytest.mark.parametrize("typ", ["a\0b", "hanbit-order\n", "x" * 65, "주문"])
+async def test_a_kind_of_message_that_is_no_word_is_refused_and_stands_nowhere(world: World, typ: str) -> None:
+    header = {"alg": "ES256", "typ": typ, "kid": OTHER}
+    spoiled = f"{ids.encode_base64url(json.dumps(header).encode())}.{ids.encode_base64url(b'{}')}.{'A' * 86}"
+    await refused(world, spoiled, "header")
+    assert {row["act"] for row in world.rows("audit") if row["act"].startswith("sent")} <= {"sent "}
 
 
 # --- the request itself ------------------------------------------------------------------------------------------------------------------

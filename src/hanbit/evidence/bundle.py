@@ -27,11 +27,11 @@ FILE_MAX: Final = 16 << 20
 MESSAGES_MAX: Final = 2_000
 LINES_MAX: Final = 64 * 1024
 _Whole = Annotated[int, Meta(ge=0, le=1 << 53)]
-_Compact = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}$", max_length=32 * 1024)]
-_Der = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=4_096)]
+_Compact = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}$(?!\n)", max_length=32 * 1024)]
+_Der = Annotated[str, Meta(pattern=r"^[A-Za-z0-9+/]+={0,2}$(?!\n)", max_length=4_096)]
 _Chain = Annotated[tuple[_Der, ...], Meta(min_length=1, max_length=3)]
 _Path = Annotated[tuple[Digest, ...], Meta(max_length=64)]
-_Party = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$")]
+_Party = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$(?!\n)")]
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -124,7 +124,7 @@ class Bundle(_Part, frozen=True, kw_only=True):
 
     format: Literal["hanbit-evidence"] = msgspec.field(default="hanbit-evidence")
     version: Literal[1] = msgspec.field(default=1)
-    digest: Annotated[str, Meta(pattern=r"^([A-Za-z0-9_-]{43})?$")] = ""
+    digest: Annotated[str, Meta(pattern=r"^([A-Za-z0-9_-]{43})?$(?!\n)")] = ""
     source: Literal["gateway", "merchant"]
     operator: _Party
     merchant: _Party

@@ -53,7 +53,7 @@ class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     merchant: Urn
     gateway: Urn
     line: LineAddress
-    pay_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s?#]{1,400}$")]
+    pay_url: Annotated[str, msgspec.Meta(pattern=r"^https?://[^\s?#]{1,400}$(?!\n)")]
     orders: Literal["signed", "plain"] = "signed"
     test: bool = False
     """The operator is a sandbox: no real money, and a clock that may be moved. Its id says so too."""

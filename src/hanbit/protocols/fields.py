@@ -1,4 +1,8 @@
-"""The base of all signed messages: the claims each carries and the grammars of their fields."""
+r"""The base of all signed messages: the claims each carries and the grammars of their fields.
+
+A grammar ends in `$(?!\n)`, which every reader of patterns understands alike: after `$` alone some let a line end follow, and then one
+value has two spellings.
+"""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -6,21 +10,22 @@ import msgspec
 
 VERSION = 1
 
-Urn = Annotated[str, msgspec.Meta(pattern=r"^urn:hanbit:[a-z0-9-]{1,32}(:[A-Za-z0-9_-]{1,64}){1,3}$", max_length=200)]
-Token = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22}$")]
-Digest = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
-Tid = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22,64}$")]
-Amount = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,14})$")]
-Currency = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$")]
+Urn = Annotated[str, msgspec.Meta(pattern=r"^urn:hanbit:[a-z0-9-]{1,32}(:[A-Za-z0-9_-]{1,64}){1,3}$(?!\n)", max_length=200)]
+Token = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22}$(?!\n)")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}$(?!\n)")]
+Tid = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22,64}$(?!\n)")]
+Amount = Annotated[str, msgspec.Meta(pattern=r"^(0|[1-9][0-9]{0,14})$(?!\n)")]
+Currency = Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$(?!\n)")]
 INSTANT_MAX = 253_402_300_799
 """The last second of the year 9999."""
 Instant = Annotated[int, msgspec.Meta(ge=0, le=INSTANT_MAX)]
-Code = Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,40}$")]
-Text = Annotated[str, msgspec.Meta(max_length=200)]
+Code = Annotated[str, msgspec.Meta(pattern=r"^[a-z_]{1,40}$(?!\n)")]
+Text = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*$(?!\n)")]
+"""Shown to people under its sender's name: no control characters, and none that turn the text beside it round."""
 
 
 COMPACT_MAX = 12 * 1024
-Compact = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}$", max_length=COMPACT_MAX)]
+Compact = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}$(?!\n)", max_length=COMPACT_MAX)]
 """A signed message inside another: whoever carries it has not vouched for it."""
 
 
@@ -43,7 +48,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """True for an order: its header carries no `x5c`, so that one order has one hash."""
 
 
-Coordinate = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}$")]
+Coordinate = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{43}$(?!\n)")]
 """One coordinate of a P-256 point, 32 bytes in base64url."""
 
 

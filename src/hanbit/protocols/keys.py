@@ -45,8 +45,8 @@ CRL_TEXT_MAX: Final = 20 * 1024
 """Characters of a list in a message: some 400 revoked certificates that have not expired."""
 _TOKEN_BYTES = 16
 
-_Request = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,2736}$")]
-_Der = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]{1,2732}={0,2}$")]
+_Request = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,2736}$(?!\n)")]
+_Der = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]{1,2732}={0,2}$(?!\n)")]
 _Chain = Annotated[tuple[_Der, ...], msgspec.Meta(min_length=1, max_length=3)]
 
 
@@ -112,7 +112,7 @@ class Crl(Message, frozen=True, kw_only=True):
     PURPOSE: ClassVar[str] = "gateway-sign"
     authority: Literal["gateway", "merchant"]
     number: Annotated[int, msgspec.Meta(ge=1)]
-    crl: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]+={0,2}$", max_length=CRL_TEXT_MAX)]
+    crl: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]+={0,2}$(?!\n)", max_length=CRL_TEXT_MAX)]
 
 
 class SessionAuthorityRequest(Message, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ it would learn how many characters a password has, which factor was used, and wh
 import hashlib
 import secrets
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
@@ -29,6 +29,10 @@ KEY_TYP, LOGIN_TYP, PAY_TYP, ENROL_TYP = "hanbit-key", "hanbit-login", "hanbit-p
 PURCHASE_TYP = "hanbit-purchase"
 PURCHASE_PADDED_TO = 4096
 """Bytes of PI in an envelope, or a multiple: a device's consent with its certificates, the longest of all, has some 3,300."""
+
+
+AccountName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9:_-]{1,64}$(?!\n)")]
+"""An account's id, or `typed:` with the commitment to a typed number; whatever else stands there is no account's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class CommonCore(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     order: Digest
     amount: Amount
     currency: Currency
-    account: str
+    account: AccountName
     salt: Digest
 
 
@@ -98,7 +102,7 @@ C_co = TypeVar("C_co", bound=CommonCore, covariant=True)
 class Auth(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the customer proves who he is: `method` is password, device, passkey or code."""
 
-    method: str
+    method: Annotated[str, msgspec.Meta(pattern=r"^[a-z]{1,20}$(?!\n)")]
     value: str
     salt: Digest
 

@@ -21,6 +21,7 @@ It proves that its sender holds that key and nothing else.
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -41,6 +42,8 @@ HEADER_MAX = 16 * 1024
 CHAIN_MAX = 3
 FUTURE_TOLERANCE_S = 120
 """How far ahead of our clock a peer's `iat` may lie."""
+_TYP = re.compile(r"[A-Za-z0-9+./-]{0,64}")
+"""A media type without parameters (RFC 7515 section 4.1.9): what else is written there goes into no log and no book."""
 _HEADERS_KEPT = 4096
 _KEYS_KEPT = 4096
 _CERTIFICATES_KEPT = 4096
@@ -359,8 +362,8 @@ def _parse_header(segment: str) -> _ParsedHeader:
     if len(segment) > HEADER_MAX:
         _violation("size")
     header = _strict_json(ids.decode_base64url(segment), _Header, rule="header")
-    if header.alg != "ES256" or not ids.DIGEST.fullmatch(header.kid):
-        _violation("header", "alg or kid")
+    if header.alg != "ES256" or not ids.DIGEST.fullmatch(header.kid) or not _TYP.fullmatch(header.typ):
+        _violation("header", "alg, kid or typ")
     if header.x5c is not None and not 1 <= len(header.x5c) <= CHAIN_MAX:
         _violation("header", "x5c")
     return _ParsedHeader(typ=header.typ, kid=header.kid, chain=tuple(_decode_der(text) for text in header.x5c or ()))

@@ -34,7 +34,7 @@ TEST: Final = "agent.test"
 TOLD: Final = (SETTLED, VOIDED, CLOSED, CANCELLED)
 """Events that are told from the outbox until they are taken."""
 
-_NAME: Final = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$"
+_NAME: Final = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$(?!\n)"
 _URL = re.compile(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*)?")
 
 

@@ -23,9 +23,9 @@ LIST_MAX = 100
 OWNER_MAX = 200
 EVENT = r"^[a-z]+\.[a-z]+$"
 
-Amount = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,14}$", description="Whole minor units (won, cent), never zero.")]
+Amount = Annotated[str, msgspec.Meta(pattern=r"^[1-9][0-9]{0,14}$(?!\n)", description="Whole minor units (won, cent), never zero.")]
 Currency = Annotated[str, msgspec.Meta(description="ISO 4217.", extra_json_schema={"enum": sorted(CURRENCY_EXPONENTS)})]
-Tid = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22,64}$")]
+Tid = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{22,64}$(?!\n)")]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=LIST_MAX)]
 Owner = Annotated[str, msgspec.Meta(min_length=1, max_length=OWNER_MAX)]
 Language = Literal["ko", "en"]

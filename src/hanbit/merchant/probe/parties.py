@@ -69,7 +69,7 @@ CAST: Final[Mapping[str, Part]] = {
 
 
 class _Config(msgspec.Struct, frozen=True):
-    merchant: Annotated[str, msgspec.Meta(pattern=rf"^{ids.PARTY_ID.pattern}$")]
+    merchant: Annotated[str, msgspec.Meta(pattern=rf"^{ids.PARTY_ID.pattern}$(?!\n)")]
     code: str
     """SHA-256 of the enrolment code, in base64url."""
     pay_url: str

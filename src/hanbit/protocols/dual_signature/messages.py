@@ -30,7 +30,7 @@ OI_MAX = 192 * 1024
 """Bytes of OI: the lines in UTF-8, once more as a JSON text, and the names around them."""
 ENVELOPE_MAX = 16 * 1024
 """Characters of the envelope."""
-_Der = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]{1,2732}={0,2}$")]
+_Der = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9+/]{1,2732}={0,2}$(?!\n)")]
 
 
 class SessionRequest(KeyedMessage, frozen=True, kw_only=True):

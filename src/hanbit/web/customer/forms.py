@@ -20,9 +20,9 @@ QUERY_MAX: Final = 40 * 1024
 _REQUIRED: Final = ("MID", "TID", "AMOUNT", "CUR")
 _ALLOWED: Final = (*_REQUIRED, "ORDER", "lang")
 
-Compact = Annotated[str, msgspec.Meta(max_length=32 * 1024, pattern=r"^[A-Za-z0-9_.-]*$")]
-Sealed = Annotated[str, msgspec.Meta(max_length=16 * 1024, pattern=r"^[A-Za-z0-9_.-]+$")]
-PartyId = Annotated[str, msgspec.Meta(max_length=32, pattern=r"^[a-z0-9-]*$")]
+Compact = Annotated[str, msgspec.Meta(max_length=32 * 1024, pattern=r"^[A-Za-z0-9_.-]*$(?!\n)")]
+Sealed = Annotated[str, msgspec.Meta(max_length=16 * 1024, pattern=r"^[A-Za-z0-9_.-]+$(?!\n)")]
+PartyId = Annotated[str, msgspec.Meta(max_length=32, pattern=r"^[a-z0-9-]*$(?!\n)")]
 
 Form = TypeVar("Form", bound=msgspec.Struct)
 
