@@ -1,6 +1,12 @@
 """An operator on PostgreSQL, by the commands alone: init, serve, doctor, checks, upgrade; and what each says where something is wrong."""
 
+import http.client
+import os
 import shutil
+import signal
+import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +21,7 @@ from hanbit.settings import FILE, Settings, dump, load
 from hanbit.upkeep import doctor
 from hanbit.upkeep.doctor.findings import Finding
 from hanbit.upkeep.upgrade import upgrade
+from tests import cluster as clusters
 from tests.cluster import OWNER, PASSWORD, Cluster
 from tests.unit.cli.world import make_folder, run, run_json, serving, told
 
@@ -47,6 +54,47 @@ def test_a_bank_is_made_served_and_proved_in_a_database(tmp_path: Path, database
     again = run("upgrade", "--data", data)
     assert again.exit_code == 0, again.output
     assert again.stdout.endswith("There is nothing to do.\n")
+
+
+@pytest.mark.processes
+def test_a_server_outlives_its_database(tmp_path: Path, cluster: Cluster) -> None:
+    """While the database says nothing the server answers 503; when it speaks again, so does the server, and takes changes."""
+    own = clusters.start(cluster.binaries)
+    try:
+        data = make_folder(tmp_path / "bank", database=own.url(own.create()))
+        port, kim = load(data).listen_port, ("customer", "create", "kim", "--name", "Kim", "--password-fd", "0")
+        with serving(data):
+            assert status(port) == 200
+            frozen = [own.process.pid, *map(int, own.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'hanbit'").split())]
+            for pid in frozen:
+                os.kill(pid, signal.SIGSTOP)
+            comes_to(lambda: status(port) == 503)
+            for pid in frozen:
+                os.kill(pid, signal.SIGCONT)
+            comes_to(lambda: status(port) == 200)
+            own.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hanbit'")
+            comes_to(lambda: run(*kim, "--data", data, answers=WORDS).exit_code == 0)
+            comes_to(lambda: status(port) == 200)
+        assert run_json("evidence", "check", "--data", data)["whole"]
+    finally:
+        own.stop()
+
+
+WORDS = "a long password\n"
+PATIENCE_S = 90.0
+
+
+def status(port: int) -> int:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status
+
+
+def comes_to(what: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_a_mistyped_address_leaves_no_folder_behind(tmp_path: Path, database: str, cluster: Cluster) -> None:

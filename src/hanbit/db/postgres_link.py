@@ -112,6 +112,7 @@ class Link:
         self._pg = connection.pgconn
         self._pg.nonblocking = 1
         self._wait_s = wait_s
+        self._wait_ms = None if wait_s is None else wait_s * 1000
         self._statements: dict[str, _Statement] = {}
         self._cursors = self._streams = 0
         self._streams_own = False
@@ -131,8 +132,14 @@ class Link:
 
     def execute(self, sql: str, values: Sequence[Parameter] = ()) -> Rows:
         """Run one statement; psycopg.Error where the database refuses it, Lost where there is no answer."""
-        statement = self._statements.get(sql) or self._prepare(sql)
-        self._send(lambda: self._pg.send_query_prepared(statement.name, [encode(value) for value in values]))
+        statement, pg = self._statements.get(sql) or self._prepare(sql), self._pg
+        parameters = [encode(value) for value in values]
+        try:
+            pg.send_query_prepared(statement.name, parameters)
+            if pg.flush():
+                self._drain()
+        except psycopg.OperationalError as error:
+            raise self._lost(error) from error
         return Rows(iter(statement.rows(self._receive())))
 
     def command(self, sql: str) -> None:
@@ -188,18 +195,24 @@ class Link:
     def _send(self, send: Callable[[], None]) -> None:
         try:
             send()
-            while self._pg.flush():
-                self._wait(select.POLLIN | select.POLLOUT)
-                self._pg.consume_input()
+            self._drain()
         except psycopg.OperationalError as error:
             raise self._lost(error) from error
+
+    def _drain(self) -> None:
+        """Send what the socket did not take at once, and take in what comes meanwhile."""
+        both = select.poll()
+        both.register(self._pg.socket, select.POLLIN | select.POLLOUT)
+        while self._pg.flush():
+            self._wait(both)
+            self._pg.consume_input()
 
     def _receive(self) -> pq.abc.PGresult:
         pg, found = self._pg, None
         try:
             while True:
                 while pg.is_busy():
-                    self._wait(select.POLLIN)
+                    self._wait(self._poll)
                     pg.consume_input()
                 result = pg.get_result()
                 if result is None:
@@ -212,9 +225,8 @@ class Link:
         self._check(found)
         return found
 
-    def _wait(self, events: int) -> None:
-        self._poll.modify(self._pg.socket, events)
-        if not self._poll.poll(None if self._wait_s is None else self._wait_s * 1000):
+    def _wait(self, poll: "select.poll") -> None:
+        if not poll.poll(self._wait_ms):
             raise self._lost(f"silent for {self._wait_s} s")
 
     # --- many statements in one breath, beside the loop ------------------------------------------------------------------------------
