@@ -55,7 +55,8 @@ async def purge(gateway: Gateway) -> int:
         sql = f"SELECT {rest.key}, version FROM {table} WHERE {rest.instant} < ? ORDER BY {rest.instant} LIMIT ?"  # noqa: S608 - names of our own
         rows = gateway.reader.all(sql, before, PURGED_AT_ONCE_MAX)
         if rows:
-            await gateway.book.commit(Change(deletes=tuple(Delete(table, (row[0],), row[1]) for row in rows)))
+            with suppress(Stale):  # another process removes them, or one was used at this moment: the next tick looks again
+                await gateway.book.commit(Change(deletes=tuple(Delete(table, (row[0],), row[1]) for row in rows)))
     await _forget_unknown(gateway)
     return 0
 
