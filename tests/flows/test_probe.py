@@ -20,9 +20,11 @@ from hanbit.kernel.errors import ProtocolViolation
 from hanbit.merchant import files, line_client
 from hanbit.merchant.inbox import Inbox
 from hanbit.merchant.probe.table import CASES
+from hanbit.merchant.purchase_desk import PurchaseDesk
 from hanbit.merchant.records import Lists
 from hanbit.protocols import signed
-from hanbit.protocols.line import Greeting, HelloFromGateway
+from hanbit.protocols.dual_signature.messages import Authorization
+from hanbit.protocols.line import Acknowledgement, Greeting, HelloFromGateway
 from hanbit.protocols.redirect import merchant as role
 from hanbit.protocols.redirect.messages import Notice
 from tests.flows import probe_world
@@ -40,6 +42,8 @@ NEIGHBOURS = frozenset(
         "amount_float",
         "settled_amount",
         "closed_foreign",
+        "authorization_aud",
+        "authorization_unasked",
     }
 )
 """Cases that every mutant also meets in the short run, so that a kit which cries at everything is found out."""
@@ -140,6 +144,21 @@ def _any_outcome(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(role.Merchant, "check_outcome", lambda *_: None)
 
 
+def _any_authorization(patch: pytest.MonkeyPatch) -> None:
+    """Verified, and never held against what was asked: the way of a shop that keeps no book of its requests."""
+
+    async def careless(self: PurchaseDesk, unverified: str, _: Any) -> str | None:
+        message = unverified.partition("\n")[0]
+        trust, me = self._orders._role.trust, self._orders._role.signer
+        found = signed.verify(message, Authorization, trust=trust, audience=me.urn, at=self._clock.now(), sender=self._orders._role.gateway)
+        if found.claims.result == "declined":
+            raise ProtocolViolation("req")
+        claims = signed.head(me, self._orders._role.gateway, self._clock.now())
+        return signed.sign(Acknowledgement(**claims, req=(found.hash,)), me).compact
+
+    patch.setattr(PurchaseDesk, "receive", careless)
+
+
 def _any_line(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(line_client.LineClient, "_proved", lambda self, _: self._gateway_urn)
 
@@ -194,6 +213,13 @@ MUTANTS: dict[str, tuple[Patch, set[str]]] = {
         },
     ),
     "delivers on the word of a status": (_nothing, {"answer_without_proof"}),
+    "authorizations not held against what was asked": (
+        _any_authorization,
+        {
+            *("authorization_unasked", "authorization_for_confirmation", "authorization_with_receipt"),
+            *("authorization_amount", "authorization_tid", "authorization_after_decline"),
+        },
+    ),
     "any peer on the line": (_any_line, {"line_of_another"}),
     "any hello": (_any_hello, {"hello_by_false_root", "hello_by_merchant", "hello_to_another"}),
 }
