@@ -73,6 +73,7 @@ class Cluster:
     user: pwd.struct_passwd | None
     command: list[str]
     process: subprocess.Popen[bytes] = field(init=False)
+    watcher: subprocess.Popen[bytes] = field(init=False)
 
     @property
     def lent(self) -> dict[str, Any]:
@@ -93,6 +94,10 @@ class Cluster:
                 self.stop()
                 raise RuntimeError(f"PostgreSQL did not start: {told}")
             time.sleep(0.05)
+
+    def watch(self) -> None:
+        """Let somebody clear up behind us should this process be killed: the pipe from which he reads ends with whoever holds it."""
+        self.watcher = subprocess.Popen(["sh", "-c", _WATCH, str(self.folder)], stdin=subprocess.PIPE, **self.lent | {"cwd": "/"})
 
     def crash(self) -> None:
         """An immediate shutdown: what is not in the write-ahead log is gone, and `launch` recovers from there."""
@@ -134,8 +139,19 @@ class Cluster:
 
     def stop(self) -> None:
         """Stop at once and remove everything."""
+        self.watcher.kill()
+        self.watcher.communicate()
         self.crash()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+_WATCH = """
+read -r _
+pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null)
+kill -QUIT "$pid" 2>/dev/null
+while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+rm -rf "$0"
+"""
 
 
 def _roomy() -> Path | None:
@@ -167,6 +183,7 @@ def start(programs: Path, **options: str) -> Cluster:
     cluster = Cluster(programs, folder, port, user, command)
     subprocess.run([*initdb, "--pwfile", str(secret), "-E", "UTF8", "--locale=C.UTF-8"], check=True, capture_output=True, **cluster.lent)
     atexit.register(cluster.stop)
+    cluster.watch()
     cluster.launch()
     cluster.sql(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{PASSWORD}'")
     return cluster
