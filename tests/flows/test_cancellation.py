@@ -334,7 +334,8 @@ async def test_the_operators_accounts_are_opened_once_however_often_the_server_s
     await operations.open_operator_accounts(world.gateway)
     assert world.rows("ledger_accounts") == before
     kinds = {row["id"]: row["limited"] for row in before if row["id"].endswith(":KRW") and row["id"].startswith("operator")}
-    assert kinds == {"operator:cash:KRW": 0, "operator:equity:KRW": 0, "operator:reserve:KRW": 1}
+    limited = {"cash": 0, "equity": 0, "reserve": 1, "fees": 1, "payouts": 1}
+    assert kinds == {f"operator:{name}:KRW": flag for name, flag in limited.items()}
 
 
 # --- the database says it too -----------------------------------------------------------------------------------------------------

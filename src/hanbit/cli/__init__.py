@@ -42,6 +42,8 @@ COMMANDS = {
     "payment": Place("hanbit.cli.payment", "Allow a refund after its deadline."),
     "sandbox": Place("hanbit.cli.sandbox", "A test operator: magic amounts, a clock that moves, triggers."),
     "ledger": Place("hanbit.cli.ledger", "Prove the book, read statements, fund the reserve."),
+    "day": Place("hanbit.cli.day", "Close days; statements of merchants, the trial balance."),
+    "payout": Place("hanbit.cli.payout", "What merchants are paid by bank: list, confirm, fail, import."),
     "evidence": Place("hanbit.cli.evidence", "Prove the whole book, or one payment as a file.", server=False),
     "bench": Place("hanbit.cli.bench", "Measure complete payments."),
 }
@@ -60,6 +62,8 @@ LISTS = {
     "merchant": "merchant list --data DIR",
     "person": "staff list --data DIR",
     "certificate": "merchant certificates --data DIR",
+    "payout": "payout list --data DIR",
+    "day": "day statements MERCHANT --data DIR",
     "payment": "merchant orders --directory SHOP",
     "order": "merchant orders --directory SHOP",
 }

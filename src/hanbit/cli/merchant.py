@@ -12,7 +12,19 @@ DAY_S = 24 * 3600
 
 
 HEADINGS = {
-    "At the operator": ("create", "list", "enrol-code", "line", "lines", "suspend", "resume", "revoke", "certificates"),
+    "At the operator": (
+        "create",
+        "list",
+        "enrol-code",
+        "line",
+        "lines",
+        "fees",
+        "payout-account",
+        "suspend",
+        "resume",
+        "revoke",
+        "certificates",
+    ),
     "At the shop": (
         *("enrol", "serve", "orders", "cancel", "returned", "reconcile", "evidence", "checkpoint"),
         *("certificates", "key-card", "probe"),
@@ -134,6 +146,41 @@ def lines(data: Path, as_json: bool) -> None:
       hanbit merchant lines --data /srv/hanbit
     """
     show(operate(data, "lines"), as_json=as_json)
+
+
+@merchant.command("fees")
+@click.argument("merchant_id")
+@click.option("--basis-points", required=True, help="Of each capture, in hundredths of a percent: 250 is 2.5 %.")
+@click.option("--fixed", default="0", show_default=True, help="And so much of each capture, in minor units.")
+@click.option("--reason", default="", help="Kept in the audit.")
+@data_option
+@json_option
+def fees(merchant_id: str, basis_points: str, fixed: str, reason: str, data: Path, as_json: bool) -> None:
+    """Set what captures cost the merchant, from the next day on that is closed.
+
+    \b
+    Example:
+      hanbit merchant fees shop --basis-points 250 --fixed 100 --reason "contract of 2027" --data /srv/hanbit
+    """
+    show(operate(data, "set_fees", merchant=merchant_id, basis_points=basis_points, fixed=fixed, reason=reason), as_json=as_json)
+
+
+@merchant.command("payout-account")
+@click.argument("merchant_id")
+@click.option("--bank", required=True, help="The bank's name.")
+@click.option("--number-fd", type=click.IntRange(min=0), default=None, help="Read the number from this file descriptor, instead of asking.")
+@click.option("--reason", default="", help="Kept in the audit.")
+@data_option
+@json_option
+def payout_account(merchant_id: str, bank: str, number_fd: int | None, reason: str, data: Path, as_json: bool) -> None:
+    """Set the bank account (its number or IBAN is asked for) to which the merchant is paid; without one its money stays in the ledger.
+
+    \b
+    Example:
+      hanbit merchant payout-account shop --bank "한빛은행" --data /srv/hanbit
+    """
+    number = ask_secret("Account number", number_fd, option="--number-fd")
+    show(operate(data, "set_payout_account", merchant=merchant_id, bank=bank, number=number, reason=reason), as_json=as_json)
 
 
 @merchant.command("certificates")

@@ -4,6 +4,8 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, Meta
 from sqlalchemy import text as expression
 
 metadata = MetaData()
+MONEY_MAX = 999_999_999_999_999_999
+"""Bound of every counter: sums of amounts stay far inside 64 bits."""
 _BY_KEY = frozenset({"ledger_accounts", "postings", "outbox", "tiles"})
 """Narrow tables that are written with every payment: stored in the order of their key, one tree instead of two."""
 _Whole = BigInteger().with_variant(Integer(), "sqlite")

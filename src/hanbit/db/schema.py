@@ -1,4 +1,4 @@
-"""Every table of the book on one page.
+"""Every table of the book on one page, but for those of days and payouts (`schema_days.py`).
 
 Rows that change carry a `version` (see `db/change.py`); everything else is only ever added. Instants are whole seconds since 1970,
 amounts whole minor units. Secrets are not here: passwords as peppered argon2id, tokens as hashes, card numbers as a keyed MAC and a mask.
@@ -6,13 +6,12 @@ amounts whole minor units. Secrets are not here: passwords as peppered argon2id,
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint
 
-from hanbit.db import columns
+from hanbit.db import columns, schema_days
 from hanbit.db.columns import some, table, text, whole
 
 metadata = columns.metadata
 SCHEMA_VERSION = 2
-MONEY_MAX = 999_999_999_999_999_999
-"""Bound of every counter: sums of amounts stay far inside 64 bits."""
+MONEY_MAX = columns.MONEY_MAX
 
 book = table(  # one row: its lock is the book lock
     "book",
@@ -485,9 +484,10 @@ shared_keys = table(  # new keys of the gateway's own on their way to its other 
 )
 
 PASSING = frozenset({"jobs", "lines", "processes", "shared_keys"})
-HISTORY = ("entries", "postings", "messages", "headers", "attempts", "exchanges", "cancellations", "audit", "log", "tiles", "checkpoints")
+_FLOW = ("entries", "postings", "messages", "headers", "attempts", "exchanges", "cancellations")
+HISTORY = (*_FLOW, "audit", "log", "tiles", "checkpoints", *schema_days.HISTORY)
 """Tables in which a row is never changed or removed; triggers say so."""
-KEPT = ("payments", "ledger_accounts", "book", "certificates", "people", "proposals")
+KEPT = ("payments", "ledger_accounts", "book", "certificates", "people", "proposals", *schema_days.KEPT)
 """Tables in which a row changes and is never removed."""
 VOLATILE = frozenset({"console_sessions", "enrolments", "grants", "invitations", "openings", "sessions", "throttles"}) | PASSING
 """Tables whose rows are removed once they can matter to nobody any more: no evidence, so no log covers them."""

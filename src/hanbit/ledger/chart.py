@@ -10,6 +10,8 @@ Each account carries four counters of whole minor units: debits and credits, pen
     operator_cash      debit         -           what the operator holds outside for its customers
     operator_equity    credit        -           openings and corrections
     operator_reserve   credit        its balance what the operator has set aside for refunds that a merchant cannot cover
+    operator_fees      credit        its balance what merchants have paid for the operator's service
+    operator_payouts   credit        its balance what merchants are being paid by bank: instructed, not yet confirmed
 """
 
 from dataclasses import dataclass
@@ -36,9 +38,11 @@ KINDS = {
         Kind("operator_cash", "D", limited=False),
         Kind("operator_equity", "C", limited=False),
         Kind("operator_reserve", "C", limited=True),
+        Kind("operator_fees", "C", limited=True),
+        Kind("operator_payouts", "C", limited=True),
     )
 }
-OPERATOR_ACCOUNTS = ("cash", "equity", "reserve")
+OPERATOR_ACCOUNTS = ("cash", "equity", "reserve", "fees", "payouts")
 """The operator's own accounts, one of each in every currency."""
 CUSTOMER_KINDS = {"bank": "customer_bank", "card": "customer_card", "emoney": "customer_emoney"}
 """The three kinds of account that a customer may pay from (A13)."""

@@ -186,6 +186,120 @@ CHECKS: dict[str, str] = {
         AND r.amount >= e.amount
         AND m.account = c.account))
     """,
+    "the_reserve_is_repaid_no_more_than_it_lent": """
+        SELECT p.account
+        FROM entries e JOIN postings p ON p.entry = e.number
+        WHERE (e.id >= 'cover:' AND e.id < 'cover;' AND p.side = 'C')
+        OR (e.id >= 'repay:' AND e.id < 'repay;' AND p.side = 'D')
+        GROUP BY p.account
+        HAVING sum(CASE p.side WHEN 'C' THEN p.posted ELSE -p.posted END) < 0
+    """,
+    "days_follow_one_another": """
+        SELECT d.day
+        FROM days d
+        WHERE d.first_entry <> coalesce((SELECT max(b.last_entry)
+        FROM days b
+        WHERE b.day < d.day), 0) + 1
+        OR (d.state = 'closing' AND EXISTS (SELECT 1
+        FROM days a
+        WHERE a.day > d.day))
+    """,
+    "every_statement_adds_up_to_the_ledger": """
+        SELECT s.merchant, s.day
+        FROM settlements s LEFT JOIN days d ON d.day = s.day
+        WHERE d.day IS NULL
+        OR s.first_entry <> d.first_entry
+        OR s.last_entry <> d.last_entry
+        OR s.captured <> (SELECT coalesce(sum(p.posted), 0)
+        FROM postings p JOIN entries e ON e.number = p.entry
+        WHERE p.account = 'merchant:' || s.merchant || ':' || s.currency
+        AND p.entry BETWEEN s.first_entry AND s.last_entry
+        AND e.kind = 'capture')
+        OR s.refunded <> (SELECT coalesce(sum(p.posted), 0)
+        FROM postings p JOIN entries e ON e.number = p.entry
+        WHERE p.account = 'merchant:' || s.merchant || ':' || s.currency
+        AND p.entry BETWEEN s.first_entry AND s.last_entry
+        AND e.kind = 'refund')
+        OR s.closing - s.opening <> (SELECT coalesce(sum(CASE p.side WHEN 'C' THEN p.posted ELSE -p.posted END), 0)
+        FROM postings p
+        WHERE p.account = 'merchant:' || s.merchant || ':' || s.currency
+        AND p.entry BETWEEN s.first_entry AND s.last_entry)
+        OR s.fees_owed <> (SELECT sum(b.fees) - sum(b.fees_taken)
+        FROM settlements b
+        WHERE b.merchant = s.merchant
+        AND b.currency = s.currency
+        AND b.day <= s.day)
+    """,
+    "every_capture_and_refund_of_a_closed_day_is_in_one_statement": """
+        SELECT d.day
+        FROM days d
+        WHERE d.state = 'closed'
+        AND (SELECT coalesce(sum(s.captures + s.refunds), 0)
+        FROM settlements s
+        WHERE s.day = d.day) <> (SELECT count(*)
+        FROM entries e
+        WHERE e.number BETWEEN d.first_entry AND d.last_entry
+        AND e.kind IN ('capture', 'refund'))
+    """,
+    "what_a_statement_takes_is_what_moved": """
+        SELECT s.merchant, s.day
+        FROM settlements s
+        WHERE s.repaid <> coalesce((SELECT e.amount
+        FROM entries e
+        WHERE e.id = 'repay:merchant:' || s.merchant || ':' || s.currency || ':' || s.day), 0)
+        OR s.fees_taken <> coalesce((SELECT e.amount
+        FROM entries e
+        WHERE e.id = 'fee:merchant:' || s.merchant || ':' || s.currency || ':' || s.day), 0)
+        OR s.paid_out <> coalesce((SELECT e.amount
+        FROM entries e
+        WHERE e.id = 'payout:merchant:' || s.merchant || ':' || s.currency || ':' || s.day), 0)
+        OR s.paid_out <> coalesce((SELECT p.amount
+        FROM payouts p
+        WHERE p.merchant = s.merchant
+        AND p.currency = s.currency
+        AND p.day = s.day), 0)
+    """,
+    "nothing_is_taken_without_a_statement": """
+        SELECT e.number
+        FROM entries e JOIN postings d ON d.entry = e.number AND d.side = 'D' JOIN postings c ON c.entry = e.number AND c.side = 'C'
+        WHERE ((e.id >= 'repay:merchant:' AND e.id < 'repay:merchant;')
+        OR (e.id >= 'fee:merchant:' AND e.id < 'fee:merchant;')
+        OR (e.id >= 'payout:merchant:' AND e.id < 'payout:merchant;'))
+        AND NOT EXISTS (SELECT 1
+        FROM settlements s
+        WHERE d.account = 'merchant:' || s.merchant || ':' || s.currency
+        AND ((e.id = 'repay:' || d.account || ':' || s.day AND c.account = 'operator:reserve:' || s.currency)
+        OR (e.id = 'fee:' || d.account || ':' || s.day AND c.account = 'operator:fees:' || s.currency)
+        OR (e.id = 'payout:' || d.account || ':' || s.day AND c.account = 'operator:payouts:' || s.currency)))
+    """,
+    "every_payout_is_of_a_statement_and_ends_once": """
+        SELECT p.reference
+        FROM payouts p
+        WHERE NOT EXISTS (SELECT 1
+        FROM settlements s
+        WHERE s.merchant = p.merchant
+        AND s.currency = p.currency
+        AND s.day = p.day
+        AND s.paid_out = p.amount)
+        OR (p.state IN ('confirmed', 'returned')) <> EXISTS (SELECT 1
+        FROM entries e
+        WHERE e.id = 'paid:' || p.reference
+        AND e.amount = p.amount)
+        OR (p.state IN ('failed', 'returned')) <> EXISTS (SELECT 1
+        FROM entries e JOIN postings c ON c.entry = e.number AND c.side = 'C'
+        WHERE e.id = 'unpaid:' || p.reference
+        AND e.amount = p.amount
+        AND c.account = 'merchant:' || p.merchant || ':' || p.currency)
+    """,
+    "what_is_on_its_way_is_of_open_payouts": """
+        SELECT a.id
+        FROM ledger_accounts a
+        WHERE a.kind = 'operator_payouts'
+        AND a.credits_posted - a.debits_posted <> (SELECT coalesce(sum(p.amount), 0)
+        FROM payouts p
+        WHERE p.state = 'instructed'
+        AND p.currency = a.currency)
+    """,
     "no_money_moves_without_a_stored_confirmation": """
         SELECT p.id
         FROM payments p

@@ -28,6 +28,8 @@ BRANCHES = {
     "operator_cash": "Assets:Operator:Cash",
     "operator_equity": "Equity:Operator",
     "operator_reserve": "Equity:Reserve",
+    "operator_fees": "Income:Fees",
+    "operator_payouts": "Liabilities:Payouts",
 }
 """Where each kind of account stands in the tree that those programs expect."""
 
@@ -149,8 +151,8 @@ class Span:
 
 def span(connection: Connection, zone: tzinfo, since: date | None, until: date | None) -> Span:
     """The entries of these days, both in it; of the whole book as it stands where they are None."""
-    end = _first_from(connection, None if until is None else begins_at(until + timedelta(days=1), zone))
-    first = 1 if since is None else _first_from(connection, begins_at(since, zone))
+    end = first_from(connection, None if until is None else begins_at(until + timedelta(days=1), zone))
+    first = 1 if since is None else first_from(connection, begins_at(since, zone))
     begins = since or _day(connection, min(first, end - 1), zone)
     return Span(first, end - 1, begins, until or max(begins, _day(connection, end - 1, zone)))
 
@@ -211,7 +213,7 @@ def _balances(connection: Connection, number: int) -> Iterator[Leg]:
         after = page[-1]["id"]
 
 
-def _first_from(connection: Connection, at: int | None) -> int:
+def first_from(connection: Connection, at: int | None) -> int:
     """The number of the first entry at or after an instant, else one more than the last: the book's time never goes back."""
     low, high = 1, int(connection.execute("SELECT coalesce(max(number), 0) FROM entries").fetchone()[0]) + 1
     if at is None:

@@ -5,6 +5,8 @@ from hanbit.ledger.entry import CAPTURE, HOLD, REFUND, TRANSFER, VOID, Entry, Po
 
 COVER = "cover:"
 """How the ids of what the reserve lent begin."""
+REPAY, FEE, PAYOUT = "repay:", "fee:", "payout:"
+"""How the ids begin of what a closed day takes from a merchant: once for each account and day."""
 
 
 def hold(*, payment: str, attempt: int, source: str, target: str, money: Money) -> Entry:
@@ -60,6 +62,31 @@ def refund(*, payment: str, merchant: str, cancellation: str, source: str, targe
 def cover(*, merchant: str, cancellation: str, reserve: str, target: str, money: Money) -> Entry:
     """C2: what the operator's reserve lends the merchant for a refund that its own account cannot cover; the merchant owes it."""
     return transfer(id=f"{COVER}{merchant}:{cancellation}", debit=reserve, credit=target, money=money)
+
+
+def repay(*, account: str, day: str, reserve: str, money: Money) -> Entry:
+    """A closed day: the merchant's debt to the reserve comes first."""
+    return transfer(id=f"{REPAY}{account}:{day}", debit=account, credit=reserve, money=money)
+
+
+def fee(*, account: str, day: str, fees: str, money: Money) -> Entry:
+    """A closed day: what its captures cost the merchant, and what it owed for earlier ones."""
+    return transfer(id=f"{FEE}{account}:{day}", debit=account, credit=fees, money=money)
+
+
+def payout(*, account: str, day: str, payouts: str, money: Money) -> Entry:
+    """A closed day: what is left is on its way to the merchant's bank account."""
+    return transfer(id=f"{PAYOUT}{account}:{day}", debit=account, credit=payouts, money=money)
+
+
+def paid(*, reference: str, payouts: str, cash: str, money: Money) -> Entry:
+    """The bank has paid."""
+    return transfer(id=f"paid:{reference}", debit=payouts, credit=cash, money=money)
+
+
+def unpaid(*, reference: str, source: str, account: str, money: Money) -> Entry:
+    """The bank has not paid, or sent it back: the merchant has its money again, of `payouts` or of `cash`."""
+    return transfer(id=f"unpaid:{reference}", debit=source, credit=account, money=money)
 
 
 def transfer(*, id: str, debit: str, credit: str, money: Money) -> Entry:  # noqa: A002 - the field's own name

@@ -18,7 +18,7 @@ from hanbit.ledger.balances import available, lent
 from hanbit.ledger.chart import KINDS, OPERATOR_ACCOUNTS, operator_account
 from hanbit.parties import accounts, customers, enrolment, merchants
 from hanbit.parties.customers import ledger_account
-from hanbit.payments import checkpoints, halt, lines, own_keys, revocation, staff
+from hanbit.payments import checkpoints, halt, lines, own_keys, payouts, revocation, settlement, staff
 from hanbit.payments import payment as payments
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.refund import allow_until, refund_by
@@ -276,6 +276,17 @@ COMMANDS: dict[str, Callable[..., Awaitable[Result]]] = {
         lines.lines,
         halt.resume_payments,
         checkpoints.sign_checkpoint,
+        settlement.close_days,
+        settlement.show_day,
+        settlement.show_statements,
+        settlement.trial_balance,
+        settlement.set_fees,
+        settlement.set_payout_account,
+        payouts.list_payouts,
+        payouts.instructions,
+        payouts.confirm_payout,
+        payouts.fail_payout,
+        payouts.reconcile_payouts,
     )
 }
 

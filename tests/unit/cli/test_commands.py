@@ -173,6 +173,14 @@ def test_an_operators_first_day(data: Path) -> None:
     statement = run_json("ledger", "statement", account["account"], "--data", data)
     assert [line["balance"] for line in statement["lines"]] == [500_000]
     assert run_json("ledger", "check", "--data", data)["balanced"] is True
+    assert run_json("merchant", "fees", shop, "--basis-points", "250", "--fixed", "100", "--data", data)["basis_points"] == 250
+    paid_to = run_json("merchant", "payout-account", shop, "--bank", "은행", "--number-fd", "0", "--data", data, answers="110-123-456789\n")
+    assert paid_to["account"] == "은행 ********6789"
+    assert run_json("day", "close", "--data", data) == {"closed": []}
+    assert run_json("day", "statements", shop, "--data", data) == {"statements": []}
+    assert all(row["balanced"] for row in run_json("day", "trial-balance", "--data", data)["sums"])
+    assert run_json("payout", "list", "--data", data) == {"payouts": []}
+    assert run_json("payout", "instructions", "--data", data) == {"instructions": []}
     journal = run("ledger", "export", "-", "--format", "hledger", "--data", data).stdout
     assert f"id:fund:salary-{login}\n" in journal
     text = run("customer", "list", "--data", data)
@@ -201,6 +209,14 @@ def test_what_is_refused_is_told_in_two_lines_and_changes_nothing(data: Path) ->
         (("customer", "create", "ab", "--name", "x\u202ey\n", "--password-fd", "0"), "password\n", "name: 1 to 60"),
         (("customer", "create", "ab", "--name", "x", "--password-fd", "0"), "p" * 129 + "\n", "a log-in password has 8 to 128"),
         (("ledger", "statement", "nobody"), "", "no ledger account nobody"),
+        (("day", "close", "--through", "2099-01-01"), "", "2099-01-01 has not ended"),
+        (("day", "show", "2027-01-01"), "", "no day 2027-01-01"),
+        (("day", "show", "x"), "", "day: YYYY-MM-DD"),
+        (("day", "statements", "nobody"), "", "no merchant nobody"),
+        (("payout", "confirm", "0000-0000"), "", "no payout 0000-0000"),
+        (("payout", "fail", "0000-0000", "--reason", "x"), "", "no payout 0000-0000"),
+        (("merchant", "fees", "nobody", "--basis-points", "1"), "", "no merchant nobody"),
+        (("merchant", "payout-account", "nobody", "--bank", "x", "--number-fd", "0"), "123456\n", "no merchant nobody"),
         (("ledger", "export", "x.journal", "--format", "hledger", "--from", "1.1.2027"), "", "day: YYYY-MM-DD"),
         (("ledger", "fund-reserve", "0"), "", "amount"),
         (("ledger", "fund-reserve", "5", "--currency", "XXX"), "", "currency"),
@@ -233,6 +249,18 @@ def test_what_is_refused_is_told_in_two_lines_and_changes_nothing(data: Path) ->
         assert expected in lines[0], (arguments, lines)
         assert len(lines) == 2, (arguments, lines)
     assert run_json("ledger", "check", "--data", data) == before
+
+
+def test_a_banks_file_that_differs_is_told_by_the_exit_status(pristine: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bank.csv"
+    file.write_text("\ufeffreference,amount,currency,note\n0000-0000,5000,KRW,=1+1\n", "utf-8")
+    done = run("payout", "import", str(file), "--json", "--data", pristine)
+    assert (done.exit_code, json.loads(done.stdout)["differs"][0]["reference"]) == (1, "0000-0000")
+    for text in ("a,b\n1,2\n", 'reference,amount,currency\n"x', "\0"):
+        file.write_text(text)
+        assert run("payout", "import", str(file), "--data", pristine).exit_code in (0, 1)
+    file.write_text("a,b\n1,2\n")
+    assert "reference" in told(run("payout", "import", str(file), "--data", pristine))[0]
 
 
 def test_a_journal_never_overwrites_a_file(pristine: Path, tmp_path: Path) -> None:

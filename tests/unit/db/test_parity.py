@@ -41,6 +41,8 @@ GOOD: dict[str, Row] = {
     "people_factors": {"kind": "totp", "state": "active"},
     "proposals": {"state": "open"},
     "console_sessions": {"face": "operator"},
+    "days": {"state": "closing"},
+    "payouts": {"amount": 100, "state": "instructed"},
 }
 """What a row must say beside a 1 in each number and a word in each text; columns that may be empty are."""
 
@@ -99,6 +101,19 @@ FORBIDDEN: dict[str, list[tuple[str, Row]]] = {
     ],
     "a_second_person_approves": [("proposals", {"state": "approved", "decided_by": "x", "decided_at": 1})],
     "session_face": [("console_sessions", {"face": "shop"})],
+    "fees": [("terms", {"fee_basis_points": 1_001}), ("terms", {"fee_basis_points": -1}), ("terms", {"fee_fixed_minor": -1})],
+    "payout_account": [("terms", {"payout_masked": "m"}), ("terms", {"payout_sealed": "s"})],
+    "day_state": [("days", {"state": "open"}), ("days", {"state": "closed"}), ("days", {"closed_at": 1})],
+    "day_entries": [("days", {"first_entry": 3, "last_entry": 1})],
+    "settled_sums": [("settlements", {name: -1}) for name in ("captured", "refunded", "fees", "fees_taken", "fees_owed")],
+    "settled_out": [("settlements", {"repaid": -1}), ("settlements", {"paid_out": -1})],
+    "payout_amount": [("payouts", {"amount": 0}), ("payouts", {"amount": BEYOND})],
+    "payout_state": [("payouts", {"state": "lost", "decided_by": "b", "decided_at": 1})],
+    "payout_decision": [
+        ("payouts", {"state": "confirmed"}),
+        ("payouts", {"state": "failed", "decided_at": 1}),
+        ("payouts", {"decided_by": "b"}),
+    ],
 }
 """Each CHECK → rows that it turns away, and no other does."""
 
