@@ -12,12 +12,23 @@ from hypothesis import HealthCheck, settings
 from hanbit.db.place import Place
 from hanbit.db.sqlite import BOOK_FILE
 from tests import cluster as clusters
+from tests import engine
 from tests.cluster import Cluster
 
 # A shared two-core machine has slow moments, so no example has a deadline; the suite as a whole is what must stay quick.
 settings.register_profile("usual", deadline=None, max_examples=60, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", settings.get_profile("usual"), max_examples=2_000)
 settings.load_profile("usual")
+
+
+def pytest_sessionstart() -> None:
+    """A run on PostgreSQL has nothing to do where there is none."""
+    if engine.is_postgresql():
+        try:
+            clusters.binaries()
+        except LookupError as error:
+            missing = bool(os.environ.get("HANBIT_REQUIRE_PROGRAMS"))
+            pytest.exit(f"{error} is missing; `make test` installs it where it may", returncode=int(missing))
 
 
 def _absent(what: str) -> NoReturn:

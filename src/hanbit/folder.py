@@ -197,12 +197,12 @@ def offset_of(folder: Path) -> int | None:
 def _check_kind(folder: Path, settings: Settings, reader: Reader) -> int:
     """The offset of a sandbox's clock, 0 elsewhere. Settings and book must agree on whose it is and what: live and test never mix."""
     row, place = reader.one("SELECT operator FROM book"), places.shown(place_of(folder, settings))
-    if row is None or row[0] != settings.operator:
-        raise BadInput(f"{place} is the book of {'nobody' if row is None else row[0]}, and {folder / FILE} says {settings.operator}")
     offset_s = sandbox_offset(reader)
     if settings.sandbox != (offset_s is not None):
         book, said = ("a live book", "a sandbox") if settings.sandbox else ("a sandbox's book", "live")
         raise BadInput(f"{place} is {book}, and {folder / FILE} says {said}: put back the file that belongs here")
+    if row is None or row[0] != settings.operator:
+        raise BadInput(f"{place} is the book of {'nobody' if row is None else row[0]}, and {folder / FILE} says {settings.operator}")
     return offset_s or 0
 
 

@@ -18,12 +18,14 @@ from hanbit.kernel import fail_points, ids
 from hanbit.kernel.errors import Unavailable, WrongState
 from hanbit.merchant import book_file
 from hanbit.wallet.client import GatewayRefused
+from tests import engine
 from tests.flows.crash_child import in_child
 from tests.flows.crash_proof import agreed, is_final, pays_again, proven, same_bytes_same_answer
 from tests.flows.crash_scenarios import let_it_end
 from tests.flows.crash_world import Memo, Parties, make_folder_now, parties
 from tests.world import sqlite_store
 
+pytestmark = pytest.mark.skipif(engine.is_postgresql(), reason="SQLite's own disk; what happens to a database is in test_database_faults")
 COMMITS = 6
 """More than either side makes for one payment; a run in which the trouble never comes is simply a payment."""
 

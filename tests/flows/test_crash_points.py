@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hanbit.kernel import fail_points
+from tests import engine
 from tests.flows.crash_child import in_child
 from tests.flows.crash_proof import agreed, insist, is_final, pays_again, proven, same_bytes_same_answer
 from tests.flows.crash_scenarios import SCENARIOS, let_it_end
@@ -51,7 +52,8 @@ def reached(prepared: Path, name: str) -> Counter[str]:
     def watch() -> None:
         fail_points.reach = lambda name: Memo(trace).note("point", name)
 
-    assert in_child(folder, lambda: _play(folder, name), watch) == 0
+    with engine.copied(folder / "gateway"):
+        assert in_child(folder, lambda: _play(folder, name), watch) == 0
     return Counter(Memo(trace).all("point"))
 
 
@@ -65,11 +67,12 @@ def test_killed_at_every_step_the_payment_ends_by_itself_and_both_sides_agree(
     for count in range(1, times + 1):
         folder = tmp_path / str(count)
         shutil.copytree(prepared, folder)
-        status = in_child(folder, partial(_play, folder, name), partial(fail_points.arm, point, count))
-        assert status in {0, signal.SIGKILL}, f"{point}:{count} ended with {status}"
-        killed += status == signal.SIGKILL
-        # Every other time the customer has not gone away: he sends his same bytes again before anything was recovered.
-        assert in_child(folder, partial(_after, folder, name, customer_insists=count % 2 == 0)) == 0
+        with engine.copied(folder / "gateway"):
+            status = in_child(folder, partial(_play, folder, name), partial(fail_points.arm, point, count))
+            assert status in {0, signal.SIGKILL}, f"{point}:{count} ended with {status}"
+            killed += status == signal.SIGKILL
+            # Every other time the customer has not gone away: he sends his same bytes again before anything was recovered.
+            assert in_child(folder, partial(_after, folder, name, customer_insists=count % 2 == 0)) == 0
         shutil.rmtree(folder)
     assert killed * 2 >= times  # how often an outcome is told again while time passes is not the same in each run
 

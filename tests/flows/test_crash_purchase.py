@@ -15,6 +15,7 @@ import pytest
 from hanbit.kernel import fail_points
 from hanbit.payments import payment as payments
 from hanbit.payments.states import State
+from tests import engine
 from tests.flows.crash_child import in_child
 from tests.purchases import Answered, buying, send
 from tests.world import NOW, PRICE, World, enrolled, open_world, opened
@@ -74,16 +75,18 @@ def test_killed_at_any_step_the_same_bytes_find_one_effect_and_one_answer(tmp_pa
     frame, tid = asyncio.run(prepare(start, ENDS[name]))
     expected = ("approved", State.CAPTURED) if name.startswith("approved") else ("declined", State.CLOSED)
     killed = 0
-    for point in POINTS:
-        for count in range(1, 8):
-            folder = tmp_path / f"{point}-{count}"
-            shutil.copytree(start, folder)
-            status = in_child(folder, partial(ask, folder, frame), partial(fail_points.arm, point, count))
-            answered, state = asyncio.run(insist(folder, frame, tid))
-            assert (answered.told, state) == expected, (point, count)
-            shutil.rmtree(folder)
-            if status == 0:
-                break  # the whole purchase comes by this point fewer times
-            assert status == signal.SIGKILL
-            killed += 1
+    with engine.copied(start / "gateway"):
+        for point in POINTS:
+            for count in range(1, 8):
+                folder = tmp_path / f"{point}-{count}"
+                shutil.copytree(start, folder)
+                with engine.copied(folder / "gateway"):
+                    status = in_child(folder, partial(ask, folder, frame), partial(fail_points.arm, point, count))
+                    answered, state = asyncio.run(insist(folder, frame, tid))
+                assert (answered.told, state) == expected, (point, count)
+                shutil.rmtree(folder)
+                if status == 0:
+                    break  # the whole purchase comes by this point fewer times
+                assert status == signal.SIGKILL
+                killed += 1
     assert killed >= 3
