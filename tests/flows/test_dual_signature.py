@@ -115,7 +115,7 @@ async def test_a_declined_purchase_is_an_attempt_like_any_other_and_another_may_
     ("account", "method", "password", "reason", "customer_is_told"),
     [
         ("bank", "password", "0000", "wrong_factor", "wrong_factor"),
-        ("nobody's", "device", "", "wrong_factor", "wrong_factor"),
+        ("A" * 22, "device", "", "wrong_factor", "wrong_factor"),
         ("emoney", "device", "", "no_funds", "no_funds"),
     ],
 )
