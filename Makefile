@@ -4,8 +4,8 @@
 SHELL := /bin/bash
 PYTEST := .venv/bin/pytest
 INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check
-# Two worker processes share the tests of the whole suite; PYTEST_ARGUMENTS="-x -k refund" narrows a run.
-WORKERS ?= 2
+# Three worker processes share the tests of the whole suite, whose half is waiting for others; PYTEST_ARGUMENTS="-x -k refund" narrows a run.
+WORKERS ?= 3
 PYTEST_ARGUMENTS ?=
 # What `make test` also runs on PostgreSQL; `make test-postgresql` runs everything there. Tests of the store itself are always on both.
 ON_POSTGRESQL := $(foreach name,paid declines ends races cancellation cancel_races dual_signature,tests/flows/test_$(name).py) \
