@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from hanbit.db.change import Change
-from hanbit.kernel.errors import BadInput, NotSignedIn, ProtocolViolation, TooManyTries, WrongState
+from hanbit.kernel.errors import BadInput, NotSignedIn, ProtocolViolation, TooManyTries, Unavailable, WrongState
 from hanbit.parties import sessions, throttle
 from hanbit.payments import factors, redirect_flow
 from hanbit.payments.purge import purge
@@ -274,3 +274,12 @@ async def test_right_answers_that_overlap_add_up_to_no_wait(world: World) -> Non
     released.set()
     assert await task
     assert throttle.read(world.gateway.reader, factor).failures == 0
+
+
+async def test_nobody_is_asked_to_seal_to_a_key_that_has_ended(world: World) -> None:
+    """A machine that slept for a day answers before its background has made new keys: come again, not a page that no program believes."""
+    world.clock.advance(25 * 3600)
+    with pytest.raises(Unavailable):
+        await world.visit()
+    await world.tick(1)
+    assert (await (await world.visit()).pay()).state == "captured"

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from hanbit.crypto import certificates
 from hanbit.kernel import ids
-from hanbit.kernel.errors import NotFound, ProtocolViolation
+from hanbit.kernel.errors import NotFound, ProtocolViolation, Unavailable
 from hanbit.parties.merchants import Merchant
 from hanbit.payments import payment as payments
 from hanbit.payments.apply import Step
@@ -58,6 +59,8 @@ def open_order(gateway: Gateway, *, mid: str, tid: str, amount: str, currency: s
     clear = role.read_clear(mid, tid, amount, currency)
     merchant, payment = _registered(gateway, mid, tid)
     offer = _offer(gateway, merchant, clear, order, at)
+    if at > certificates.validity(gateway.keyring.seal.certificate)[1]:  # a machine that slept: nobody may be asked to seal to an old key
+        raise Unavailable("the payment server is renewing its keys")
     keys = role.make_keys(
         offer,
         signer=gateway.signer,
