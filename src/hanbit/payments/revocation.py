@@ -34,14 +34,18 @@ async def publish_due(gateway: Gateway) -> int:
     for name in AUTHORITIES:
         known = _latest(gateway, name)  # not before the turn of each: another process may make the second while this one makes the first
         if known is None or gateway.clock.now() >= known.at + EVERY_S:
-            await publish(gateway, name)
+            await _publish(gateway, name, known)
     return 0
 
 
 async def publish(gateway: Gateway, authority: AuthorityName) -> None:
     """Make, store and tell a new list of this authority; if somebody else does so at this moment, his is as good."""
+    await _publish(gateway, authority, _latest(gateway, authority))
+
+
+async def _publish(gateway: Gateway, authority: AuthorityName, known: "_Latest | None") -> None:
+    """The list that follows the one that was seen; what another process has made since then turns it away."""
     at, keyring = gateway.clock.now(), gateway.keyring
-    known = _latest(gateway, authority)
     merchants, sessions = role.everybody(gateway.urn), certificates.authority_urn(keyring.operator, "session")
     own = (gateway.urn, gateway.urn) * 2
     theirs = (f"{merchants}:", f"{merchants}:~", f"{sessions}:", f"{sessions}:~")
