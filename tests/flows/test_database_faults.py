@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import shutil
 import subprocess
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -282,24 +283,24 @@ async def test_a_commit_whose_answer_is_lost_on_the_wire_is_one_payment(
 
 
 @pytest.fixture
-def small_disk(own: Cluster, tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for little more than a book."""
-    folder = tmp_path / "small"
-    folder.mkdir()
+def small_disk(own: Cluster) -> Iterator[Path]:
+    """A file system with room for little more than a book; not below pytest's folders, which every other run closes to the database."""
+    folder = Path(tempfile.mkdtemp(prefix="hanbit-small-"))
+    folder.chmod(0o711)
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SMALL_MB}m", "tmpfs", str(folder)], check=False, capture_output=True)
     if mounted.returncode:
+        folder.rmdir()
         pytest.skip("a small file system can only be mounted by root")
     place = folder / "space"
     place.mkdir()
-    for above in tmp_path.parents[:3]:
-        above.chmod(above.stat().st_mode | 0o011)
-    tmp_path.chmod(0o711)
+    folder.chmod(0o711)
     if own.user is not None:
         shutil.chown(place, own.user.pw_uid, own.user.pw_gid)
     own.sql(f"CREATE TABLESPACE small LOCATION '{place}'")
     yield folder
     own.sql("DROP TABLESPACE small")
     subprocess.run(["umount", str(folder)], check=True)
+    folder.rmdir()
 
 
 async def test_a_full_disk_is_a_clear_no_and_with_room_again_every_payment_is_made_once(
