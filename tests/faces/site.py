@@ -18,7 +18,7 @@ from hanbit.crypto import certificates
 from hanbit.crypto.keys import new_key
 from hanbit.folder import close_gateway, create, hold, open_gateway
 from hanbit.kernel import ids
-from hanbit.kernel.clock import SystemClock
+from hanbit.kernel.clock import SandboxClock, SystemClock
 from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
 from hanbit.line.figures import LineFigures
@@ -144,7 +144,7 @@ async def running_site(folder: Path, *, shop_url: str = SHOP_URL, **settings: An
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     base = f"http://pay.localhost:{port}"
-    clock, line, metrics = SystemClock(), _LateShop(), _Metrics()
+    clock, line, metrics = SandboxClock(SystemClock()), _LateShop(), _Metrics()  # a test may move the time of day on
     data = folder / "data"
     await create(data, Settings(public_url=base, **settings), clock, root_key=None, root_passphrase=None)
     with hold(data):

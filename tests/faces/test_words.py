@@ -21,6 +21,7 @@ COMPOSED = (
     "console.staff.about.",
     "console.staff.act.",
     "console.staff.done.",
+    *(f"operator.{part}." for part in ("act", "day", "deed", "device", "kind", "line_mode", "payout", "proposal", "statement")),
     "operator.orders.",
     "operator.purpose.",
 )

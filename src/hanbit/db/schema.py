@@ -245,6 +245,8 @@ audit = table(  # refused messages of known parties and acts of people
     text("tid", null=True),
     Index("audit_by_time", "at"),
     Index("audit_by_merchant", "merchant", "at"),
+    Index("audit_by_actor", "actor", "at"),
+    Index("audit_by_act", "act", "at"),
 )
 
 # --- parties ------------------------------------------------------------------------------------------------------------------------

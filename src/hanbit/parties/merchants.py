@@ -22,6 +22,7 @@ TELEPHONE = re.compile(r"\+?[0-9][0-9 -]{4,20}")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|[0-9a-f:]*:[0-9a-f:.]*")
 """A name without a dot at its end (another origin to browsers, the same place to the network), or an IPv6 address."""
 URL_MAX = 500
+ORIGINS_MAX = 20
 _REGISTRATIONS_KEPT = 1024
 
 
@@ -143,31 +144,38 @@ def _post_host(url: str) -> str:
     return host
 
 
+def registration(*, name: str, telephone: str, return_url: str, return_origins: str) -> dict[str, str]:
+    """The columns that the operator writes; `return_origins`, separated by spaces, always hold that of the return address."""
+    if not 1 <= len(name.strip()) <= NAME_MAX or not name.isprintable():
+        raise BadInput("name: 1 to 60 characters")
+    if not TELEPHONE.fullmatch(telephone):
+        raise BadInput("telephone: 5 to 21 digits, spaces and hyphens")
+    origin = origin_of(return_url)
+    if origin is None:
+        raise BadInput("return address: https, no user, no fragment")
+    asked = return_origins.split()
+    if len(asked) > ORIGINS_MAX or any(origin_of(one) != one for one in asked):
+        raise BadInput(f"origins: up to {ORIGINS_MAX} of https://HOST[:PORT], separated by spaces")
+    origins = list(dict.fromkeys([*asked, origin]))
+    return {"name": name.strip(), "telephone": telephone, "return_url": return_url, "return_origins": json.dumps(origins)}
+
+
 def new_merchant(
     *, merchant_id: str, name: str, telephone: str, orders: str, currency: str, return_url: str, line: Line = VPN, at: int
 ) -> tuple[Put, Append]:
     """The rows of a new merchant and of its empty ledger account."""
     ids.check(ids.PARTY_ID, merchant_id, "merchant id: 1 to 32 of a-z, 0-9 and inner hyphens")
-    if not 1 <= len(name.strip()) <= NAME_MAX or not name.isprintable():
-        raise BadInput("name: 1 to 60 characters")
-    if not TELEPHONE.fullmatch(telephone):
-        raise BadInput("telephone: 5 to 21 digits, spaces and hyphens")
+    registered = registration(name=name, telephone=telephone, return_url=return_url, return_origins="")
     if orders not in ("signed", "plain"):
         raise BadInput("orders: signed or plain")
     if currency not in CURRENCY_EXPONENTS:
         raise BadInput("currency")
-    origin = origin_of(return_url)
-    if origin is None:
-        raise BadInput("return address: https, no user, no fragment")
     row: dict[str, str | int | None] = {
         "id": merchant_id,
-        "name": name.strip(),
-        "telephone": telephone,
+        **registered,
         "state": "active",
         "orders": orders,
         "currency": currency,
-        "return_url": return_url,
-        "return_origins": json.dumps([origin]),
         "line_mode": line.mode,
         "line_address": line.address,
         "post_url": line.post_url,

@@ -21,6 +21,7 @@ from hanbit.payments.apply import signing_still
 from hanbit.payments.certificates import is_revoked
 from hanbit.payments.gateway import Gateway, spend_unasked
 from hanbit.payments.halt import halt, resumed_at, why_halted
+from hanbit.payments.sign_in import act
 from hanbit.protocols.checkpoint import (
     NOT_OURS,
     Checkpoint,
@@ -55,8 +56,10 @@ async def sign_due(gateway: Gateway) -> int:
     return 0
 
 
-async def sign_checkpoint(gateway: Gateway) -> dict[str, Any]:
+async def sign_checkpoint(gateway: Gateway, by: str = "operator", *, reason: str = "") -> dict[str, Any]:
     """The operator's command: sign the log as it stands now, without waiting for the minute; WrongState while nothing is signed."""
+    if reason:
+        await gateway.book.commit(Change(appends=(act(gateway.clock.now(), by, "sign a checkpoint", reason),)))
     size = _size(gateway)
     await _sign(gateway, latest(gateway))
     last = latest(gateway)

@@ -17,6 +17,7 @@ from hanbit.payments.sign_in import act
 HALTED, RESUMED = "halted", "resumed"
 """Rows of the table `settings`: why payments stopped (empty: they did not), and when the operator last let them go on."""
 RETRY_S = 300
+ACTOR = "operator"
 _log = logging.getLogger("hanbit.evidence")
 
 
@@ -67,7 +68,7 @@ async def halt(gateway: Gateway, actor: str, why: dict[str, Any]) -> None:
     _log.critical("payments_halted", extra=why)
 
 
-async def resume_payments(gateway: Gateway, *, reason: str) -> dict[str, Any]:
+async def resume_payments(gateway: Gateway, by: str = ACTOR, *, reason: str) -> dict[str, Any]:
     """The operator has looked at the book and answers for it: payments go on. What merchants hold from before stays on their side."""
     if not reason.strip():
         raise BadInput("reason: say why the book may be trusted; it is kept in the audit")
@@ -82,7 +83,7 @@ async def resume_payments(gateway: Gateway, *, reason: str) -> dict[str, Any]:
         Put("settings", {"name": HALTED, "value": ""}, row["version"]),
         Put("settings", {"name": RESUMED, "value": value}, 0 if known is None else known["version"]),
     )
-    await gateway.book.commit(Change(puts=puts, appends=(act(at, "operator", "payments resumed", reason),)))
+    await gateway.book.commit(Change(puts=puts, appends=(act(at, by, "payments resumed", reason),)))
     gateway.observe("resumed", "operator")
     _log.warning("payments_resumed", extra={"reason": reason})
     return {"resumed": True, "reason": reason, "halted": why}

@@ -12,6 +12,7 @@ from hanbit.payments.sign_in import act
 from hanbit.settings import Settings
 
 LISTED_MAX = 1000
+ACTOR = "operator"
 NONE = "none"
 """What an operator writes to take a post address away."""
 
@@ -29,6 +30,7 @@ def read(gateway: Gateway, merchant_id: str, *, mode: str, address: str, post_ur
 
 async def set_line(
     gateway: Gateway,
+    by: str = ACTOR,
     *,
     id: str,  # noqa: A002 - the registry's own name
     mode: str = "",
@@ -48,9 +50,7 @@ async def set_line(
     at = gateway.clock.now()
     changed = kept | {"line_mode": line.mode, "line_address": line.address, "post_url": line.post_url}
     text = f"line of merchant {id}: {line.mode} {line.address or ''} {line.post_url or ''}".rstrip()
-    await gateway.book.commit(
-        Change(puts=(Put("merchants", changed, row["version"]),), appends=(act(at, "operator", text, reason or "-"),))
-    )
+    await gateway.book.commit(Change(puts=(Put("merchants", changed, row["version"]),), appends=(act(at, by, text, reason or "-"),)))
     gateway.line.drop(id, "line_changed")
     merchant = merchants.by_id(gateway.reader, id)
     assert merchant is not None, id

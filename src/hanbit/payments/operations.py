@@ -43,19 +43,30 @@ class Party:
 SUSPENDABLE = {"customer": Party("customers", "id"), "account": Party("accounts", "id"), "merchant": Party("merchants", "id")}
 
 
-async def create_customer(gateway: Gateway, *, login: str, name: str, password: str, language: str = "ko") -> Result:
+async def create_customer(
+    gateway: Gateway, by: str = ACTOR, *, login: str, name: str, password: str, language: str = "ko", reason: str = ""
+) -> Result:
     """A customer with a log-in password; the login name must be new."""
     if customers.by_login(gateway.reader, login) is not None:
         raise Conflict(f"login {login} exists")
     check_new(password, login=login)
     hashed = await gateway.passwords.hash(password)
     put = customers.new_customer(login=login, name=name, password_hash=hashed, language=language, at=gateway.clock.now())
-    await _commit(gateway, f"create customer {put.row['id']}", put)
+    await _commit(gateway, by, f"create customer {put.row['id']}", put, reason or "ok")
     return {"customer": put.row["id"], "login": login}
 
 
 async def create_account(
-    gateway: Gateway, *, login: str, kind: str, number: str, password: str, currency: str = "", credit_limit: str = "0"
+    gateway: Gateway,
+    by: str = ACTOR,
+    *,
+    login: str,
+    kind: str,
+    number: str,
+    password: str,
+    currency: str = "",
+    credit_limit: str = "0",
+    reason: str = "",
 ) -> Result:
     """An account of a customer (bank, card or emoney) with its own password; a card may have a credit line."""
     customer = _customer(gateway, login)
@@ -73,25 +84,25 @@ async def create_account(
     if known is not None:
         raise Conflict("an account with this number exists")
     await gateway.book.commit(
-        Change(puts=(put,), appends=(ledger, act(gateway.clock.now(), ACTOR, f"create account {put.row['id']}", "ok")))
+        Change(puts=(put,), appends=(ledger, act(gateway.clock.now(), by, f"create account {put.row['id']}", reason or "ok")))
     )
     return {"account": put.row["id"], "masked": put.row["masked"], "kind": kind}
 
 
-async def fund(gateway: Gateway, *, account: str, amount: str, id: str = "") -> Result:  # noqa: A002 - the entry's own name
+async def fund(gateway: Gateway, by: str = ACTOR, *, account: str, amount: str, id: str = "") -> Result:  # noqa: A002 - the entry's own name
     """Pay cash into an account. With the same id and content again nothing more happens; other content under it is refused."""
     row = gateway.reader.one("SELECT id, currency FROM accounts WHERE id = ?", account)
     if row is None:
         raise NotFound(f"no account {account}")
-    return await _pay_in(gateway, account, parse_money(amount, row["currency"]), entry_id=f"fund:{id or ids.new_token()}")
+    return await _pay_in(gateway, by, account, parse_money(amount, row["currency"]), entry_id=f"fund:{id or ids.new_token()}")
 
 
-async def fund_reserve(gateway: Gateway, *, amount: str, currency: str = "", id: str = "") -> Result:  # noqa: A002 - the entry's own name
+async def fund_reserve(gateway: Gateway, by: str = ACTOR, *, amount: str, currency: str = "", id: str = "") -> Result:  # noqa: A002 - the entry's own name
     """Set cash aside for refunds that a merchant's account cannot cover; the same id again changes nothing more."""
     await open_operator_accounts(gateway)  # a book that was made before there was a reserve has no account for it
     money = parse_money(amount, currency or gateway.settings.currency)
     account = operator_account("reserve", money.currency)
-    return await _pay_in(gateway, account, money, entry_id=f"reserve:{id or ids.new_token()}")
+    return await _pay_in(gateway, by, account, money, entry_id=f"reserve:{id or ids.new_token()}")
 
 
 async def reserve(gateway: Gateway) -> Result:
@@ -104,7 +115,7 @@ async def reserve(gateway: Gateway) -> Result:
     }
 
 
-async def allow_refund(gateway: Gateway, *, merchant: str, tid: str, until: str, reason: str) -> Result:
+async def allow_refund(gateway: Gateway, by: str = ACTOR, *, merchant: str, tid: str, until: str, reason: str) -> Result:
     """Let a captured payment be refunded until then (seconds since 1970), although its order's deadline has passed; kept in the audit."""
     payment = payments.find(gateway.reader, merchant, tid)
     if payment is None:
@@ -120,17 +131,17 @@ async def allow_refund(gateway: Gateway, *, merchant: str, tid: str, until: str,
     if not 1 <= len(reason.strip()) <= REASON_MAX or not reason.isprintable():
         raise BadInput(f"reason: 1 to {REASON_MAX} printable characters")
     put = allow_until(gateway, payment, until_s)
-    audit = act(at, ACTOR, f"allow refund until {until_s}", reason.strip(), merchant, tid)
+    audit = act(at, by, f"allow refund until {until_s}", reason.strip(), merchant, tid)
     await gateway.book.commit(Change(puts=(put,), appends=(audit,)))
     return {"payment": payment.id, "merchant": merchant, "tid": tid, "refund_by": last, "allowed_until": until_s}
 
 
-async def _pay_in(gateway: Gateway, account: str, money: Money, *, entry_id: str) -> Result:
+async def _pay_in(gateway: Gateway, by: str, account: str, money: Money, *, entry_id: str) -> Result:
     """Cash → an account, once for each entry id."""
     if _is_funded(gateway, entry_id, account, money):
         return {"entry": entry_id, "account": account, "amount": money.text}
     entry = rules.transfer(id=entry_id, debit=operator_account("cash", money.currency), credit=account, money=money)
-    audit = act(gateway.clock.now(), ACTOR, f"fund {account}", entry_id)
+    audit = act(gateway.clock.now(), by, f"fund {account}", entry_id)
     try:
         await gateway.book.commit(Change(entries=(entry,), appends=(audit,)))
     except Conflict:  # the same command beside this one
@@ -150,6 +161,7 @@ def _is_funded(gateway: Gateway, entry_id: str, account: str, money: Money) -> b
 
 async def create_merchant(
     gateway: Gateway,
+    by: str = ACTOR,
     *,
     id: str,  # noqa: A002 - the registry's own name
     name: str,
@@ -160,6 +172,7 @@ async def create_merchant(
     line_mode: str = "vpn",
     line_address: str = "",
     post_url: str = "",
+    reason: str = "",
 ) -> Result:
     """A merchant with a one-time enrolment code for its keys; `line_address` is the one from which a leased line comes."""
     if merchants.by_id(gateway.reader, id) is not None:
@@ -177,11 +190,11 @@ async def create_merchant(
         at=at,
     )
     code, enrol = enrolment.new_code(gateway.settings.merchant_urn(id), at)
-    await gateway.book.commit(Change(puts=(put, enrol), appends=(ledger, act(at, ACTOR, f"create merchant {id}", "ok"))))
+    await gateway.book.commit(Change(puts=(put, enrol), appends=(ledger, act(at, by, f"create merchant {id}", reason or "ok"))))
     return {"merchant": id, "code": code}
 
 
-async def enrol_code(gateway: Gateway, *, login: str = "", merchant: str = "") -> Result:
+async def enrol_code(gateway: Gateway, by: str = ACTOR, *, login: str = "", merchant: str = "", reason: str = "") -> Result:
     """A fresh one-time code: for a customer's wallet, or for a merchant's keys."""
     if login:
         urn = ids.urn(gateway.settings.operator, "customer", str(_customer(gateway, login)["id"]))
@@ -190,11 +203,11 @@ async def enrol_code(gateway: Gateway, *, login: str = "", merchant: str = "") -
     else:
         raise NotFound(f"no merchant {merchant}")
     code, put = enrolment.new_code(urn, gateway.clock.now())
-    await _commit(gateway, f"enrolment code for {urn}", put)
+    await _commit(gateway, by, f"enrolment code for {urn}", put, reason or "ok")
     return {"code": code, "for": urn}
 
 
-async def set_state(gateway: Gateway, *, what: str, id: str, state: str, reason: str = "") -> Result:  # noqa: A002 - the registry's own name
+async def set_state(gateway: Gateway, by: str = ACTOR, *, what: str, id: str, state: str, reason: str = "") -> Result:  # noqa: A002 - the registry's own name
     """Suspend a customer, account or merchant, or make it active again; takes effect with the next decision under the book lock."""
     if what not in SUSPENDABLE or state not in ("active", "suspended"):
         raise BadInput("what: customer, account or merchant; state: active or suspended")
@@ -203,18 +216,18 @@ async def set_state(gateway: Gateway, *, what: str, id: str, state: str, reason:
     row = gateway.reader.one(f"SELECT * FROM {party.table} WHERE {party.key} = ?", key)  # noqa: S608 - a name from our own table
     if row is None:
         raise NotFound(f"no {what} {id}")
-    await _commit(gateway, f"{state} {what} {key}", Put(party.table, _row(row) | {"state": state}, row["version"]), reason or "-")
+    await _commit(gateway, by, f"{state} {what} {key}", Put(party.table, _row(row) | {"state": state}, row["version"]), reason or "-")
     return {what: id, "state": state}
 
 
-async def revoke(gateway: Gateway, *, kid: str, reason: str = "") -> Result:
+async def revoke(gateway: Gateway, by: str = ACTOR, *, kid: str, reason: str = "") -> Result:
     """Revoke a certificate at once: the registry is the immediate switch."""
     row = gateway.reader.one("SELECT * FROM certificates WHERE kid = ?", kid)
     if row is None:
         raise NotFound(f"no certificate {kid}")
     if row["revoked_at"] is None:
         revoked = _row(row) | {"revoked_at": gateway.clock.now()}
-        await _commit(gateway, f"revoke {kid}", Put("certificates", revoked, row["version"]), reason or "-")
+        await _commit(gateway, by, f"revoke {kid}", Put("certificates", revoked, row["version"]), reason or "-")
         _, _, operator, role, *name = row["urn"].split(":")
         if role == "merchant" and operator == gateway.settings.operator:
             gateway.line.drop(name[0], "revoked")  # it dials again with what it has; a revoked line certificate is not admitted
@@ -306,5 +319,5 @@ def _limit(text: str) -> int:
     return 0 if text in ("", "0") else parse_money(text, "KRW").amount_minor
 
 
-async def _commit(gateway: Gateway, what: str, put: Put, reason: str = "ok") -> None:
-    await gateway.book.commit(Change(puts=(put,), appends=(act(gateway.clock.now(), ACTOR, what, reason),)))
+async def _commit(gateway: Gateway, by: str, what: str, put: Put, reason: str = "ok") -> None:
+    await gateway.book.commit(Change(puts=(put,), appends=(act(gateway.clock.now(), by, what, reason),)))

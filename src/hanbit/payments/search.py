@@ -26,6 +26,7 @@ class Wanted:
     since: int | None = None
     until: int | None = None
     cursor: str = ""
+    customer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,32 @@ async def taken(reader: Reader, merchant: str | None, since: int) -> list[Money]
     return [Money(row["n"], row["currency"]) for row in rows if row["n"]]
 
 
+async def by_minute(reader: Reader, since: int, minutes: int) -> list[tuple[int, int, int]]:
+    """Of each minute since then: its first second, how many payments were opened in it, and how many of them were captured."""
+    sql = (
+        "SELECT (opened_at - ?) / 60 AS minute, count(*) AS n, sum(CASE WHEN captured > 0 THEN 1 ELSE 0 END) AS captured "
+        "FROM payments WHERE opened_at >= ? AND opened_at < ? GROUP BY 1"
+    )
+    rows = await reader.scan(sql, since, since, since + minutes * 60)
+    found = {int(row["minute"]): (int(row["n"]), int(row["captured"])) for row in rows}
+    return [(since + minute * 60, *found.get(minute, (0, 0))) for minute in range(minutes)]
+
+
+async def reasons(reader: Reader, since: int) -> list[tuple[str, str, int]]:
+    """Why payments that were opened since then ended without money: state, reason, how many; the most frequent first."""
+    sql = (
+        "SELECT state, reason, count(*) AS n FROM payments WHERE opened_at >= ? AND state IN ('refused', 'voided', 'closed') "
+        "GROUP BY state, reason ORDER BY n DESC, state, reason LIMIT ?"
+    )
+    return [(row["state"], row["reason"] or "", int(row["n"])) for row in await reader.scan(sql, since, FOUND_MAX)]
+
+
 def _conditions(wanted: Wanted) -> tuple[str, tuple[str | int, ...]]:
     parts: list[str] = []
     values: list[str | int] = []
     for condition, value in (
         ("merchant = ?", wanted.merchant),
+        ("customer = ?", wanted.customer),
         ("state = ?", wanted.state or None),
         ("opened_at >= ?", wanted.since),
         ("opened_at < ?", wanted.until),

@@ -126,7 +126,7 @@ class Pages:
         )
         self._environment.auto_reload = False
         self._environment.globals.update(asset=assets.address, short_number=short_number, say=_say)
-        self._environment.filters.update(amount=_amount, moment=_moment, time_of_day=_time_of_day, embed=embed)
+        self._environment.filters.update(amount=_amount, minor=_minor, moment=_moment, time_of_day=_time_of_day, embed=embed)
         for template in self._environment.list_templates(extensions=["html"]):
             self._environment.get_template(template)  # compiled now: a mistake stops the start, not a payment
 
@@ -169,6 +169,12 @@ def _say(context: Context, place: str, **values: str) -> Markup:
 @pass_context
 def _amount(context: Context, money: Money) -> str:
     return _language(context).amount(money)
+
+
+@pass_context
+def _minor(context: Context, minor: int, currency: str) -> str:
+    """An amount that may be below zero."""
+    return ("−" if minor < 0 else "") + _language(context).amount(Money(abs(minor), currency))
 
 
 @pass_context

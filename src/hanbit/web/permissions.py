@@ -34,6 +34,11 @@ def allow(*roles: str, fresh: bool = False) -> Rule:
     return Rule(frozenset(roles), fresh=fresh)
 
 
+def _act(path: str, *roles: str) -> dict[str, Rule]:
+    """A dangerous act: its form and the act itself, each with a fresh second factor."""
+    return {f"{method} {path}": allow(*roles, fresh=True) for method in ("GET", "POST")}
+
+
 _ENTRANCE: Final = {
     "GET /static/{version}/{name:path}": PUBLIC,
     "GET /login": PUBLIC,
@@ -58,9 +63,41 @@ PERMISSIONS: Final[dict[str, dict[str, Rule]]] = {
         "GET /payments/{id}/messages/{hash}": allow("support", "admin", "auditor"),
         # merchants
         "GET /merchants": allow(*_STAFF),
+        **_act("/merchants/register", ADMIN),
         "GET /merchants/{id}": allow(*_STAFF),
-        "GET /merchants/{id}/invite": allow(ADMIN, fresh=True),
-        "POST /merchants/{id}/invite": allow(ADMIN, fresh=True),
+        **_act("/merchants/{id}/invite", ADMIN),
+        **_act("/merchants/{id}/{act}", ADMIN),
+        # customers and accounts
+        "GET /customers": allow("support", ADMIN, "auditor"),
+        **_act("/customers/open", "support", ADMIN),
+        "GET /customers/{id}": allow("support", ADMIN, "auditor"),
+        **_act("/customers/{id}/{act}", "support", ADMIN),
+        **_act("/accounts/{id}/{act}", "support", ADMIN),
+        # what two people stand behind
+        "GET /proposals": allow("support", ADMIN, "auditor"),
+        **_act("/proposals/{id}/withdraw", "support", ADMIN),
+        **_act("/proposals/{id}/{act}", ADMIN),
+        # settlement
+        "GET /settlement": allow("support", ADMIN, "auditor"),
+        **_act("/settlement/close", ADMIN),
+        **_act("/settlement/continue", ADMIN),
+        **_act("/settlement/reserve", ADMIN),
+        "GET /settlement/balance": allow("support", ADMIN, "auditor"),
+        "GET /settlement/days/{day}": allow("support", ADMIN, "auditor"),
+        "GET /settlement/days/{day}/sheet": allow("support", ADMIN, "auditor"),
+        "GET /settlement/days/{day}/{id}": allow("support", ADMIN, "auditor"),
+        "GET /payouts": allow("support", ADMIN, "auditor"),
+        **_act("/payouts/instructions", ADMIN),
+        **_act("/payouts/reconcile", ADMIN),
+        **_act("/payouts/{reference}/{act}", ADMIN),
+        # what is watched
+        "GET /exceptions": allow(*_STAFF),
+        **_act("/exceptions/ask/{id}", "support", ADMIN),
+        **_act("/exceptions/tell/{hash}", "support", ADMIN),
+        "GET /audit": allow("support", ADMIN, "auditor"),
+        "GET /audit/sheet": allow(ADMIN, "auditor"),
+        "GET /evidence": allow(*_STAFF),
+        **_act("/evidence/{act}", ADMIN),
         # staff
         "GET /staff": allow(*_STAFF),
         "GET /staff/invite": allow(ADMIN, fresh=True),

@@ -165,16 +165,24 @@ async def test_every_page_can_be_used_by_everybody(browser: Browser, consoles: C
             await audit(page)
 
 
+ACTS = {
+    "staff": ("role", "suspend", "link"),
+    "merchants": ("suspend", "registration", "fees", "payout", "line", "code", "revoke"),
+    "evidence": ("halt", "resume", "sign"),
+}
+"""The first part of an address → what stands in the place of its act."""
+
+
 def pages(face: str, payment: str, person: str) -> list[str]:
     """Every address that answers with a page, filled in; what has no such thing here shows the page of what is not found."""
     found = []
     for address in PERMISSIONS[face]:
         method, _, pattern = address.partition(" ")
-        if method != "GET" or "static" in pattern or "{hash}" in pattern:
-            continue
+        if method != "GET" or "static" in pattern or "{hash}" in pattern or pattern.endswith("/sheet"):
+            continue  # a file is no page
         kind = pattern.split("/")[1]
         one = {"payments": payment, "staff": person, "merchants": SHOP}.get(kind, ids.new_token())
-        acts = ("role", "suspend", "link") if "{act}" in pattern else ("",)
+        acts = ACTS.get(kind, ("suspend",)) if "{act}" in pattern else ("",)
         found += [re.sub(r"\{[a-z]+\}", one, pattern.replace("{act}", act)) for act in acts]
     return found
 

@@ -1,0 +1,92 @@
+"""What the staff must look at: payments whose outcome is still unknown, outcomes that nobody acknowledged, messages that were refused.
+
+Nothing here is lost: recovery goes on by itself. `ask_now` and `tell_now` only bring its next try forward, which is what helps when a shop
+has just repaired its line.
+"""
+
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from hanbit.db.change import Change, Put
+from hanbit.db.reading import Row
+from hanbit.kernel.errors import NotFound, WrongState
+from hanbit.payments import payment as payments
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.registrations import check_reason
+from hanbit.payments.sign_in import act
+from hanbit.payments.states import State
+
+TRIES: Final = 3
+"""What was tried so often is no passing trouble."""
+LISTED_MAX: Final = 50
+LOOKED_BACK_S: Final = 7 * 86_400
+OFFSET_S: Final = 5
+"""A clock that is off by more will soon be refused."""
+REFUSED_ACTS: Final = ("answer to a notice", "order", "purchase")
+_UNKNOWN: Final = (
+    "SELECT id, merchant, tid, payee, amount, currency, opened_at, hold_until, next_at, tries FROM payments "
+    "WHERE next_at IS NOT NULL AND state = 'authorized' AND tries >= ? ORDER BY next_at LIMIT ?"
+)
+_UNTOLD: Final = (
+    "SELECT o.hash, o.merchant, o.tid, o.stored_at, o.next_at, o.tries, p.id AS payment FROM outbox o "
+    "LEFT JOIN payments p ON p.merchant = o.merchant AND p.tid = o.tid WHERE o.next_at IS NOT NULL AND o.tries >= ? "
+    "ORDER BY o.next_at LIMIT ?"
+)
+_REFUSED: Final = (
+    "SELECT a.at, a.actor, a.act, a.reason, a.merchant, p.id AS payment FROM audit a LEFT JOIN payments p "
+    "ON p.merchant = a.merchant AND p.tid = a.tid WHERE a.act IN (?, ?, ?) AND a.at >= ? ORDER BY a.at DESC LIMIT ?"
+)
+
+
+def unknown(gateway: Gateway) -> list[Row]:
+    """Payments that are authorized and whose shop has been asked again and again."""
+    return gateway.reader.all(_UNKNOWN, TRIES, LISTED_MAX)
+
+
+def untold(gateway: Gateway) -> list[Row]:
+    """Outcomes that were told again and again and never acknowledged."""
+    return gateway.reader.all(_UNTOLD, TRIES, LISTED_MAX)
+
+
+def refused(gateway: Gateway) -> list[Row]:
+    """Orders and answers of the last week that broke a rule: too late, another amount, another key. None of them changed anything."""
+    return gateway.reader.all(_REFUSED, *REFUSED_ACTS, gateway.clock.now() - LOOKED_BACK_S, LISTED_MAX)
+
+
+def clocks(gateway: Gateway) -> list[dict[str, Any]]:
+    """Merchants whose clock is off by more than a few seconds, as their lines show it."""
+    rows = gateway.reader.all("SELECT id, name, telephone FROM merchants WHERE state = 'active' ORDER BY id LIMIT 1000")
+    found = [(row, gateway.line.figures(row["id"]).offset_s) for row in rows]
+    return [
+        {"id": row["id"], "name": row["name"], "telephone": row["telephone"], "offset_s": offset}
+        for row, offset in found
+        if offset is not None and abs(offset) > OFFSET_S
+    ]
+
+
+async def ask_now(gateway: Gateway, by: str, *, payment: str, reason: str) -> None:
+    """Ask this payment's shop at once instead of at its next hour."""
+    check_reason(reason)
+    found = payments.by_id(gateway.reader, payment)
+    if found is None:
+        raise NotFound("no such payment")
+    if found.state != State.AUTHORIZED:
+        raise WrongState(f"the payment is {found.state}: its outcome is known")
+    at = gateway.clock.now()
+    audit = act(at, by, f"ask now about {found.id}", reason.strip(), found.merchant, found.tid)
+    await gateway.book.commit(Change(puts=(replace(found, next_at=at).put(),), appends=(audit,)))
+
+
+async def tell_now(gateway: Gateway, by: str, *, outcome: str, reason: str) -> None:
+    """Tell this outcome at once instead of at its next hour."""
+    check_reason(reason)
+    row = gateway.reader.one("SELECT * FROM outbox WHERE hash = ?", outcome)
+    if row is None:
+        raise NotFound("no such outcome")
+    if row["next_at"] is None:
+        raise WrongState("it was acknowledged meanwhile")
+    at = gateway.clock.now()
+    kept = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a database row
+    audit = act(at, by, f"tell now {outcome}", reason.strip(), row["merchant"], row["tid"])
+    await gateway.book.commit(Change(puts=(Put("outbox", kept | {"next_at": at}, row["version"]),), appends=(audit,)))

@@ -1,0 +1,198 @@
+"""Acts on money that two people stand behind: one proposes, another approves, and only then it happens.
+
+    open ── another person agrees ──▶ approved, and done
+      ├──── another person does not ─▶ refused
+      └──── who proposed it ─────────▶ withdrawn
+
+Money that is paid in by hand is posted by the very Change that approves it. A day is closed by many Changes, so it is approved first; a
+close that was cut short goes on where it stopped without being approved again.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from hanbit.db.change import Change, Put, Stale
+from hanbit.db.reading import Reader, Row, columns
+from hanbit.kernel import ids
+from hanbit.kernel.days import day_of, read_day, zone_of
+from hanbit.kernel.errors import BadInput, Conflict, NotAllowed, NotFound, WrongState
+from hanbit.kernel.money import Money, parse_money
+from hanbit.ledger import rules
+from hanbit.ledger.chart import operator_account
+from hanbit.payments import settlement
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.registrations import check_reason
+from hanbit.payments.sign_in import act
+
+OPEN: Final = "open"
+LISTED_MAX: Final = 200
+FUND: Final = "fund"
+RESERVE: Final = "reserve"
+CLOSE: Final = "close"
+ACTS: Final = (FUND, RESERVE, CLOSE)
+
+
+class Proposal(msgspec.Struct, frozen=True):
+    """What somebody proposed, why, and what became of it; `content` is JSON, of one shape for each act."""
+
+    id: str
+    version: int
+    act: str
+    content: str
+    reason: str
+    state: str
+    proposed_by: str
+    proposed_at: int
+    decided_by: str | None
+    decided_reason: str | None
+    decided_at: int | None
+
+    @property
+    def told(self) -> dict[str, str]:
+        """Its content."""
+        return dict(json.loads(self.content))
+
+    @property
+    def money(self) -> Money | None:
+        """What it moves; None where the act is none of money paid in."""
+        told = self.told
+        return parse_money(told["amount"], told["currency"]) if "amount" in told else None
+
+
+_SELECT = f"SELECT {columns('proposals', Proposal)} FROM proposals "  # noqa: S608 - names of our own
+
+
+def find(reader: Reader, proposal_id: str) -> Proposal | None:
+    """The proposal with this id."""
+    return _proposal(reader.one(_SELECT + "WHERE id = ?", proposal_id))
+
+
+def waiting(reader: Reader) -> list[Proposal]:
+    """What waits for a second person, the oldest first."""
+    return [Proposal(*row) for row in reader.all(_SELECT + "WHERE state = 'open' ORDER BY proposed_at LIMIT ?", LISTED_MAX)]
+
+
+def decided(reader: Reader, limit: int) -> list[Proposal]:
+    """What was decided lately, the newest first; each state by its own walk of the index."""
+    found: list[Proposal] = []
+    for state in ("approved", "refused", "withdrawn"):
+        found += [Proposal(*row) for row in reader.all(_SELECT + "WHERE state = ? ORDER BY proposed_at DESC LIMIT ?", state, limit)]
+    return sorted(found, key=lambda one: one.decided_at or 0, reverse=True)[:limit]
+
+
+async def propose_fund(gateway: Gateway, by: str, *, account: str, amount: str, reason: str) -> str:
+    """Cash into a customer's account."""
+    row = gateway.reader.one("SELECT currency FROM accounts WHERE id = ?", account)
+    if row is None:
+        raise NotFound(f"no account {account}")
+    money = parse_money(amount, row["currency"])
+    return await _propose(gateway, by, FUND, {"account": account, "amount": money.text, "currency": money.currency}, reason)
+
+
+async def propose_reserve(gateway: Gateway, by: str, *, amount: str, currency: str, reason: str) -> str:
+    """Cash into the reserve for refunds."""
+    money = parse_money(amount, currency)
+    account = operator_account("reserve", money.currency)
+    return await _propose(gateway, by, RESERVE, {"account": account, "amount": money.text, "currency": money.currency}, reason)
+
+
+async def propose_close(gateway: Gateway, by: str, *, through: str, reason: str) -> str:
+    """Closing every day that has ended, up to this one. Conflict while another such proposal is open."""
+    day = read_day(through)
+    following = settlement.next_day(gateway)
+    if following is None or day < following:
+        raise WrongState(f"{day} is closed, or nothing was posted yet")
+    today = day_of(gateway.clock.now(), zone_of(gateway.settings.time_zone))
+    if day >= today:
+        raise WrongState(f"{day} has not ended")
+    if any(one.act == CLOSE for one in waiting(gateway.reader)):
+        raise Conflict("a close waits for its second person already")
+    return await _propose(gateway, by, CLOSE, {"through": str(day)}, reason)
+
+
+async def approve(gateway: Gateway, by: str, proposal: Proposal, *, reason: str) -> dict[str, Any]:
+    """The second person agrees and it is done; NotAllowed for who proposed it."""
+    check_reason(reason)
+    if proposal.proposed_by == by:
+        raise NotAllowed("a second person approves")
+    at, told, money = gateway.clock.now(), proposal.told, proposal.money
+    if money is None:
+        await _decide(gateway, by, proposal, "approved", reason)
+        return await settlement.close_days(gateway, by, through=told["through"], reason=f"{proposal.reason} / {reason.strip()}")
+    await _still_there(gateway, told["account"])
+    cash = operator_account("cash", money.currency)
+    entry = rules.transfer(id=f"proposal:{proposal.id}", debit=cash, credit=told["account"], money=money)
+    audit = act(at, by, f"approved proposal {proposal.id}: {proposal.act} {told['account']} {money.text}", reason.strip())
+    await _commit(gateway, Change(puts=(_put(proposal, "approved", by, reason, at),), entries=(entry,), appends=(audit,)))
+    return {"entry": entry.id}
+
+
+async def refuse(gateway: Gateway, by: str, proposal: Proposal, *, reason: str) -> None:
+    """It does not happen: another person says no, or who proposed it takes it back."""
+    check_reason(reason)
+    await _decide(gateway, by, proposal, "withdrawn" if proposal.proposed_by == by else "refused", reason)
+
+
+async def withdraw(gateway: Gateway, by: str, proposal: Proposal, *, reason: str) -> None:
+    """Who proposed it takes it back; NotAllowed for everybody else."""
+    if proposal.proposed_by != by:
+        raise NotAllowed("only who proposed it withdraws it")
+    await refuse(gateway, by, proposal, reason=reason)
+
+
+async def go_on(gateway: Gateway, by: str, *, reason: str) -> dict[str, Any]:
+    """Finish the close of a day that was begun and cut short; it was approved when it began."""
+    check_reason(reason)
+    last = settlement.last_day(gateway.reader)
+    if last is None or last.state != settlement.CLOSING:
+        raise WrongState("no close was cut short")
+    return await settlement.close_days(gateway, by, through=last.day, reason=reason.strip())
+
+
+async def _propose(gateway: Gateway, by: str, what: str, content: Mapping[str, str], reason: str) -> str:
+    check_reason(reason)
+    at, proposal_id = gateway.clock.now(), ids.new_token()
+    proposal = Proposal(proposal_id, 0, what, json.dumps(content), reason.strip(), OPEN, by, at, None, None, None)
+    told = " ".join(content.values())
+    audit = act(at, by, f"proposed {proposal_id}: {what} {told}", reason.strip())
+    await gateway.book.commit(Change(puts=(_row(proposal),), appends=(audit,)))
+    return proposal_id
+
+
+async def _still_there(gateway: Gateway, account: str) -> None:
+    if gateway.reader.one("SELECT 1 FROM ledger_accounts WHERE id = ?", account) is None:
+        await settlement.open_accounts(gateway)  # a book that is older than the reserve
+        if gateway.reader.one("SELECT 1 FROM ledger_accounts WHERE id = ?", account) is None:
+            raise BadInput("currency")
+
+
+async def _decide(gateway: Gateway, by: str, proposal: Proposal, state: str, reason: str) -> None:
+    at = gateway.clock.now()
+    audit = act(at, by, f"{state} proposal {proposal.id}: {proposal.act}", reason.strip())
+    await _commit(gateway, Change(puts=(_put(proposal, state, by, reason, at),), appends=(audit,)))
+
+
+async def _commit(gateway: Gateway, change: Change) -> None:
+    try:
+        await gateway.book.commit(change)
+    except (Stale, Conflict) as error:
+        raise WrongState("somebody else has decided this at the same moment") from error
+
+
+def _put(proposal: Proposal, state: str, by: str, reason: str, at: int) -> Put:
+    if proposal.state != OPEN:
+        raise WrongState(f"this proposal is {proposal.state}")
+    return _row(msgspec.structs.replace(proposal, state=state, decided_by=by, decided_reason=reason.strip(), decided_at=at))
+
+
+def _row(proposal: Proposal) -> Put:
+    row = msgspec.structs.asdict(proposal)
+    del row["version"]
+    return Put("proposals", row, proposal.version)
+
+
+def _proposal(row: Row | None) -> Proposal | None:
+    return None if row is None else Proposal(*row)

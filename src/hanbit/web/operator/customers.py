@@ -1,0 +1,232 @@
+"""Customers and their accounts in the operator's console.
+
+GET  /customers                    found by the beginning of an ID, or by the whole number of an account
+     /customers/open               a new one
+     /customers/{id}               accounts, devices, latest payments
+     /customers/{id}/{act}         suspend, resume, open an account, a code for a device
+     /accounts/{id}/{act}          suspend, resume, pay in (a second person approves)
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from hanbit.crypto.passwords import check_new
+from hanbit.db.reading import Row
+from hanbit.kernel.errors import BadInput, NotFound
+from hanbit.kernel.money import AMOUNT, CURRENCY_EXPONENTS, Money
+from hanbit.parties import accounts, customers
+from hanbit.parties.customers import Customer
+from hanbit.payments import operations, proposals, search
+from hanbit.payments.search import Wanted
+from hanbit.web.consoles import Console
+from hanbit.web.forms import ROWS, Line, address, read_query
+from hanbit.web.operator import deeds
+from hanbit.web.operator.deeds import Check, Deed, Field, choice
+
+CUSTOMER_ACTS: Final = ("suspend", "resume", "account", "code")
+ACCOUNT_ACTS: Final = ("suspend", "resume", "fund")
+LATEST: Final = 20
+PASSWORD_MAX: Final = 128
+_LISTED: Final = "SELECT id, login, name, state FROM customers WHERE login > ? AND login >= ? AND login < ? ORDER BY login LIMIT ?"
+_ACCOUNTS: Final = (
+    "SELECT a.id, a.kind, a.masked, a.currency, a.state, l.credits_posted - l.debits_posted AS balance, l.debits_pending AS held, "
+    "l.credit_limit FROM accounts a JOIN ledger_accounts l ON l.id = a.id WHERE a.customer = ? ORDER BY a.created_at, a.id LIMIT ?"
+)
+_DEVICES: Final = "SELECT kind, name, state, created_at FROM devices WHERE customer = ? ORDER BY created_at DESC, id LIMIT ?"
+_LAST_LETTER: Final = "\U0010ffff"
+AMOUNT_CHECK: Final[Check] = (lambda text: AMOUNT.fullmatch(text) and text != "0", "operator.field.amount")
+
+
+class FilterForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom to find; `after` is where the page begins."""
+
+    q: Line = ""
+    after: Line = ""
+
+
+class CustomerPages:
+    """The handlers."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.gateway = console.gateway
+        console.route("GET", "/customers", self.show_list)
+        console.route("GET", "/customers/open", self.show_open)
+        console.route("POST", "/customers/open", self.open)
+        console.route("GET", "/customers/{id}", self.show_customer)
+        console.route("GET", "/customers/{id}/{act}", self.show_act)
+        console.route("POST", "/customers/{id}/{act}", self.act)
+        console.route("GET", "/accounts/{id}/{act}", self.show_account_act)
+        console.route("POST", "/accounts/{id}/{act}", self.account_act)
+
+    async def show_list(self, request: Request) -> Response:
+        """In the order of their IDs, fifty a page; the number of an account leads to its customer at once."""
+        form = read_query(request, FilterForm)
+        wanted = form.q.strip()
+        if "\x00" in form.q + form.after:
+            raise BadInput("q")
+        account = accounts.by_number(self.gateway.reader, self.gateway.keyring.pepper, wanted) if wanted else None
+        if account is not None:
+            return RedirectResponse(f"/customers/{account.customer}", 303)
+        rows = self.gateway.reader.all(_LISTED, form.after, wanted, wanted + _LAST_LETTER, ROWS + 1)
+        following = address("/customers", q=wanted, after=rows[ROWS - 1]["login"]) if len(rows) > ROWS else ""
+        first = address("/customers", q=wanted) if form.after else ""
+        return self.console.page(
+            request, "operator/customers.html", customers=rows[:ROWS], form={"q": form.q}, first=first, following=following
+        )
+
+    async def show_customer(self, request: Request) -> Response:
+        """One customer."""
+        customer, reader = self._customer(request), self.gateway.reader
+        latest = await search.listed(reader, Wanted(customer=customer.id), LATEST)
+        found = [_shown(row) for row in reader.all(_ACCOUNTS, customer.id, ROWS)]
+        return self.console.page(
+            request,
+            "operator/customer.html",
+            customer=customer,
+            accounts=found,
+            devices=reader.all(_DEVICES, customer.id, ROWS),
+            payments=latest.rows,
+            acts=[name for name in CUSTOMER_ACTS if name != ("resume" if customer.state == "active" else "suspend")],
+        )
+
+    async def show_open(self, request: Request) -> Response:
+        """Who is to have an account is asked for."""
+        return deeds.show(self.console, request, self._opening())
+
+    async def open(self, request: Request) -> Response:
+        """The customer is there."""
+        return await deeds.carry_out(self.console, request, self._opening())
+
+    async def show_act(self, request: Request) -> Response:
+        """What is about to be done, and why, is asked for."""
+        return deeds.show(self.console, request, self._deed(request))
+
+    async def act(self, request: Request) -> Response:
+        """It is done, with who and why in the audit."""
+        return await deeds.carry_out(self.console, request, self._deed(request))
+
+    async def show_account_act(self, request: Request) -> Response:
+        """As above, of one account."""
+        return deeds.show(self.console, request, self._account_deed(request))
+
+    async def account_act(self, request: Request) -> Response:
+        """Done, or where it moves money proposed."""
+        return await deeds.carry_out(self.console, request, self._account_deed(request))
+
+    # --- the acts -----------------------------------------------------------------------------------------------------------------------
+
+    def _opening(self) -> Deed:
+        reader = self.gateway.reader
+
+        async def do(by: str, form: Mapping[str, str]) -> Response:
+            values = {name: form[name] for name in ("login", "name", "password", "language", "reason")}
+            made = await operations.create_customer(self.gateway, by, **values)
+            return self.console.see(f"/customers/{made['customer']}", "operator.deed.done.open", name=form["name"])
+
+        fields = (
+            Field(
+                "login",
+                "console.staff.login",
+                (
+                    (_is_login, "operator.field.login"),
+                    (lambda text: customers.by_login(reader, text) is None, "operator.field.taken"),
+                ),
+                max=customers.LOGIN_MAX,
+            ),
+            Field("name", "console.staff.name", ((_is_name, "console.field.name"),), max=customers.NAME_MAX),
+            Field("password", "operator.customer.password", ((_is_password, "operator.field.password"),), "password", max=PASSWORD_MAX),
+            choice("language", "layout.language", customers.LANGUAGES, words="console.language.", value="ko"),
+        )
+        return Deed("operator.deed.open", "/customers", fields, do)
+
+    def _deed(self, request: Request) -> Deed:
+        customer = self._customer(request)
+        name = self.console.matched(request, "act", CUSTOMER_ACTS.__contains__)
+        back = f"/customers/{customer.id}"
+
+        async def do(by: str, form: Mapping[str, str]) -> Response:
+            gateway, reason = self.gateway, form["reason"]
+            if name == "code":
+                made = await operations.enrol_code(gateway, by, login=customer.login, reason=reason)
+                return self.console.page(request, "operator/code.html", code=made["code"], back=back, name=customer.name)
+            if name == "account":
+                values = {part: form[part] for part in ("kind", "number", "password", "currency")}
+                credit = form["credit"] or "0"
+                await operations.create_account(gateway, by, login=customer.login, **values, credit_limit=credit, reason=reason)
+            else:
+                state = "suspended" if name == "suspend" else "active"
+                await operations.set_state(gateway, by, what="customer", id=customer.login, state=state, reason=reason)
+            return self.console.see(back, f"operator.deed.done.customer_{name}", name=customer.name)
+
+        return Deed(f"operator.deed.customer_{name}", back, self._fields(name), do, {"name": customer.name})
+
+    def _fields(self, name: str) -> tuple[Field, ...]:
+        if name != "account":
+            return ()
+        return (
+            choice("kind", "operator.account.kind", tuple(accounts.NUMBER), words="kind."),
+            Field("number", "operator.account.number", ((str.isdigit, "operator.field.number"),), max=16),
+            Field("password", "operator.account.password", ((bool, "operator.field.account_password"),), "password", max=PASSWORD_MAX),
+            choice("currency", "operator.merchant.currency", tuple(CURRENCY_EXPONENTS), value=self.gateway.settings.currency),
+            Field(
+                "credit", "operator.account.credit", ((lambda text: not text or AMOUNT.fullmatch(text), "operator.field.amount"),), max=15
+            ),
+        )
+
+    def _account_deed(self, request: Request) -> Deed:
+        account = accounts.by_id(self.gateway.reader, self.console.token(request))
+        if account is None:
+            raise NotFound("no such account")
+        name = self.console.matched(request, "act", ACCOUNT_ACTS.__contains__)
+        back, found = f"/customers/{account.customer}", account
+
+        async def do(by: str, form: Mapping[str, str]) -> Response:
+            if name == "fund":
+                await proposals.propose_fund(self.gateway, by, account=found.id, amount=form["amount"], reason=form["reason"])
+                return self.console.see("/proposals", "operator.deed.done.proposed")
+            state = "suspended" if name == "suspend" else "active"
+            await operations.set_state(self.gateway, by, what="account", id=found.id, state=state, reason=form["reason"])
+            return self.console.see(back, f"operator.deed.done.account_{name}", name=found.masked)
+
+        hint = "operator.field.minor_hint"
+        fields = (Field("amount", "console.payments.amount", (AMOUNT_CHECK,), max=15, hint=hint),) if name == "fund" else ()
+        return Deed(f"operator.deed.account_{name}", back, fields, do, {"name": found.masked})
+
+    def _customer(self, request: Request) -> Customer:
+        customer = customers.by_id(self.gateway.reader, self.console.token(request))
+        if customer is None:
+            raise NotFound("no such customer")
+        return customer
+
+
+def _is_login(text: str) -> bool:
+    return 1 <= len(text) <= customers.LOGIN_MAX and text.isprintable() and " " not in text
+
+
+def _is_name(text: str) -> bool:
+    return 1 <= len(text.strip()) <= customers.NAME_MAX and text.isprintable()
+
+
+def _is_password(text: str) -> bool:
+    try:
+        check_new(text, login="")  # whether it is too like the ID is seen when the customer is made
+    except BadInput:
+        return False
+    return True
+
+
+def _shown(row: Row) -> dict[str, object]:
+    """An account with what it has, what is held of it, and its credit line; a card may be below zero."""
+    currency, balance = row["currency"], int(row["balance"])
+    told = {name: row[name] for name in ("id", "kind", "masked", "state")}
+    return told | {
+        "below": balance < 0,
+        "balance": Money(abs(balance), currency),
+        "held": Money(row["held"], currency) if row["held"] else None,
+        "credit": Money(row["credit_limit"], currency) if row["credit_limit"] else None,
+    }
