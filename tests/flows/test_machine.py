@@ -120,7 +120,7 @@ class Machine(RuleBasedStateMachine):
 
     def _is_busy(self) -> bool:
         books = (link.shop.book._writer for link in self.links.values())
-        sending = any(link.shop._cancelling.is_busy for link in self.links.values())
+        sending = any(link.shop._cancelling.sender.is_busy for link in self.links.values())
         return sending or not self.world.gateway.book._idle.is_set() or any(writer is not None and not writer.done() for writer in books)
 
     def is_fair(self, merchant: str) -> bool:

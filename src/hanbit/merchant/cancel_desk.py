@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock
-from hanbit.kernel.errors import Conflict, HanbitError, NotFound, ProtocolViolation, Unavailable, WrongState
+from hanbit.kernel.errors import Conflict, NotFound, ProtocolViolation, Unavailable, WrongState
 from hanbit.kernel.money import Money
 from hanbit.merchant import cancellation as rows
 from hanbit.merchant.cancellation import Cancellation, CancellationState, Goods, amount_to_cancel
@@ -66,41 +66,14 @@ class CancellationDesk:
         self._line = line
         self._has_outcome_handler = has_outcome_handler
         self._on_struck = on_struck
-        self._sender = Sender("cancellation", clock, goes_on=True)
+        self.sender: Final = Sender("cancellation", clock, self._send_what_is_due, goes_on=True)
         self._open_tids: set[str] = set()
         """Orders of which an outcome matters here; what every other order's outcome costs is one look into this set."""
-        self._task: asyncio.Task[None] | None = None
-
-    @property
-    def turned_away(self) -> dict[str, str]:
-        """Id → why the last try brought no answer; only of those that are open."""
-        return self._sender.turned_away
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether anything is on the line."""
-        return self._sender.is_busy
-
-    def start(self) -> None:
-        """Begin with what an earlier process had asked."""
-        self._sender.bell.set()
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """Let go of what is on the line: the same bytes go out after the next start."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        await self._sender.stop()
-
-    def ring(self) -> None:
-        """The line is up: whatever waits for its next try is tried now."""
-        self._sender.ring()
 
     def on_ended(self, tid: str) -> None:
         """The outcome of this order is known here: what was asked before can be answered, or asked with the right figures, now."""
         if tid in self._open_tids:
-            self.ring()
+            self.sender.ring()
 
     async def ask(self, tid: str, *, amount: Money | None, reason: str, request_key: str | None, goods: bool) -> Cancellation:
         """C1: decided and durable, then sent; returns as it stands after the first answer, or while that is still awaited."""
@@ -204,16 +177,6 @@ class CancellationDesk:
 
     # --- sending ----------------------------------------------------------------------------------------------------------------------
 
-    async def _run(self) -> None:
-        while True:
-            self._sender.bell.clear()
-            waits = True
-            try:
-                waits = await self._send_what_is_due()
-            except HanbitError as error:
-                _log.warning("cancellations wait: %s", error)
-            await self._sender.rest(is_open=waits)
-
     async def _send_what_is_due(self) -> bool:
         """Send what is due; False if nothing is open."""
         for refused in await self._book.cancellations(rows.RENEWABLE, OPEN_PAGE):
@@ -222,10 +185,10 @@ class CancellationDesk:
         while page := await self._book.cancellations(rows.ASKED, after, OPEN_PAGE):
             found = True
             for asked in page:
-                if self._sender.is_full:
+                if self.sender.is_full:
                     return True
                 self._open_tids.add(asked.tid)
-                if self._sender.is_due(asked.id):
+                if self.sender.is_due(asked.id):
                     _ = self._send_now(asked)
             after = page[-1].message
         return found
@@ -239,7 +202,7 @@ class CancellationDesk:
             _log.info("a refused cancellation is not asked anew: %s", error)
 
     def _send_now(self, asked: Cancellation) -> asyncio.Task[None]:
-        return self._sender.now(asked.id, partial(self._exchange, asked))
+        return self.sender.now(asked.id, partial(self._exchange, asked))
 
     async def _exchange(self, asked: Cancellation) -> str:
         """The stored bytes out, the answer in; why there is none yet, or an empty text."""

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from hanbit.crypto.certificates import Authority
 from hanbit.kernel import fail_points, ids
 from hanbit.kernel.clock import Clock
-from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable, WrongState
+from hanbit.kernel.errors import ProtocolViolation, Unavailable, WrongState
 from hanbit.merchant import purchase as rows
 from hanbit.merchant.changes import AnswerPurchase, AnySigned, AskPurchase, LookAtPurchase, OpenSession, Reject, Stale
 from hanbit.merchant.handlers import OnConfirm, ask_shop
@@ -108,29 +108,7 @@ class PurchaseDesk:
         self._attended = attended
         self._on_ended = on_ended
         self._on_unproven = on_unproven
-        self._sender = Sender("purchase", clock, goes_on=False)
-        self._task: asyncio.Task[None] | None = None
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether anything is on the line."""
-        return self._sender.is_busy
-
-    def start(self) -> None:
-        """Begin with what an earlier process had asked."""
-        self._sender.bell.set()
-        self._task = asyncio.create_task(self._run())
-
-    async def stop(self) -> None:
-        """Let go of what is on the line: the same bytes go out after the next start."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        await self._sender.stop()
-
-    def ring(self) -> None:
-        """The line is up: whatever waits for its next try is tried now."""
-        self._sender.ring()
+        self.sender: Final = Sender("purchase", clock, self._send_what_is_due, goes_on=False)
 
     # --- what customers ask -------------------------------------------------------------------------------------------------------------
 
@@ -227,31 +205,21 @@ class PurchaseDesk:
 
     # --- asking the gateway ---------------------------------------------------------------------------------------------------------------
 
-    async def _run(self) -> None:
-        while True:
-            self._sender.bell.clear()
-            is_open = True
-            try:
-                is_open = await self._send_what_is_due()
-            except HanbitError as error:
-                _log.warning("purchases wait: %s", error)
-            await self._sender.rest(is_open=is_open)
-
     async def _send_what_is_due(self) -> bool:
         """Send what is due; False if nothing is open."""
         after, found = 0, False
         while page := await self._book.exchanges(rows.ASKED, after, OPEN_PAGE):
             found = True
             for asked in page:
-                if self._sender.is_full:
+                if self.sender.is_full:
                     return True
-                if self._sender.is_due(asked.sid):
+                if self.sender.is_due(asked.sid):
                     _ = self._send_now(asked)
             after = page[-1].request
         return found
 
     def _send_now(self, asked: Exchange) -> asyncio.Task[None]:
-        return self._sender.now(asked.sid, partial(self._exchange, asked))
+        return self.sender.now(asked.sid, partial(self._exchange, asked))
 
     async def _exchange(self, asked: Exchange) -> str:
         """The stored bytes out, the answer in; why there is none yet, or an empty text."""

@@ -252,7 +252,7 @@ class Reconciliation:
         after = 0
         while page := await self._book.cancellations(cancellations.ASKED, after, PAGE):
             for asked in page:
-                reason = self._desk.turned_away.get(asked.id) or "asked"
+                reason = self._desk.sender.turned_away.get(asked.id) or "asked"
                 yield True, Finding("cancellation", asked.tid, asked.state, reason, _ADVICE["asked"])
             after = page[-1].message
         for odd in await self._book.cancellations(cancellations.TO_LOOK_AT, LOOK_AT_MAX):

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from hanbit.kernel.clock import Clock
@@ -20,8 +21,11 @@ _log = logging.getLogger("hanbit.merchant")
 class Sender:
     """The requests of one desk, by id; what they say and what their answers do is the desk's."""
 
-    def __init__(self, what: str, clock: Clock, *, goes_on: bool) -> None:
-        """`what` is sent, for the log. `goes_on` where an answer may leave another request to be sent."""
+    def __init__(self, what: str, clock: Clock, send_due: Callable[[], Awaitable[bool]], *, goes_on: bool) -> None:
+        """`what` is sent, for the log; `send_due` puts on the line what is due, and says whether anything is open.
+
+        `goes_on` where an answer may leave another request to be sent.
+        """
         self.bell = asyncio.Event()
         """Rung when there may be something to send."""
         self.turned_away: dict[str, str] = {}
@@ -29,6 +33,8 @@ class Sender:
         self._what = what
         self._goes_on = goes_on
         self._clock = clock
+        self._send_due = send_due
+        self._task: asyncio.Task[None] | None = None
         self._on_the_line: dict[str, asyncio.Task[None]] = {}
         self._later: dict[str, tuple[float, float]] = {}
         """id → (not before, next pause)"""
@@ -52,14 +58,6 @@ class Sender:
         self._later.clear()
         self.bell.set()
 
-    async def rest(self, *, is_open: bool) -> None:
-        """Until something may be to do; where something is open, no longer than a moment."""
-        try:
-            async with asyncio.timeout(LOOK_S if is_open else None):
-                await self.bell.wait()
-        except TimeoutError:
-            return
-
     def now(self, identity: str, exchange: Callable[[], Awaitable[str]]) -> asyncio.Task[None]:
         """The one task that has this request on the line; `exchange` says why there is no answer yet, or an empty text."""
         sending = self._on_the_line.get(identity)
@@ -67,12 +65,33 @@ class Sender:
             sending = self._on_the_line[identity] = asyncio.create_task(self._send(identity, exchange))
         return sending
 
+    def start(self) -> None:
+        """Begin with what an earlier process had asked."""
+        self.bell.set()
+        self._task = asyncio.create_task(self._run())
+
     async def stop(self) -> None:
         """Let go of what is on the line: the same bytes go out after the next start."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
         tasks = list(self._on_the_line.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _run(self) -> None:
+        """Look when the bell is rung; where something is open, after a moment too."""
+        while True:
+            self.bell.clear()
+            is_open = True
+            try:
+                is_open = await self._send_due()
+            except HanbitError as error:
+                _log.warning("%ss wait: %s", self._what, error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S if is_open else None):
+                    await self.bell.wait()
 
     async def _send(self, identity: str, exchange: Callable[[], Awaitable[str]]) -> None:
         try:

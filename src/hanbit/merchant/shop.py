@@ -193,15 +193,15 @@ class Shop:
         await self.witness.load()
         if self._desk is not None:
             self._desk.start()
-        self._cancelling.start()
-        self._purchases.start()
+        self._cancelling.sender.start()
+        self._purchases.sender.start()
         self._reconciliation.start()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._reconciliation.stop()
-        await self._purchases.stop()
-        await self._cancelling.stop()
+        await self._purchases.sender.stop()
+        await self._cancelling.sender.stop()
         if self._desk is not None:
             await self._desk.stop()
         await self.book.close()
@@ -369,8 +369,8 @@ class Shop:
         self._cancelling.on_ended(tid)
 
     def _on_connected(self) -> None:
-        self._cancelling.ring()
-        self._purchases.ring()
+        self._cancelling.sender.ring()
+        self._purchases.sender.ring()
         self._reconciliation.ring()
         if self.keys is not None:
             self.keys.ring()
