@@ -85,6 +85,11 @@ def new_account(
         "password": password_hash,
         "state": "active",
         "created_at": at,
+        "limit_payment": None,
+        "limit_day": None,
+        "later_payment": None,
+        "later_day": None,
+        "later_at": None,
     }
     return Put("accounts", row, version=0), ledger_account(
         account_id, CUSTOMER_KINDS[kind], currency, credit_limit=credit_limit, limited=True

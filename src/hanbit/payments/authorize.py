@@ -3,6 +3,7 @@
 from hanbit.db.change import Append, Require, Stale, Value
 from hanbit.kernel.errors import Declined, Unavailable
 from hanbit.kernel.money import Money
+from hanbit.parties import limits
 from hanbit.parties.customers import Customer
 from hanbit.payments.apply import Step, apply
 from hanbit.payments.factors import SIGNED_METHODS, Approval
@@ -26,7 +27,8 @@ async def authorize(
 ) -> tuple[Payment, SignedMessage[Notice] | None]:
     """Hold the money and store the notice (the exact bytes that leave next); without a notice the payment was decided elsewhere.
 
-    Declined, with the attempt recorded, when the customer or account is stopped, funds are short or an unsigned payment is too large.
+    Declined, with the attempt recorded, when the customer or account is stopped, funds are short, a limit of the customer's own
+    is exceeded, or an unsigned payment is too large.
     """
     check_payable(gateway, approval, opening.offer.money)
     requires = still_payable(customer.id, approval.account.id, opening.merchant.id)
@@ -37,6 +39,9 @@ async def authorize(
         at = gateway.clock.now()
         if at > payment.pay_by:
             return payment, None
+        unchanged, counted = limits.within(
+            gateway.reader, customer=customer.id, account=approval.account.id, money=opening.offer.money, at=at
+        )
         notice = role.make_notice(opening.offer, signer=gateway.signer, payment=payment.id, at=at)
         columns: dict[str, Value] = {
             "attempts": payment.attempts + 1,
@@ -56,9 +61,9 @@ async def authorize(
                 payment,
                 *first,
                 Step(Event.AUTHORIZED, messages=proofs, columns=columns),
-                requires=requires,
+                requires=(*requires, *unchanged),
                 appends=(attempt(payment, customer, instruction, approval, "held", session, at),),
-                puts=approval.puts,
+                puts=(*approval.puts, *counted),
             )
         except Stale:
             opening = refreshed(gateway, opening)

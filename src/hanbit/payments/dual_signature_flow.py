@@ -22,7 +22,7 @@ from hanbit.crypto import certificates
 from hanbit.db.change import Append, Change, Put, Require, Stale, Value
 from hanbit.evidence.record import record
 from hanbit.kernel.errors import Conflict, Declined, ProtocolViolation, TooManyTries, Unavailable
-from hanbit.parties import customers
+from hanbit.parties import customers, limits
 from hanbit.parties.customers import Customer
 from hanbit.payments import exchanges, factors, grants, outbox
 from hanbit.payments import payment as payments
@@ -151,6 +151,9 @@ async def _approve(gateway: Gateway, purchase: Purchase, approval: Approval) -> 
     """9: hold and capture, the shop's confirmation, the authorization and the receipt: one Change. Declined where it is not payable."""
     payment, request, at = purchase.payment, purchase.request, gateway.clock.now()
     check_payable(gateway, approval, payment.money)
+    unchanged, counted = limits.within(
+        gateway.reader, customer=purchase.customer.id, account=approval.account.id, money=payment.money, at=at
+    )
     authorization = role.make_authorization(request, signer=gateway.signer, payment=payment.id, reason=None, at=at)
     receipt = role.make_receipt(authorization, signer=gateway.signer, customer=gateway.settings.customer_urn, payee=payment.payee, at=at)
     held: dict[str, Value] = {
@@ -173,9 +176,9 @@ async def _approve(gateway: Gateway, purchase: Purchase, approval: Approval) -> 
         payment,
         Step(Event.AUTHORIZED, messages=() if approval.consent is None else (approval.consent,), columns=held),
         Step(Event.MERCHANT_CONFIRMED, messages=(request, authorization, receipt), columns=captured, tell=authorization),
-        requires=(*still_payable(purchase.customer.id, approval.account.id, payment.merchant), _still_certified(request)),
+        requires=(*still_payable(purchase.customer.id, approval.account.id, payment.merchant), *unchanged, _still_certified(request)),
         appends=(_attempt(purchase, approval, "held", at), _exchange(purchase, authorization, at)),
-        puts=(*approval.puts, purchase.grant.use(at)),
+        puts=(*approval.puts, *counted, purchase.grant.use(at)),
     )
     gateway.observe("purchase", "approved")
     # Told from the outbox too until it is acknowledged, should this answer be lost.
