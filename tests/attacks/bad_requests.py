@@ -12,6 +12,7 @@ from yarl import URL
 
 from hanbit.crypto import certificates, envelopes, keys
 from hanbit.kernel import ids
+from hanbit.payments import sealed_forms
 from hanbit.protocols.sealed import ENROL_TYP
 from tests.faces.site import SHOP, Site
 
@@ -293,6 +294,46 @@ def bad_device_enrolments(site: Site) -> Iterator[Bad]:
     yield Bad("POST", "/enrol/device", sealed.encode(), jose)
 
 
+def bad_sealed_forms(path: str, *fields: dict[str, Any]) -> Callable[[Site], Iterator[Bad]]:
+    """Sealed bytes that are none, forms of nobody's blank, and forms of a good blank with bad fields; a log-in is needed for most."""
+
+    def requests(site: Site) -> Iterator[Bad]:
+        jose = {"Content-Type": "application/jose"}
+        yield from bad_bodies(path, "application/jose")
+        for compact in (*SPELLINGS_OF_COMPACTS, STRANGE):
+            yield Bad("POST", path, compact.encode("utf-8"), jose)
+        seal, good = site.gateway.keyring.seal, sealed_forms.blank(site.gateway, path.rpartition("/")[2])
+        blank = {name: good[name] for name in ("ctx", "n", "exp")}
+        public = seal.private.public_key()
+        spoilt: tuple[dict[str, Any], ...] = (
+            {"n": "A" * 43}, {"n": ""}, {"ctx": "x"}, {"exp": -1}, {"exp": 10**30}, {"exp": "1"}, {"exp": 0}, {"more": 1},
+            {"fields": None}, {"fields": []}, {"fields": "x"},
+        )  # fmt: skip
+        for change in spoilt:
+            plain = json.dumps({**blank, "fields": {}, **change}).encode()
+            yield Bad("POST", path, envelopes.seal_to_key(public, seal.kid, plain, sealed_forms.FORM_TYP).encode(), jose)
+        for found in fields:
+            plain = json.dumps({**blank, "fields": found}).encode()
+            yield Bad("POST", path, envelopes.seal_to_key(public, seal.kid, plain, sealed_forms.FORM_TYP).encode(), jose)
+        for raw in (b"", b"null", b"{", b'{"ctx":1,"ctx":2}', b"[" * 5000, b"\xff"):
+            yield Bad("POST", path, envelopes.seal_to_key(public, seal.kid, raw, sealed_forms.FORM_TYP).encode(), jose)
+
+    return requests
+
+
+def bad_home(path: str) -> Callable[[Site], Iterator[Bad]]:
+    """Only a method can be wrong for a stranger, who is led to the log-in; `next` leads nowhere but to the home."""
+    return lambda _: iter(Bad(method, path, b"{}", expected=frozenset({405})) for method in ("PUT", "DELETE"))
+
+
+LOGINS: tuple[dict[str, Any], ...] = (
+    {}, {"method": "x"}, {"method": "password"}, {"method": "password", "id": "", "password": ""},
+    {"method": "password", "id": "a" * 65, "password": "x"}, {"method": "password", "id": "a" * 5000, "password": "x"},
+    {"method": "password", "id": "\x00", "password": "\x00"}, {"method": "password", "id": 1, "password": None},
+    {"method": "passkey"}, {"method": "passkey", "assertion": {}}, {"method": "passkey", "assertion": {"id": "A" * 9000}}, {"more": 1},
+)  # fmt: skip
+
+
 def bad_results(site: Site) -> Iterator[Bad]:
     """Bytes that are no request for a result, and requests in the name of sessions that nobody certified."""
     yield from bad_bodies("/purchase/result", "application/jose")
@@ -378,6 +419,17 @@ BAD: dict[str, Callable[[Site], Iterator[Bad]]] = {
     "/enrol/merchant": bad_merchant_enrolments,
     "/passkeys/options": bad_passkeys("/passkeys/options"),
     "/passkeys": bad_passkeys("/passkeys"),
+    "/my": bad_home("/my"),
+    "/my/security": bad_home("/my/security"),
+    "/my/accounts/{id}": bad_home("/my/accounts/AAAAAAAAAAAAAAAAAAAAAA"),
+    "/my/accounts/{id}/settings": bad_home("/my/accounts/AAAAAAAAAAAAAAAAAAAAAA/settings"),
+    "/my/accounts/{id}/statement.csv": bad_home("/my/accounts/AAAAAAAAAAAAAAAAAAAAAA/statement.csv"),
+    "/my/payments/{id}": bad_home("/my/payments/AAAAAAAAAAAAAAAAAAAAAA"),
+    "/my/login": bad_sealed_forms("/my/login", *LOGINS),
+    "/my/logout": bad_sealed_forms("/my/logout"),
+    "/my/sessions": bad_sealed_forms("/my/sessions"),
+    "/my/limits": bad_sealed_forms("/my/limits"),
+    "/my/password": bad_sealed_forms("/my/password"),
     "/healthz": nothing_to_get_wrong("/healthz"),
     "/readyz": nothing_to_get_wrong("/readyz"),
 }

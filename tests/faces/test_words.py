@@ -16,6 +16,7 @@ COMPOSED = (
     "kind.",
     "problem.",
     *(f"console.{part}." for part in ("entry", "factor", "language", "message", "person", "problem", "role", "state")),
+    *(f"home.{part}." for part in ("csv", "done", "entry", "method", "reason")),
     "console.operator",
     "console.merchant",
     "console.staff.about.",
@@ -27,7 +28,7 @@ COMPOSED = (
 )
 PLACE = re.compile(
     r"""["']((?:layout|sandbox|stub|login|act|noscript|screen|kind|decline|progress|outcome|receipt|error|problem|program|window|"""
-    r"""console|operator|merchant)\.[a-z_.]+)["']"""
+    r"""home|console|operator|merchant)\.[a-z_.]+)["']"""
 )
 
 

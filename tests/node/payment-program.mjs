@@ -20,6 +20,11 @@ const acts = {
     return { point: Buffer.from(point).toString("base64"), kid, clockDiffers };
   },
 
+  /** sealForm */
+  async form({ blank, fields, pin, at }) {
+    return program.sealForm(blank, fields, pin, at);
+  },
+
   /** R4, R5, R7 in one session: everything that the program seals. */
   async seal({ opening, pin, at, login, pay, account, method, value }) {
     const verified = await program.verifyOpening(opening, pin, at);

@@ -51,8 +51,7 @@ class OwnLimits(msgspec.Struct, frozen=True):
         return Limits(self.later_payment, self.later_day), self.later_at
 
     def wish(self, wanted: Limits, moment: int) -> "OwnLimits":
-        """The row after somebody has asked for these limits: what is lower counts now, what is higher in a day. A later wish takes
-        the place of an earlier one that still waits."""
+        """The row after this wish: what is lower counts now, what is higher in a day; an earlier wish that still waits is given up."""
         now = self.at(moment)
         counts = Limits(_lower(now.payment, wanted.payment), _lower(now.day, wanted.day))
         if counts == wanted:

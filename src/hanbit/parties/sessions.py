@@ -33,6 +33,10 @@ _WITH_CUSTOMER = (
     f"SELECT {columns('sessions', WebSession)}, {columns('customers', Customer)} "  # noqa: S608 - names of our own
     "FROM sessions JOIN customers ON customers.id = sessions.customer WHERE sessions.token_hash = ?"
 )
+_OF_CUSTOMER = (
+    f"SELECT {columns('sessions', WebSession)} FROM sessions "  # noqa: S608 - names of our own
+    "WHERE customer = ? AND ended_at IS NULL AND seen_at >= ? AND created_at >= ? ORDER BY created_at DESC LIMIT ?"
+)
 _SESSION_COLUMNS = len(WebSession.__struct_fields__)
 
 
@@ -54,6 +58,12 @@ def find(reader: Reader, token: str | None, *, at: int, idle_s: int) -> tuple[We
     if session.ended_at is not None or at > min(session.seen_at + idle_s, session.created_at + LIFE_MAX_S):
         return None
     return session, Customer(*row[_SESSION_COLUMNS:])
+
+
+def of_customer(reader: Reader, customer: str, *, at: int, idle_s: int, at_most: int) -> list[WebSession]:
+    """A customer's live sessions, the latest log-in first."""
+    rows = reader.all(_OF_CUSTOMER, customer, at - idle_s, at - LIFE_MAX_S, at_most)
+    return [WebSession(*row) for row in rows]
 
 
 def touch(session: WebSession, at: int) -> Put | None:

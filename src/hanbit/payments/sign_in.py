@@ -32,7 +32,7 @@ async def sign_in(gateway: Gateway, opening: Opening, *, unverified_key: str, un
     with unsealing(gateway, opening, unverified_key) as session_key:
         plain = sealed.open_login(unverified_login, session_key)
     at = gateway.clock.now()
-    customer, puts = await _identify(gateway, opening, plain)
+    customer, puts = await identify(gateway, plain, ctx=opening.keys.claims.ctx, n=opening.keys.claims.n)
     token, session = sessions.open_session(customer.id, str(plain["method"]), at)
     used: dict[str, str | int | None] = {
         "ctx": opening.keys.claims.ctx,
@@ -69,13 +69,13 @@ def _is_used(gateway: Gateway, opening: Opening) -> bool:
     return gateway.reader.one("SELECT 1 FROM openings WHERE ctx = ?", opening.keys.claims.ctx) is not None
 
 
-async def _identify(gateway: Gateway, opening: Opening, plain: dict[str, Any]) -> tuple[Customer, tuple[Put, ...]]:
+async def identify(gateway: Gateway, plain: dict[str, Any], *, ctx: str, n: str) -> tuple[Customer, tuple[Put, ...]]:
+    """Whose password or passkey this is, with the rows that must move with it; LoginFailed, whatever was wrong."""
     if plain["method"] == "password":
         return await _by_password(gateway, plain), ()
     if plain["method"] != "passkey":
         raise BadInput("method: password or passkey")
-    claims = opening.keys.claims
-    challenge = sealed.login_challenge(claims.ctx, claims.n)
+    challenge = sealed.login_challenge(ctx, n)
     try:
         owner, counted = passkeys.check(gateway.reader, plain.get("assertion"), site=factors.site(gateway), challenge=challenge)
     except ProtocolViolation as error:

@@ -54,6 +54,13 @@ def of(gateway: Gateway, payment: Payment, *, for_merchant: bool = False) -> Tim
     return Timeline(sorted(steps, key=lambda step: (step.at, _ORDER[step.kind])), broken)
 
 
+def for_customer(gateway: Gateway, payment: Payment) -> Timeline:
+    """The same for the payment's own customer, without what people of the operator did and what others tried on this order."""
+    messages, broken = _messages(gateway, payment, for_merchant=False)
+    steps = [*messages, *_entries(gateway, payment), *_attempts(gateway, payment, payment.customer)]
+    return Timeline(sorted(steps, key=lambda step: (step.at, _ORDER[step.kind])), broken)
+
+
 def message(gateway: Gateway, payment: Payment, message_hash: str, *, for_merchant: bool = False) -> str | None:
     """The very bytes of one message of this payment, if he who asks may see it."""
     for stored in evidence.stored_of_payment(gateway.reader, payment.merchant, payment.tid):
@@ -100,12 +107,12 @@ def _is_the_merchants(gateway: Gateway, payment: Payment, compact: str) -> bool:
     return gateway.settings.merchant_urn(payment.merchant) in (claims.get("iss"), claims.get("aud"))
 
 
-def _attempts(gateway: Gateway, payment: Payment) -> list[Step]:
+def _attempts(gateway: Gateway, payment: Payment, customer: str | None = None) -> list[Step]:
     sql = (
         "SELECT a.at, a.number, a.method, a.result, c.login, n.masked FROM attempts a LEFT JOIN customers c ON c.id = a.customer "
-        "LEFT JOIN accounts n ON n.id = a.account WHERE a.payment = ? ORDER BY a.number LIMIT ?"
+        "LEFT JOIN accounts n ON n.id = a.account WHERE a.payment = ? AND a.customer = coalesce(?, a.customer) ORDER BY a.number LIMIT ?"
     )
-    rows = gateway.reader.all(sql, payment.id, ACTS_MAX)
+    rows = gateway.reader.all(sql, payment.id, customer, ACTS_MAX)
     return [
         Step(row["at"], "attempt", row["result"], who=row["login"] or "", detail=f"{row['method']} {row['masked'] or ''}") for row in rows
     ]

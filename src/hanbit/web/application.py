@@ -16,6 +16,7 @@ from hanbit.kernel.errors import Unavailable
 from hanbit.payments.gateway import Gateway
 from hanbit.web import faults
 from hanbit.web.customer.enrolment import EnrolmentFace
+from hanbit.web.customer.home import HomeFace
 from hanbit.web.customer.purchase import PurchaseFace
 from hanbit.web.customer.routes import CustomerFace
 from hanbit.web.customer.window import WindowFace
@@ -72,6 +73,7 @@ def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], 
         *PurchaseFace(face).routes(),
         *WindowFace(face).routes(),
         *EnrolmentFace(gateway).routes(),
+        *HomeFace(face).routes(),
         Route("/healthz", healthz),
         Route("/readyz", readyz),
     ]

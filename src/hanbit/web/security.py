@@ -77,7 +77,7 @@ def content_security_policy(nonce: str, *, forms: bool = False) -> str:
     """The policy of a page: one script by nonce (its imports inherit it), our own style and fonts, and no form target at all.
 
     `form-action 'none'`: only the payment program sends anything, and only sealed; a form that were sent by itself would send secrets.
-    A console works by forms, which go to the console alone.
+    A console works by forms, which go to the console alone; so does the one page of the customers' site that is searched.
     """
     return "; ".join(
         (
@@ -179,7 +179,8 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = self._with_fixed(message["headers"], nonce, reference)
+                searched = bool(scope["state"].get("searched"))
+                message["headers"] = self._with_fixed(message["headers"], nonce, reference, searched=searched)
             await send(message)
 
         try:
@@ -204,13 +205,15 @@ class Guard:
             _log.info("request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1), **who)
             structlog.contextvars.clear_contextvars()
 
-    def _with_fixed(self, headers: Iterable[tuple[bytes, bytes]], nonce: str, reference: str) -> list[tuple[bytes, bytes]]:
+    def _with_fixed(
+        self, headers: Iterable[tuple[bytes, bytes]], nonce: str, reference: str, *, searched: bool
+    ) -> list[tuple[bytes, bytes]]:
         """The answer's own headers (ASGI has their names in lower case) and those that every answer has."""
         own = dict(headers)
         page = own.get(b"content-type", b"").startswith(b"text/html")
         fixed = self._fixed if own.keys().isdisjoint(OWN_HEADERS) else [pair for pair in self._fixed if pair[0] not in own]
         result = [*headers, *fixed, (b"x-reference", reference.encode("ascii"))]
-        policy = content_security_policy(nonce, forms=self._forms).encode("ascii") if page else DATA_POLICY_BYTES
+        policy = content_security_policy(nonce, forms=self._forms or searched).encode("ascii") if page else DATA_POLICY_BYTES
         result.append((b"content-security-policy", policy))
         if b"cache-control" not in own:
             result.append((b"cache-control", b"no-store"))

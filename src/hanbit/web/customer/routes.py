@@ -10,6 +10,7 @@ GET  /payments/{id}/state           the state as JSON, for whoever waits
 GET  /payments/{id}/receipt         the signed receipt
      /enrol/…, /passkeys…           see enrolment.py
      /window…, /button.js           see window.py
+     /my…                         see home.py
 """
 
 from contextlib import suppress

@@ -420,6 +420,16 @@ export function sealPay(session, { core, beside }, method, value) {
   return sealed(session, "pay", { core, auth: makeAuth(method, value), ...beside });
 }
 
+/** A form of the customer's home, to the sealing key whose certificate came with its blank {ctx, n, exp, seal}. */
+export async function sealForm({ ctx, n, exp, seal }, fields, pin, at) {
+  const sealer = { urn: pin.gateway, purpose: "gateway-seal", authority: "gateway" };
+  const { point, kid } = await verifyChain(certificates(seal), sealer, pin, at);
+  const plaintext = json({ ctx, n, exp, fields });
+  const compact = await sealToKey({ point, kid }, "hanbit-form", plaintext);
+  plaintext.fill(0);
+  return compact;
+}
+
 /* ---- 6  the receipt ---------------------------------------------------------------------------------------------------- */
 
 /** 28: signed by the pinned gateway, for the order that was approved; `payment` where an answer named it. */

@@ -1,0 +1,210 @@
+"""What a customer does at home, outside any payment: log in, end sessions, limit an account, choose other passwords.
+
+Each act comes as a sealed form (`sealed_forms.py`), is one Change and leaves a row in the audit.
+"""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from hanbit.crypto.passwords import check_new
+from hanbit.db.change import Change, Put, Stale
+from hanbit.kernel.errors import BadInput, NotFound, NotSignedIn, WrongState
+from hanbit.kernel.money import Money, parse_money
+from hanbit.parties import accounts, limits, sessions
+from hanbit.parties.accounts import Account
+from hanbit.parties.limits import Limits
+from hanbit.parties.sessions import WebSession
+from hanbit.payments import factors, sealed_forms
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.redirect_flow import SignedIn
+from hanbit.payments.sign_in import act, identify
+
+LOGIN, OUT, END, LIMIT, PASSWORD = "login", "logout", "sessions", "limits", "password"
+"""The acts that a form may be for."""
+SESSIONS_MAX: Final = 50
+ACCOUNT_PASSWORD_MIN: Final = 4
+"""An account's password may be four digits: it is tried five times, and not without a session."""
+Text = Annotated[str, msgspec.Meta(max_length=200)]
+Secret = Annotated[str, msgspec.Meta(max_length=128)]
+
+
+class WrongPassword(NotSignedIn):
+    """The password that proves once more who this is is wrong; the session goes on."""
+
+    code = "wrong_password"
+    status = 403
+    advice = "Check the password and try again."
+
+
+class LoginFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """R5's login, for no payment."""
+
+    method: Text
+    id: Text = ""
+    password: Secret = ""
+    assertion: dict[str, Any] | None = None
+
+
+class OutFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """There is nothing to say."""
+
+
+class EndFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which session ends; empty: all but this one."""
+
+    session: Text = ""
+
+
+class LimitFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Limits in minor units, as typed; empty is none. The account's password is needed to raise one."""
+
+    account: Text
+    payment: Text = ""
+    day: Text = ""
+    password: Secret = ""
+
+
+class PasswordFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The old one and the new one, twice; of an account, or to log in where `account` is empty."""
+
+    old: Secret
+    new: Secret
+    again: Secret
+    account: Text = ""
+
+
+async def log_in(gateway: Gateway, unverified: bytes) -> str:
+    """A session outside any payment; returns its token. LoginFailed, whatever was wrong."""
+    fields, ctx, n, used = sealed_forms.opened(gateway, unverified, LoginFields, LOGIN)
+    plain = {"method": fields.method, "id": fields.id, "password": fields.password, "assertion": fields.assertion}
+    customer, puts = await identify(gateway, plain, ctx=ctx, n=n)
+    at = gateway.clock.now()
+    token, session = sessions.open_session(customer.id, fields.method, at)
+    await _commit(gateway, (session, used, *puts), f"customer:{customer.id}", "login", fields.method)
+    gateway.observe("login", "ok")
+    return token
+
+
+async def log_out(gateway: Gateway, who: SignedIn, unverified: bytes) -> None:
+    """The session ends in the book as well."""
+    _, _, _, used = sealed_forms.opened(gateway, unverified, OutFields, OUT, who.session.token_hash)
+    await _commit(
+        gateway,
+        (
+            used,
+            sessions.end(who.session, gateway.clock.now()),
+        ),
+        f"customer:{who.customer.id}",
+        "log out",
+        "ok",
+    )
+
+
+def live_sessions(gateway: Gateway, customer: str) -> list[WebSession]:
+    """A customer's sessions that are alive, the latest first."""
+    return sessions.of_customer(
+        gateway.reader, customer, at=gateway.clock.now(), idle_s=gateway.settings.session_idle_s, at_most=SESSIONS_MAX
+    )
+
+
+async def end_sessions(gateway: Gateway, who: SignedIn, unverified: bytes) -> int:
+    """End one session of one's own, or all the others; returns how many. Somebody else's is not found."""
+    fields, _, _, used = sealed_forms.opened(gateway, unverified, EndFields, END, who.session.token_hash)
+    mine = live_sessions(gateway, who.customer.id)
+    ended = [one for one in mine if one.token_hash == (fields.session or one.token_hash)]
+    if fields.session and not ended:
+        raise NotFound("no such session")
+    if not fields.session:
+        ended = [one for one in ended if one.token_hash != who.session.token_hash]
+    at = gateway.clock.now()
+    await _commit(
+        gateway, (used, *(sessions.end(one, at) for one in ended)), f"customer:{who.customer.id}", "end sessions", str(len(ended))
+    )
+    return len(ended)
+
+
+async def set_limits(gateway: Gateway, who: SignedIn, unverified: bytes) -> Account:
+    """One account's own limits: what is lower counts now, what is higher needs its password and counts a day later."""
+    fields, _, _, used = sealed_forms.opened(gateway, unverified, LimitFields, LIMIT, who.session.token_hash)
+    account, at = own_account(gateway, who, fields.account), gateway.clock.now()
+    wanted = Limits(_typed(fields.payment, account.currency, "payment"), _typed(fields.day, account.currency, "day"))
+    own = limits.of_account(gateway.reader, account.id)
+    if own.raises(wanted, at):
+        await _check_password(gateway, account, fields.password)
+    put = limits.put(gateway.reader, account.id, own.wish(wanted, at))
+    what = f"limit {account.id} {wanted.payment or '-'} {wanted.day or '-'}"
+    await _commit(gateway, (used, put), f"customer:{who.customer.id}", what, "raise" if own.raises(wanted, at) else "lower")
+    return account
+
+
+async def change_password(gateway: Gateway, who: SignedIn, unverified: bytes) -> None:
+    """Another password, to log in or of one account; whoever is logged in elsewhere with the old one is logged out."""
+    fields, _, _, used = sealed_forms.opened(gateway, unverified, PasswordFields, PASSWORD, who.session.token_hash)
+    if fields.new != fields.again:
+        raise BadInput("again")
+    if not fields.old:
+        raise WrongPassword
+    at, customer = gateway.clock.now(), who.customer
+    ended: tuple[Put, ...] = ()
+    if fields.account:
+        account = own_account(gateway, who, fields.account)
+        if len(fields.new) < ACCOUNT_PASSWORD_MIN:
+            raise BadInput("new")
+        await _check_password(gateway, account, fields.old)
+        table, key = "accounts", account.id
+    else:
+        check_new(fields.new, login=customer.login)
+        if not await factors.guarded(gateway, f"login:{customer.id}", lambda: gateway.passwords.verify(customer.password, fields.old)):
+            raise WrongPassword
+        table, key = "customers", customer.id
+        others = [one for one in live_sessions(gateway, customer.id) if one.token_hash != who.session.token_hash]
+        ended = tuple(sessions.end(one, at) for one in others)
+    hashed = await gateway.passwords.hash(fields.new)
+    row = gateway.reader.one(f"SELECT * FROM {table} WHERE id = ?", key)  # noqa: S608 - one of our two names
+    assert row is not None, key
+    changed = {name: row[name] for name in row.keys()} | {"password": hashed}  # noqa: SIM118 - a database row
+    put = Put(table, changed, row["version"], changed=("password",))
+    await _commit(gateway, (used, put, *ended), f"customer:{customer.id}", f"change password {fields.account or 'login'}", "ok")
+
+
+def own_account(gateway: Gateway, who: SignedIn, account_id: str) -> Account:
+    """An account of one's own; somebody else's is not found."""
+    account = accounts.by_id(gateway.reader, account_id)
+    if account is None or account.customer != who.customer.id:
+        raise NotFound("no such account")
+    return account
+
+
+async def _check_password(gateway: Gateway, account: Account, password: str) -> None:
+    """The account's own password, with the waits that it has in a payment."""
+    if not password:
+        raise WrongPassword  # nothing was tried
+    if not await factors.guarded(gateway, f"account:{account.id}", lambda: gateway.passwords.verify(account.password, password)):
+        raise WrongPassword
+
+
+def _typed(text: str, currency: str, field: str) -> int | None:
+    """A limit as it was typed, with or without separators; None for none."""
+    digits = text.replace(",", "").replace(" ", "")
+    if not digits:
+        return None
+    try:
+        return parse_money(digits, currency).amount_minor
+    except BadInput as error:
+        raise BadInput(field) from error
+
+
+def limits_as_money(own: Limits, currency: str) -> dict[str, Money | None]:
+    """Limits as pages show them."""
+    return {
+        "payment": None if own.payment is None else Money(own.payment, currency),
+        "day": None if own.day is None else Money(own.day, currency),
+    }
+
+
+async def _commit(gateway: Gateway, puts: tuple[Put, ...], actor: str, what: str, reason: str) -> None:
+    try:
+        await gateway.book.commit(Change(puts=puts, appends=(act(gateway.clock.now(), actor, what, reason),)))
+    except Stale as error:  # the same form beside this one, or the row has moved on
+        raise WrongState("this was changed at the same moment, or sent already: load the page again") from error

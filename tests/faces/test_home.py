@@ -1,0 +1,296 @@
+"""The customer's home over HTTP: log-in and acts come sealed and once, what is somebody else's is not found, a statement is true."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from hanbit.crypto import envelopes
+from hanbit.kernel import ids
+from hanbit.parties import limits
+from hanbit.payments import operations, sealed_forms
+from tests.faces import program
+from tests.faces.site import ACCOUNT_PASSWORD, LOGIN, PASSWORD, Site, changes, client
+from tests.faces.test_customer_site import PAGE, Browser, logged_in
+
+JOSE = {"Content-Type": "application/jose"}
+
+
+class Home(Browser):
+    """A browser that has the home's program."""
+
+    async def page(self, path: str, lang: str = "en") -> tuple[int, str, dict[str, str]]:
+        return await self.get(f"{path}{'&' if '?' in path else '?'}lang={lang}", PAGE)
+
+    async def blanks(self, path: str) -> dict[str, dict[str, Any]]:
+        """Address of the act → the blank that the page has for it."""
+        _, text, _ = await self.page(path)
+        found = {}
+        for part in text.split('<script type="application/json" id="blank-')[1:]:
+            blank = json.loads(part.partition(">")[2].partition("<")[0])
+            found[part.partition('data-act="')[2].partition('"')[0]] = blank
+        return found
+
+    def sealed(self, blank: dict[str, Any], **fields: Any) -> str:
+        seal = self.site.gateway.keyring.seal
+        plain = json.dumps({"ctx": blank["ctx"], "n": blank["n"], "exp": blank["exp"], "fields": fields}).encode()
+        return envelopes.seal_to_key(seal.private.public_key(), seal.kid, plain, sealed_forms.FORM_TYP)
+
+    async def send(self, path: str, sealed: str, **headers: str) -> tuple[int, dict[str, Any], dict[str, str]]:
+        sent = {**JOSE, "Cookie": self.cookie, **headers}
+        async with self.http.post(self.site.base + path, data=sealed, headers=sent) as answer:
+            if "Set-Cookie" in answer.headers:
+                self.cookie = answer.headers["Set-Cookie"].partition(";")[0]
+            return answer.status, await answer.json(content_type=None), dict(answer.headers)
+
+    async def enter(self, login: str = LOGIN, password: str = PASSWORD) -> tuple[int, dict[str, Any], dict[str, str]]:
+        blank = (await self.blanks("/my/login"))["/my/login"]
+        return await self.send("/my/login", self.sealed(blank, method="password", id=login, password=password))
+
+    @property
+    def accounts(self) -> dict[str, str]:
+        rows = self.site.gateway.reader.all(
+            "SELECT a.id, a.kind FROM accounts a JOIN customers c ON c.id = a.customer WHERE c.login = ?", LOGIN
+        )
+        return {row["kind"]: row["id"] for row in rows}
+
+
+async def at_home(site: Site, http: aiohttp.ClientSession) -> Home:
+    home = Home(site, http)
+    status, answer, _ = await home.enter()
+    assert (status, answer) == (200, {"done": "logged_in"})
+    return home
+
+
+async def paid(site: Site, http: aiohttp.ClientSession, amount: int = 220_000, text: str = "SK휴대폰 IM-1100") -> str:
+    """One payment from the bank account; its id."""
+    browser, accounts = await logged_in(site, http, site.shop.order(amount, text))
+    status, answer, _ = await browser.pay(accounts["bank"])
+    assert (status, answer["state"]) == (200, "captured")
+    return str(answer["payment"])
+
+
+async def test_the_log_in_is_sealed_and_opens_the_home(site: Site) -> None:
+    async with client() as http:
+        home = Home(site, http)
+        status, _, headers = await home.page("/my")
+        assert (status, headers["Location"]) == (303, "/my/login?next=%2Fmy%3Flang%3Den&lang=en")
+        status, _, headers = await home.enter()
+        assert status == 200
+        assert {"Secure", "HttpOnly", "SameSite=lax"} <= {part.strip() for part in headers["Set-Cookie"].split(";")}
+        status, text, _ = await home.page("/my")
+    assert status == 200
+    assert "Hello, 홍길동" in text
+    assert "₩1,000,000" in text
+
+
+@pytest.mark.parametrize(("login", "password"), [(LOGIN, "wrong"), ("nobody", PASSWORD)])
+async def test_a_wrong_log_in_has_one_answer_and_no_session(site: Site, login: str, password: str) -> None:
+    async with client() as http:
+        status, problem, headers = await Home(site, http).enter(login, password)
+    assert (status, problem["code"]) == (401, "login_failed")
+    assert "Set-Cookie" not in headers
+
+
+async def test_a_recorded_log_in_opens_nothing_twice(site: Site) -> None:
+    async with client() as http:
+        home = Home(site, http)
+        sealed = home.sealed((await home.blanks("/my/login"))["/my/login"], method="password", id=LOGIN, password=PASSWORD)
+        assert (await home.send("/my/login", sealed))[0] == 200
+        before = changes(site.gateway)
+        status, problem, headers = await Home(site, http).send("/my/login", sealed)
+    assert (status, problem["code"]) == (409, "wrong_state")
+    assert "Set-Cookie" not in headers
+    assert changes(site.gateway) == before
+
+
+async def test_a_form_is_good_for_its_act_and_its_session_only(site: Site) -> None:
+    async with client() as http:
+        home, other = await at_home(site, http), await at_home(site, http)
+        blank = (await home.blanks(f"/my/accounts/{home.accounts['bank']}/settings"))["/my/limits"]
+        sealed = home.sealed(blank, account=home.accounts["bank"], payment="1")
+        for browser, path in ((other, "/my/limits"), (home, "/my/password"), (home, "/my/sessions"), (home, "/my/login")):
+            status, problem, _ = await browser.send(path, sealed)
+            assert (status, problem["detail"]) == (400, "sealed"), path
+        assert limits.of_account(site.gateway.reader, home.accounts["bank"]).limit_payment is None
+
+
+async def test_what_the_browser_seals_opens_and_is_sealed_to_the_pinned_bank_only(node: str, tmp_path: Path, site: Site) -> None:
+    keyring, at = site.gateway.keyring, site.gateway.clock.now()
+    async with client() as http:
+        home = Home(site, http)
+        blank = (await home.blanks("/my/login"))["/my/login"]
+        fields = {"method": "password", "id": LOGIN, "password": PASSWORD}
+        stranger = blank | {"seal": [blank["seal"][0], blank["seal"][0]]}
+        calls = [{"act": "form", "blank": one, "fields": fields, "at": at} for one in (blank, stranger)]
+        sealed, refused = program.run(node, tmp_path, calls, gateway_urn=site.gateway.urn, root=keyring.root)
+        assert "untrusted" in refused
+        assert PASSWORD not in sealed["value"]
+        assert (await home.send("/my/login", sealed["value"]))[0] == 200
+
+
+async def test_another_site_can_do_nothing(site: Site) -> None:
+    async with client() as http:
+        home = await at_home(site, http)
+        for path in ("/my/logout", "/my/sessions", "/my/limits", "/my/password", "/my/login"):
+            for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+                assert (await home.send(path, "x", **headers))[0] == 403
+        assert (await home.page("/my"))[0] == 200
+
+
+async def test_a_statement_adds_up_and_is_found_by_words_and_days(site: Site) -> None:
+    async with client() as http:
+        payment = await paid(site, http)
+        await paid(site, http, 1_000, "달력")
+        home = await at_home(site, http)
+        bank = f"/my/accounts/{home.accounts['bank']}"
+        _, text, headers = await home.page(bank)
+        assert "form-action 'self'" in headers["Content-Security-Policy"]
+        assert ("−₩220,000" in text, "+₩1,000,000" in text, "₩779,000" in text) == (True, True, True)
+        assert f"/my/payments/{payment}" in text
+        _, found, _ = await home.page(f"{bank}?words=im-11")
+        assert ("−₩220,000" in found, "−₩1,000" in found) == (True, False)
+        _, none, _ = await home.page(f"{bank}?words=100%25")
+        assert "There are no movements here." in none
+        _, before, _ = await home.page(f"{bank}?until=2020-01-01")
+        assert "There are no movements here." in before
+        status, wrong, _ = await home.page(f"{bank}?since=2026-99-01")
+        assert (status, "Enter a day like" in wrong) == (422, True)
+        _, table, headers = await home.get(f"{bank}/statement.csv?lang=en")
+    assert headers["Content-Type"] == "text/csv; charset=utf-8"
+    rows = list(csv.reader(io.StringIO(table.removeprefix("\ufeff"))))
+    assert [row[4:6] for row in rows[1:]] == [["-1000", "779000"], ["-220000", "780000"], ["1000000", "1000000"]]
+
+
+async def test_a_cell_is_never_a_formula(site: Site) -> None:
+    async with client() as http:
+        await paid(site, http, text="=HYPERLINK(1)")
+        home = await at_home(site, http)
+        _, table, _ = await home.get(f"/my/accounts/{home.accounts['bank']}/statement.csv")
+    assert "'=HYPERLINK(1)" in table
+    assert ",=HYPERLINK" not in table
+
+
+async def test_a_payment_is_told_from_the_first_try_to_the_end(site: Site) -> None:
+    async with client() as http:
+        payment = await paid(site, http)
+        home = await at_home(site, http)
+        status, text, _ = await home.page(f"/my/payments/{payment}")
+    assert status == 200
+    assert "Every signature, and how they follow from one another, was verified just now." in text
+    for word in ("You approved", "Notice", "Confirmation", "Held", "Captured", f"/payments/{payment}/receipt"):
+        assert word in text, word
+
+
+async def test_what_is_somebody_elses_is_not_found(site: Site) -> None:
+    await operations.create_customer(site.gateway, login="kim", name="김철수", password="another good one")
+    async with client() as http:
+        payment, mine = await paid(site, http), await at_home(site, http)
+        kim = Home(site, http)
+        assert (await kim.enter("kim", "another good one"))[0] == 200
+        bank = mine.accounts["bank"]
+        addresses = (
+            f"/my/accounts/{bank}",
+            f"/my/accounts/{bank}/settings",
+            f"/my/accounts/{bank}/statement.csv",
+            f"/my/payments/{payment}",
+        )
+        assert [(await kim.page(path))[0] for path in addresses] == [404] * 4
+        blank = sealed_forms.blank(site.gateway, "limits", ids.digest(kim.cookie.partition("=")[2].encode()))
+        assert (await kim.send("/my/limits", kim.sealed(blank, account=bank, payment="1")))[0] == 404
+        hers = ids.digest(mine.cookie.partition("=")[2].encode())
+        blank = sealed_forms.blank(site.gateway, "sessions", ids.digest(kim.cookie.partition("=")[2].encode()))
+        assert (await kim.send("/my/sessions", kim.sealed(blank, session=hers)))[0] == 404
+        assert (await mine.page("/my"))[0] == 200
+
+
+async def test_one_session_and_all_the_others_can_be_ended(site: Site) -> None:
+    async with client() as http:
+        home, second, third = [await at_home(site, http) for _ in range(3)]
+        _, text, _ = await home.page("/my/security")
+        assert text.count("data-session=") == 2
+        blank = (await home.blanks("/my/security"))["/my/sessions"]
+        token = ids.digest(second.cookie.partition("=")[2].encode())
+        assert (await home.send("/my/sessions", home.sealed(blank, session=token)))[0] == 200
+        assert [(await one.page("/my"))[0] for one in (home, second, third)] == [200, 303, 200]
+        blank = (await home.blanks("/my/security"))["/my/sessions"]
+        assert (await home.send("/my/sessions", home.sealed(blank)))[0] == 200
+        assert [(await one.page("/my"))[0] for one in (home, second, third)] == [200, 303, 303]
+        blank = (await home.blanks("/my"))["/my/logout"]
+        assert (await home.send("/my/logout", home.sealed(blank)))[1] == {"done": "logged_out"}
+        assert (await home.page("/my"))[0] == 303
+
+
+async def test_a_limit_is_lowered_at_once_and_raised_by_the_accounts_password_in_a_day(site: Site) -> None:
+    async with client() as http:
+        home = await at_home(site, http)
+        bank = home.accounts["bank"]
+        settings = f"/my/accounts/{bank}/settings"
+
+        async def wish(**fields: str) -> int:
+            blank = (await home.blanks(settings))["/my/limits"]
+            return (await home.send("/my/limits", home.sealed(blank, account=bank, **fields)))[0]
+
+        assert await wish(payment="100,000") == 200
+        browser, accounts = await logged_in(site, http, site.shop.order())
+        _, declined, _ = await browser.pay(accounts["bank"])
+        assert (declined["state"], declined["reason"]) == ("open", "limit")
+        own = limits.of_account(site.gateway.reader, bank)
+        assert [await wish(payment="900000"), await wish(payment="900000", password="wrong")] == [403, 403]
+        assert [await wish(payment=text) for text in ("x", "-1", "0", "1.5", "1" * 16)] == [400] * 5
+        assert limits.of_account(site.gateway.reader, bank) == own
+        assert await wish(payment="900000", password=ACCOUNT_PASSWORD) == 200
+        now = limits.of_account(site.gateway.reader, bank)
+        assert (now.limit_payment, now.later_payment) == (100_000, 900_000)
+        _, text, _ = await home.page(settings)
+    assert ("₩100,000" in text, "₩900,000" in text) == (True, True)
+
+
+async def test_another_password_ends_every_other_session(site: Site) -> None:
+    new = "a quite different one"
+    async with client() as http:
+        home, other = await at_home(site, http), await at_home(site, http)
+
+        async def change(**fields: str) -> int:
+            blank = (await home.blanks("/my/security"))["/my/password"]
+            return (await home.send("/my/password", home.sealed(blank, **fields)))[0]
+
+        assert await change(old="wrong", new=new, again=new) == 403
+        assert await change(old=PASSWORD, new="short", again="short") == 400
+        assert await change(old=PASSWORD, new=new, again="other") == 400
+        assert (await other.page("/my"))[0] == 200
+        assert await change(old=PASSWORD, new=new, again=new) == 200
+        assert [(await one.page("/my"))[0] for one in (home, other)] == [200, 303]
+        assert (await Home(site, http).enter())[0] == 401
+        assert (await Home(site, http).enter(password=new))[0] == 200
+
+
+async def test_another_account_password_pays_and_the_old_one_no_more(site: Site) -> None:
+    async with client() as http:
+        home = await at_home(site, http)
+        bank = home.accounts["bank"]
+        blank = (await home.blanks(f"/my/accounts/{bank}/settings"))["/my/password"]
+        sealed = home.sealed(blank, account=bank, old=ACCOUNT_PASSWORD, new="8642", again="8642")
+        assert (await home.send("/my/password", sealed))[0] == 200
+        browser, accounts = await logged_in(site, http, site.shop.order())
+        assert (await browser.pay(accounts["bank"]))[1]["reason"] == "wrong_factor"
+        assert (await browser.pay(accounts["bank"], "8642"))[1]["state"] == "captured"
+
+
+async def test_pages_speak_both_languages_and_lead_nowhere_else(site: Site) -> None:
+    async with client() as http:
+        home = await at_home(site, http)
+        bank = home.accounts["bank"]
+        for path in ("/my", "/my/security", f"/my/accounts/{bank}", f"/my/accounts/{bank}/settings"):
+            for lang in ("ko", "en"):
+                status, text, headers = await home.page(path, lang)
+                assert (status, f'<html lang="{lang}">' in text) == (200, True)
+                assert headers["Cache-Control"] == "no-store"
+                assert len(text.encode()) < 100_000
+        for following in ("https://evil.example/", "//evil.example", "/pay/login", "/my/login"):
+            _, _, headers = await home.page(f"/my/login?next={following}")
+            assert headers["Location"] == "/my"
