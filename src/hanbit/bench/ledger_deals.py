@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from hanbit.db.change import Append, Change, Put, Require, StoredMessage, Value
 from hanbit.kernel import ids
@@ -21,6 +21,7 @@ from hanbit.kernel.money import Money
 from hanbit.ledger import rules
 from hanbit.ledger.chart import merchant_account, operator_account
 from hanbit.parties.customers import ledger_account
+from hanbit.parties.limits import NO_LIMITS
 from hanbit.payments.halt import still_taken
 from hanbit.payments.payment import Payment
 from hanbit.payments.states import State
@@ -273,7 +274,7 @@ class Deals:
         }  # fmt: skip
         account: dict[str, Value] = {
             "id": name, "customer": name, "kind": "bank", "currency": AMOUNT.currency, "number_mac": name, "masked": "", "password": "",
-            "state": "active", "created_at": self.at,
+            "state": "active", "created_at": self.at, **asdict(NO_LIMITS),
         }  # fmt: skip
         return Change(puts=(Put("customers", customer, 0), Put("accounts", account, 0)))
 

@@ -11,6 +11,7 @@ from hanbit.kernel.errors import BadInput
 from hanbit.kernel.money import CURRENCY_EXPONENTS
 from hanbit.ledger.chart import CUSTOMER_KINDS
 from hanbit.parties.customers import ledger_account, number_mac
+from hanbit.parties.limits import NO_LIMITS
 
 NUMBER = {"bank": re.compile(r"[0-9]{10,14}"), "card": re.compile(r"[0-9]{16}"), "emoney": re.compile(r"[0-9]{10,14}")}
 """The grammar of numbers, after spaces and hyphens were taken out."""
@@ -85,11 +86,7 @@ def new_account(
         "password": password_hash,
         "state": "active",
         "created_at": at,
-        "limit_payment": None,
-        "limit_day": None,
-        "later_payment": None,
-        "later_day": None,
-        "later_at": None,
+        **msgspec.structs.asdict(NO_LIMITS),
     }
     return Put("accounts", row, version=0), ledger_account(
         account_id, CUSTOMER_KINDS[kind], currency, credit_limit=credit_limit, limited=True

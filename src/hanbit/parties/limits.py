@@ -64,6 +64,7 @@ class OwnLimits(msgspec.Struct, frozen=True):
         return _lower(now.payment, wanted.payment) != wanted.payment or _lower(now.day, wanted.day) != wanted.day
 
 
+NO_LIMITS = OwnLimits(None, None, None, None, None)
 _SELECT = f"SELECT {columns('accounts', OwnLimits)} FROM accounts WHERE id = ?"  # noqa: S608 - names of our own
 _PAID = """
 SELECT coalesce(sum(p.amount), 0) FROM payments p
@@ -76,7 +77,7 @@ AND EXISTS (SELECT 1 FROM attempts a WHERE a.payment = p.id AND a.result = 'held
 def of_account(reader: Reader, account: str) -> OwnLimits:
     """An account's own limits; an account that is not there has none."""
     row = reader.one(_SELECT, account)
-    return OwnLimits(None, None, None, None, None) if row is None else OwnLimits(*row)
+    return NO_LIMITS if row is None else OwnLimits(*row)
 
 
 def paid(reader: Reader, customer: str, account: str, at: int) -> int:

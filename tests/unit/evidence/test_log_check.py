@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from sqlalchemy import Integer
 
 from hanbit.crypto.leaves import digest
 from hanbit.crypto.merkle import Frontier, leaf_hash
@@ -176,26 +177,11 @@ def clear(connection: sqlite3.Connection, table: str) -> None:
     connection.execute(f"DELETE FROM {table}")  # noqa: S608 - names from our own schema
 
 
-def other_value(value: Any, column: str) -> Any:
+def other_value(value: Any, table: str, column: str) -> Any:
     if isinstance(value, int):
         return value + 1
     if value is None:
-        return (
-            1
-            if column
-            in {
-                "ends",
-                "hold_until",
-                "next_at",
-                "ended_at",
-                "acknowledged_at",
-                "closed_at",
-                "decided_at",
-                "revoked_at",
-                "signer_revoked_at",
-            }
-            else "x"
-        )
+        return 1 if isinstance(schema.metadata.tables[table].columns[column].type, Integer) else "x"
     swapped = {"A": "B"}.get(value[:1], "A")
     return swapped + value[1:] if value else "x"
 
@@ -216,7 +202,7 @@ EDITS = [(table, column) for table in CHECKED for column in COLUMNS[table] if (t
 def test_every_column_of_every_table_that_is_edited_is_named(forge: sqlite3.Connection, tmp_path: Path, table: str, column: str) -> None:
     rows = rows_of(forge, table)
     row = rows[len(rows) // 2]
-    value = row[column] + 1_000_000 if column in KEYS[table] and isinstance(row[column], int) else other_value(row[column], column)
+    value = row[column] + 1_000_000 if column in KEYS[table] and isinstance(row[column], int) else other_value(row[column], table, column)
     sql = f"UPDATE {table} SET {column} = ? WHERE {where(table)}"  # noqa: S608 - names from our own schema
     forge.execute(sql, [value, *key_of(table, row)])
     said = everything_said(tmp_path)
