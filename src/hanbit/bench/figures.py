@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-PARTIES: Final = ("gateway", "merchant", "customer")
-_BUCKET: Final = re.compile(r'hanbit_commit_batch_changes_bucket\{le="([^"]+)"\} ([0-9.e+]+)')
-_LARGEST: Final = re.compile(r"^hanbit_commit_batch_largest_changes ([0-9.e+]+)", re.MULTILINE)
+_BUCKET: Final = re.compile(r'hanbit_commit_batch_changes_bucket\{(?:process="[0-9]+",)?le="([^"]+)"\} ([0-9.e+]+)')
+_LARGEST: Final = re.compile(r'^hanbit_commit_batch_largest_changes(?:\{process="([0-9]+)"\})? ([0-9.e+]+)', re.MULTILINE)
+"""Of a server with several workers each figure is there once for every process."""
 
 
 @dataclass(slots=True)
@@ -35,8 +35,16 @@ def percentile_ms(ordered_seconds: list[float], percent: int) -> float | None:
 
 
 def read_batches(metrics: str) -> dict[float, float]:
-    """Largest size of a bucket → batches so far up to that size, from the page of metrics."""
-    return {float(size): float(count) for size, count in _BUCKET.findall(metrics)}
+    """Largest size of a bucket → batches so far up to that size, of all processes, from the page of metrics."""
+    found: dict[float, float] = {}
+    for size, count in _BUCKET.findall(metrics):
+        found[float(size)] = found.get(float(size), 0.0) + float(count)
+    return found
+
+
+def processes(metrics: str) -> int:
+    """How many workers show their figures on the page."""
+    return sum(bool(number) for number, _ in _LARGEST.findall(metrics))
 
 
 def commit_batch(before: str, after: str) -> dict[str, int | None]:
@@ -44,9 +52,9 @@ def commit_batch(before: str, after: str) -> dict[str, int | None]:
     earlier, later = read_batches(before), read_batches(after)
     grown = {size: count - earlier.get(size, 0.0) for size, count in later.items()}
     total = max(grown.values(), default=0.0)
-    largest = _LARGEST.search(after)
+    largest = [int(float(size)) for _, size in _LARGEST.findall(after)]
     median = next((int(size) for size, count in sorted(grown.items()) if count * 2 >= total and size < float("inf")), None)
-    return {"p50": median if total else None, "max": int(float(largest.group(1))) if largest else None}
+    return {"p50": median if total else None, "max": max(largest, default=None)}
 
 
 def rate(count: int, seconds: float) -> float | None:
@@ -56,12 +64,13 @@ def rate(count: int, seconds: float) -> float | None:
 
 def cpu_ms(before: Mapping[str, float], after: Mapping[str, float], payments: int) -> dict[str, float | None]:
     """Processor time of each party a payment."""
-    return {party: round((after[party] - before[party]) * 1000 / payments, 3) if payments else None for party in PARTIES}
+    return {party: round((spent - before[party]) * 1000 / payments, 3) if payments else None for party, spent in after.items()}
 
 
 def table(figures: Mapping[str, Any]) -> str:
-    """The same object for people."""
-    return "\n".join(f"{name:<20} {_shown(value)}" for name, value in figures.items())
+    """The same object for people; of a list each one has its line."""
+    lines = ((name, line) for name, value in figures.items() for line in (value if isinstance(value, list) else [value]))
+    return "\n".join(f"{name:<20} {_shown(line)}" for name, line in lines)
 
 
 def _shown(value: object) -> str:

@@ -5,6 +5,7 @@ out, those of ledger and log do not.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -27,20 +28,46 @@ async def preload(place: Place, count: int, clock: Clock, say: Callable[[str], N
         accounts, *openings = deals.openings()
         await book.commit(replace(accounts, puts=(), appends=tuple(one for one in accounts.appends if one.row["id"] != CASH)))
         await _together(book, [change for change in openings if change.entries])
-        for done in range(0, count, AT_ONCE):
-            pairs = [deals.pair() for _ in range(min(AT_ONCE, count - done))]
-            await _together(book, [replace(pair.hold, requires=()) for pair in pairs])
-            told = (tuple(_told(append) for append in pair.capture.appends) for pair in pairs)
-            await _together(book, [replace(pair.capture, requires=(), appends=rows) for pair, rows in zip(pairs, told, strict=True)])
-            if done % SAY_EVERY == 0:
-                say(f"preloading: {done:,} of {count:,} payments")
+        await pay(book, deals, count, clock, say, requires=False)
     finally:
         await book.close()
+
+
+async def pay(
+    book: Book,
+    deals: Deals,
+    count: int,
+    clock: Clock,
+    say: Callable[[str], None],
+    *,
+    requires: bool = True,
+    latest: float = math.inf,
+) -> None:
+    """So many payments, held, captured and told, or as many as fit until `latest`.
+
+    Without what they require where customers and shops have no rows of their own.
+    """
+    for done in range(0, count, AT_ONCE):
+        if clock.monotonic() >= latest:
+            break
+        deals.at = clock.now()
+        pairs = [deals.pair() for _ in range(min(AT_ONCE, count - done))]
+        await _together(book, [pair.hold if requires else replace(pair.hold, requires=()) for pair in pairs])
+        await _together(book, [_finished(pair.capture, requires=requires) for pair in pairs])
+        for pair in pairs:
+            deals.was_captured(pair)
+        if done % SAY_EVERY == 0:
+            say(f"filling: {done:,} of {count:,} payments")
 
 
 async def _together(book: Book, changes: list[Change]) -> None:
     for start in range(0, len(changes), AT_ONCE):
         await asyncio.gather(*(book.commit(change) for change in changes[start : start + AT_ONCE]))
+
+
+def _finished(capture: Change, *, requires: bool) -> Change:
+    told = tuple(_told(append) for append in capture.appends)
+    return replace(capture, requires=capture.requires if requires else (), appends=told)
 
 
 def _told(append: Append) -> Append:

@@ -17,8 +17,8 @@ from hanbit.kernel.errors import Unavailable
 LINE_MAX = 64 * 1024 * 1024
 STOP_TIMEOUT_S = 10.0
 LOG_SHOWN = 1500
-_USER_TICKS, _SYSTEM_TICKS = 11, 12
-"""Places of utime and stime in /proc/PID/stat, counted behind the command's closing bracket."""
+_PARENT, _USER_TICKS, _SYSTEM_TICKS = 1, 11, 12
+"""Places of ppid, utime and stime in /proc/PID/stat, counted behind the command's closing bracket."""
 
 Commands = dict[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]]
 
@@ -44,14 +44,43 @@ class Party:
         return answer
 
     def cpu_s(self) -> float:
-        """Processor seconds of all its threads so far."""
-        return cpu_s(self.process.pid)
+        """Processor seconds so far of all its threads, and of the children that it has now."""
+        return sum(cpu_s(process) for process in self.family())
+
+    def rss_mb(self) -> float:
+        """MiB of memory that it and its children hold now."""
+        return sum(rss_mb(process) for process in self.family())
+
+    def family(self) -> list[int]:
+        """Its process id and those of its children."""
+        return [self.process.pid, *children(self.process.pid)]
+
+
+def children(parent: int) -> list[int]:
+    """The processes that this one has started and that still run."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(_fields(place)[_PARENT]) == parent:
+                found.append(int(place.parent.name))
+    return found
 
 
 def cpu_s(process: int) -> float:
     """Processor seconds of all threads of a process so far."""
-    ticks = Path(f"/proc/{process}/stat").read_text("ascii", "replace").rpartition(")")[2].split()
-    return (int(ticks[_USER_TICKS]) + int(ticks[_SYSTEM_TICKS])) / os.sysconf("SC_CLK_TCK")
+    fields = _fields(Path(f"/proc/{process}/stat"))
+    return (int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])) / os.sysconf("SC_CLK_TCK")
+
+
+def _fields(stat: Path) -> list[str]:
+    """Of /proc/PID/stat, those behind the command's closing bracket."""
+    return stat.read_text("ascii", "replace").rpartition(")")[2].split()
+
+
+def rss_mb(process: int) -> float:
+    """MiB of memory that a process holds now."""
+    pages = int(Path(f"/proc/{process}/statm").read_text("ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 @asynccontextmanager

@@ -40,6 +40,7 @@ def bench() -> None:
     Example:
       hanbit bench payments --seconds 20 --concurrency 64 --json
       hanbit bench ledger --seconds 10 --in-flight 512 --json
+      hanbit bench growth --payments 100000
     """
 
 
@@ -67,6 +68,11 @@ def bench() -> None:
 @click.option(
     "--preload", type=click.IntRange(0, 10_000_000), default=0, show_default=True, help="Payments that stand in the book before the start."
 )
+@store_option
+@database_option
+@click.option(
+    "--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Processes of the payment server; more need PostgreSQL."
+)
 @click.option("--factor", type=click.Choice(["device", "password"]), default="device", show_default=True, help="How the customers approve.")
 @click.option("--with-cancellations", is_flag=True, help="The shop gives payments back while others are paid: half, then the rest.")
 @click.option(
@@ -82,6 +88,9 @@ def payments(  # one argument an option
     merchants: int,
     hot_merchant: bool,
     preload: int,
+    store: str,
+    database: str,
+    workers: int,
     factor: str,
     with_cancellations: bool,
     every: int,
@@ -99,18 +108,34 @@ def payments(  # one argument an option
       hanbit bench payments --seconds 10 --with-cancellations --every 5
       hanbit bench payments --seconds 10 --open-loop 200
       hanbit bench payments --seconds 10 --merchants 4 --preload 10000
+      hanbit bench payments --seconds 10 --store postgresql --workers 2
     """
     import uvloop
 
-    from hanbit.bench.run import Plan, run
+    from hanbit.bench.run import run
+    from hanbit.bench.world import Plan
     from hanbit.kernel.clock import SystemClock
 
     if factor == "password" and concurrency > PASSWORDS_AT_ONCE_MAX:
         raise click.UsageError(f"--factor password takes at most {PASSWORDS_AT_ONCE_MAX} in flight")
     if merchants > 1 and (hot_merchant or with_cancellations or protocol == "dual-signature"):
         raise click.UsageError("--hot-merchant, --with-cancellations and the dual signature go with one merchant")
+    if store == "sqlite" and (workers > 1 or database):
+        raise click.UsageError("--workers and --database go with --store postgresql: a SQLite book is one process's")
     with _fresh_folder(directory) as folder:
-        plan = Plan(seconds, concurrency, factor, every if with_cancellations else 0, protocol, open_loop or 0, merchants, preload)
+        plan = Plan(
+            seconds,
+            concurrency,
+            factor,
+            every if with_cancellations else 0,
+            protocol,
+            open_loop or 0,
+            merchants,
+            preload,
+            store,
+            workers,
+            database,
+        )
         report, broken = uvloop.run(run(folder, plan, SystemClock(), _say()))
     _finish(report, broken, as_json=as_json)
 
@@ -162,6 +187,51 @@ def ledger(  # one argument an option
     plan = ledger_run.LedgerPlan(seconds, in_flight, store, with_evidence, shapes, merchants, database, yard_stick)
     with _fresh_folder(directory) as folder:
         report, broken = uvloop.run(ledger_run.run(folder, plan, SystemClock(), _say()))
+    _finish(report, broken, as_json=as_json)
+
+
+@bench.command()
+@click.option("--payments", type=click.IntRange(20, 100_000_000), default=100_000, show_default=True, help="How many the book has at last.")
+@click.option("--ledger-only", is_flag=True, help="Entries, accounts and payments alone; else with every row that a real payment writes.")
+@click.option("--seconds", type=click.IntRange(1, 600), default=3, show_default=True, help="How long each turn is.")
+@click.option("--rounds", type=click.IntRange(1, 100), default=6, show_default=True, help="Turns of each book at each size.")
+@click.option("--in-flight", type=click.IntRange(1, 8192), default=512, show_default=True, help="Changes that wait for the book at once.")
+@click.option(
+    "--minutes",
+    type=click.IntRange(1, 10_000),
+    default=None,
+    help="Fill for so long at most; what is there by then is measured as the last size.",
+)
+@store_option
+@directory_option
+@json_option
+def growth(  # one argument an option
+    payments: int,
+    ledger_only: bool,
+    seconds: int,
+    rounds: int,
+    in_flight: int,
+    minutes: int | None,
+    store: str,
+    directory: Path | None,
+    as_json: bool,
+) -> None:
+    """What a full book costs an empty one's speed: both take the same pairs in turns, at several sizes; then the full one is proved.
+
+    \b
+    Example:
+      hanbit bench growth --payments 2000000
+      hanbit bench growth --payments 5000000 --ledger-only --json
+      hanbit bench growth --payments 1000000 --store postgresql --minutes 30
+    """
+    import uvloop
+
+    from hanbit.bench.growth import GrowthPlan, run
+    from hanbit.kernel.clock import SystemClock
+
+    plan = GrowthPlan(payments, seconds, rounds, in_flight, store, not ledger_only, (minutes or 0) * 60)
+    with _fresh_folder(directory) as folder:
+        report, broken = uvloop.run(run(folder, plan, SystemClock(), _say()))
     _finish(report, broken, as_json=as_json)
 
 

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import cast
@@ -10,7 +13,7 @@ from typing import cast
 import pytest
 from click.testing import CliRunner
 
-from hanbit.bench import audit, figures, floors
+from hanbit.bench import audit, cluster, figures, floors, processes
 from hanbit.bench.relay import BODY_MAX, Relay
 from hanbit.bench.transport import LeanHttp
 from hanbit.cli import main
@@ -18,8 +21,10 @@ from hanbit.db.sqlite import BOOK_FILE, create_book
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import BadInput, NotFound, Unavailable
 from hanbit.merchant.shop import Shop
+from hanbit.metrics import merged
 from hanbit.wallet.client import Origin
 
+PARTIES = ("gateway", "merchant", "customer")
 BEFORE = 'hanbit_commit_batch_changes_bucket{le="1.0"} 5.0\nhanbit_commit_batch_changes_bucket{le="2.0"} 5.0\n'
 AFTER = (
     'hanbit_commit_batch_changes_bucket{le="1.0"} 7.0\n'
@@ -39,16 +44,35 @@ def test_nothing_measured_is_no_figure() -> None:
     assert figures.Latencies().summary() == {"p50_ms": None, "p99_ms": None}
     assert figures.rate(0, 1.0) is None
     assert figures.commit_batch("", "") == {"p50": None, "max": None}
-    assert figures.cpu_ms(dict.fromkeys(figures.PARTIES, 0.0), dict.fromkeys(figures.PARTIES, 1.0), 0) == dict.fromkeys(figures.PARTIES)
+    assert figures.cpu_ms(dict.fromkeys(PARTIES, 0.0), dict.fromkeys(PARTIES, 1.0), 0) == dict.fromkeys(PARTIES)
 
 
 def test_the_median_commit_is_that_of_the_run_alone() -> None:
     assert figures.commit_batch(BEFORE, AFTER) == {"p50": 32, "max": 29}
 
 
+def test_the_figures_of_several_processes_are_added_up() -> None:
+    before, after = (merged(dict.fromkeys((1, 2), "# HELP hanbit_commit_batch Commits\n" + page)).decode() for page in (BEFORE, AFTER))
+    assert figures.read_batches(after) == {size: 2 * count for size, count in figures.read_batches(AFTER).items()}
+    assert figures.commit_batch(before, after) == {"p50": 32, "max": 29}
+    assert (figures.processes(AFTER), figures.processes(after)) == (0, 2)
+
+
+def test_the_processor_time_of_a_party_is_that_of_its_children_too() -> None:
+    command = [sys.executable, "-c", "import sys; sum(range(3_000_000)); print(flush=True); sys.stdin.read()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdin is not None
+        child.stdout.readline()
+        assert child.pid in processes.children(os.getpid())
+        assert processes.cpu_s(child.pid) > 0
+        assert processes.rss_mb(child.pid) > 1
+        child.stdin.close()
+
+
 def test_cpu_is_told_a_payment() -> None:
     after = {"gateway": 2.0, "merchant": 1.5, "customer": 1.25}
-    assert figures.cpu_ms(dict.fromkeys(figures.PARTIES, 1.0), after, 1000) == {"gateway": 1.0, "merchant": 0.5, "customer": 0.25}
+    assert figures.cpu_ms(dict.fromkeys(PARTIES, 1.0), after, 1000) == {"gateway": 1.0, "merchant": 0.5, "customer": 0.25}
 
 
 def test_the_table_shows_every_figure() -> None:
@@ -215,6 +239,29 @@ def test_payments_that_begin_at_their_own_moments_go_to_several_shops_of_a_book_
     assert report["errors"] == 0
     assert 0 < report["payments"] <= 5
     assert (report["open_loop_per_s"], report["merchants"], report["preload"]) == (5, 2, 30)
+
+
+@pytest.mark.processes
+def test_two_workers_on_postgresql_pay_and_are_counted_with_the_database() -> None:
+    try:
+        cluster.binaries()
+    except Unavailable:
+        pytest.skip("there is no PostgreSQL here")
+    asked = ["bench", "payments", "--seconds", "1", "--concurrency", "2", "--store", "postgresql", "--workers", "2", "--preload", "30"]
+    result = CliRunner().invoke(main, [*asked, "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["errors"], report["store"], report["workers"]) == (0, "postgresql", 2)
+    assert report["payments"] > 0
+    assert set(report["cpu_ms_per_payment"]) == {"gateway", "merchant", "customer", "database"}
+    assert report["commit_batch"]["max"] >= 1
+
+
+@pytest.mark.parametrize("also", ["--workers=2", "--database=postgresql:///bench"])
+def test_what_needs_postgresql_is_refused_on_sqlite(also: str) -> None:
+    result = CliRunner().invoke(main, ["bench", "payments", also])
+    assert result.exit_code == 2
+    assert "--store postgresql" in result.stderr
 
 
 @pytest.mark.parametrize("also", ["--hot-merchant", "--with-cancellations", "--protocol=dual-signature"])
