@@ -15,16 +15,16 @@ COMPOSED = (
     "decline.",
     "kind.",
     "problem.",
-    *(f"console.{part}." for part in ("entry", "factor", "language", "message", "person", "problem", "role", "state")),
+    *(f"console.{part}." for part in ("entry", "factor", "language", "message", "payout", "person", "problem", "role", "state")),
+    "console.purpose.",
+    "console.statement.",
     *(f"home.{part}." for part in ("csv", "done", "entry", "method", "reason")),
     "console.operator",
     "console.merchant",
-    "console.staff.about.",
     "console.staff.act.",
     "console.staff.done.",
-    *(f"operator.{part}." for part in ("act", "day", "deed", "device", "kind", "line_mode", "payout", "proposal", "statement")),
+    *(f"operator.{part}." for part in ("act", "day", "deed", "device", "kind", "line_mode", "proposal")),
     "operator.orders.",
-    "operator.purpose.",
 )
 PLACE = re.compile(
     r"""["']((?:layout|sandbox|stub|login|act|noscript|screen|kind|decline|progress|outcome|receipt|error|problem|program|window|"""

@@ -61,6 +61,11 @@ def removed(row: Row) -> Put:
     return _moved(row, state="removed")
 
 
+def kept(row: Row) -> Put:
+    """The row as it is, with a new version: nobody else may change it in the same moment."""
+    return _moved(row)
+
+
 def _secret(pepper: bytes, row: Row) -> bytes:
     try:
         return aes_key_unwrap_with_padding(_key(pepper, row["id"]), ids.decode_base64url(json.loads(row["public"])["wrapped"]))

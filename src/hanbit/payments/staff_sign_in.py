@@ -106,7 +106,7 @@ async def set_up(gateway: Gateway, invitation: Invitation, *, password: str, sho
     """
     person, at = invitation.person, gateway.clock.now()
     check_new(password, login=person.login)
-    factor = _new_factor(gateway, invitation, shown, factor_name, at)
+    factor = new_factor(gateway, person, invitation.token_hash, shown, factor_name)
     hashed = await gateway.passwords.hash(password)
     token, session = console_sessions.open_session(person, at, stepped_up=True)
     before = tuple(people_factors.removed(row) for row in people_factors.of_person(gateway.reader, person.id))
@@ -126,22 +126,40 @@ async def log_out(gateway: Gateway, who: At) -> None:
     await gateway.book.commit(Change(puts=(who.session.put(ended_at=at),), appends=(_act(at, who.person, "log out", "ok"),)))
 
 
+def new_factor(gateway: Gateway, person: Person, seed: str, shown: Shown, name: str) -> Put:
+    """The row of the second factor that was just made from this seed; SecondFactorFailed where code or passkey do not verify."""
+    at = gateway.clock.now()
+    if not shown.passkey:
+        secret = code_secret(gateway, seed)
+        step = time_codes.step_of(secret, shown.code, at=at, after=0)
+        if step is None:
+            raise SecondFactorFailed
+        return people_factors.new_code_secret(gateway.keyring.pepper, person.id, secret, step=step, name=name, at=at)
+    where, challenge = site(gateway, person.face), _challenge(gateway, seed)
+    try:
+        made = passkeys.verify_new(_json(shown.passkey), site=where, challenge=challenge)
+    except ProtocolViolation as error:
+        raise SecondFactorFailed from error
+    return people_factors.new_passkey(person.id, made, name=name, at=at)
+
+
 def site(gateway: Gateway, face: str) -> Site:
     """The site that passkeys of this console are made for."""
     return Site.of(staff.console_url(gateway, face), gateway.settings.name_en)
 
 
-def code_secret(gateway: Gateway, invitation: Invitation) -> bytes:
-    """The secret that a one-time link offers to an authenticator app: the same each time the page is opened, and stored nowhere."""
-    return mac(gateway.keyring.server_key, b"hanbit console code\0" + invitation.token_hash.encode("ascii"))[: time_codes.SECRET_BYTES]
+def code_secret(gateway: Gateway, seed: str) -> bytes:
+    """The secret that a page offers to an authenticator app: the same each time it is opened, and stored nowhere.
+
+    `seed` is the hash of a one-time link's token, or what `own_account.seed` says.
+    """
+    return mac(gateway.keyring.server_key, b"hanbit console code\0" + seed.encode("ascii"))[: time_codes.SECRET_BYTES]
 
 
-def creation_options(gateway: Gateway, invitation: Invitation) -> dict[str, Any]:
-    """What the browser needs to make the passkey of a one-time link."""
-    person = invitation.person
-    challenge = _challenge(gateway, invitation.token_hash)
-    where = site(gateway, person.face)
-    return passkeys.creation_options(person.webauthn_user, person.login, person.name, (), site=where, challenge=challenge)
+def creation_options(gateway: Gateway, person: Person, seed: str, known: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What the browser needs to make a passkey; `known` are those that he has."""
+    challenge, where = _challenge(gateway, seed), site(gateway, person.face)
+    return passkeys.creation_options(person.webauthn_user, person.login, person.name, known, site=where, challenge=challenge)
 
 
 def request_options(gateway: Gateway, who: At) -> dict[str, Any] | None:
@@ -166,22 +184,6 @@ def _check(gateway: Gateway, who: At, shown: Shown, at: int) -> Put | None:
         )
     except ProtocolViolation:
         return None
-
-
-def _new_factor(gateway: Gateway, invitation: Invitation, shown: Shown, name: str, at: int) -> Put:
-    person = invitation.person
-    if not shown.passkey:
-        secret = code_secret(gateway, invitation)
-        step = time_codes.step_of(secret, shown.code, at=at, after=0)
-        if step is None:
-            raise SecondFactorFailed
-        return people_factors.new_code_secret(gateway.keyring.pepper, person.id, secret, step=step, name=name, at=at)
-    where, challenge = site(gateway, person.face), _challenge(gateway, invitation.token_hash)
-    try:
-        made = passkeys.verify_new(_json(shown.passkey), site=where, challenge=challenge)
-    except ProtocolViolation as error:
-        raise SecondFactorFailed from error
-    return people_factors.new_passkey(person.id, made, name=name, at=at)
 
 
 def _challenge(gateway: Gateway, token_hash: str) -> bytes:

@@ -43,6 +43,8 @@ DONE_LIFE_S: Final = 60
 """How long a word about what was done waits for the page that shows it."""
 DONE_MAX: Final = 1024
 NO_PLACE: Final = ""
+OK: Final = 200
+UNPROCESSABLE: Final = 422
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +155,8 @@ class Console:
 
     # --- answers ------------------------------------------------------------------------------------------------------------------------
 
-    def page(self, request: Request, template: str, *, status: int = 200, **context: Any) -> Response:
-        """A page in the frame of this console."""
+    def page(self, request: Request, template: str, *, status: int = 0, **context: Any) -> Response:
+        """A page in the frame of this console; without another status one with `errors` is 422."""
         who: At | None = getattr(request.state, "who", None)
         language = self.language(request)
         readable = request.method in {"GET", "HEAD"}
@@ -175,7 +177,7 @@ class Console:
             now=self.at,
             **context,
         )
-        response = HTMLResponse(text, status)
+        response = HTMLResponse(text, status or (UNPROCESSABLE if context.get("errors") else OK))
         if self.done_cookie in request.cookies:
             response.delete_cookie(self.done_cookie, path="/", secure=True, httponly=True, samesite="strict")
         return response

@@ -6,7 +6,7 @@ GET, POST /second-factor       code or passkey; also the step-up before a danger
 POST      /logout, /language
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import segno
@@ -19,6 +19,7 @@ from hanbit.db.change import Change, Stale
 from hanbit.kernel.errors import BadInput, NotFound, NotSignedIn, WrongState
 from hanbit.parties import invitations, time_codes
 from hanbit.parties.invitations import Invitation
+from hanbit.parties.people import Person
 from hanbit.payments import staff_sign_in
 from hanbit.payments.sign_in import LoginFailed, act
 from hanbit.payments.staff_sign_in import SecondFactorFailed, Shown
@@ -26,7 +27,6 @@ from hanbit.web.consoles import Console
 from hanbit.web.forms import Blob, Errors, Line, Secret, address, own_path, read_form, read_query
 from hanbit.web.words import LANGUAGES
 
-UNPROCESSABLE: Final = 422
 FACTOR_NAMES: Final = {"passkey": "passkey", "totp": "app"}
 
 
@@ -96,7 +96,7 @@ class Entrance:
         errors.check("login", form.login, "console.login.need_login")
         errors.check("password", form.password, "console.login.need_password")
         if errors:
-            return self._login_page(request, form, errors, status=UNPROCESSABLE)
+            return self._login_page(request, form, errors)
         try:
             token = await staff_sign_in.log_in(self.gateway, self.console.face, login=form.login.strip().lower(), password=form.password)
         except LoginFailed as error:
@@ -117,7 +117,7 @@ class Entrance:
         following = own_path(form.next)
         errors.check("code", form.code or form.passkey, "console.second_factor.need_code")
         if errors:
-            return self._second_factor_page(request, following, errors, status=UNPROCESSABLE)
+            return self._second_factor_page(request, following, errors)
         try:
             token = await staff_sign_in.step_up(self.gateway, who, Shown(form.code, form.passkey))
         except SecondFactorFailed as error:
@@ -142,14 +142,14 @@ class Entrance:
         errors.check("again", form.again == form.password, "console.set_up.not_the_same")
         errors.check("code", form.code or form.passkey, "console.set_up.need_factor")
         if errors:
-            return self._set_up_page(request, invitation, errors, status=UNPROCESSABLE)
+            return self._set_up_page(request, invitation, errors)
         shown = Shown(form.code, form.passkey)
         name = FACTOR_NAMES["passkey" if form.passkey else "totp"]
         try:
             token = await staff_sign_in.set_up(self.gateway, invitation, password=form.password, shown=shown, factor_name=name)
         except SecondFactorFailed:
             errors.check("code", False, "console.second_factor.failed")
-            return self._set_up_page(request, invitation, errors, status=UNPROCESSABLE)
+            return self._set_up_page(request, invitation, errors)
         response = self.console.see("/", "console.done.set_up", name=invitation.person.name)
         self.console.set_session(response, token)
         return response
@@ -180,12 +180,12 @@ class Entrance:
             raise NotFound("this link is unknown, used or too old")
         return invitation
 
-    def _login_page(self, request: Request, form: LoginForm, errors: Errors, *, status: int = 200) -> Response:
+    def _login_page(self, request: Request, form: LoginForm, errors: Errors, *, status: int = 0) -> Response:
         return self.console.page(
             request, "consoles/login.html", status=status, login=form.login, following=own_path(form.next), errors=errors
         )
 
-    def _second_factor_page(self, request: Request, following: str, errors: Errors, *, status: int = 200) -> Response:
+    def _second_factor_page(self, request: Request, following: str, errors: Errors, *, status: int = 0) -> Response:
         who = staff_sign_in.find(self.gateway, request.cookies.get(self.console.cookie), self.console.face)
         if who is None:
             raise NotSignedIn("the session has ended")
@@ -200,18 +200,22 @@ class Entrance:
             options=staff_sign_in.request_options(self.gateway, who),
         )
 
-    def _set_up_page(self, request: Request, invitation: Invitation, errors: Errors, *, status: int = 200) -> Response:
-        secret = staff_sign_in.code_secret(self.gateway, invitation)
-        issuer = str(self.console.pages.operator.names["en"])
-        picture = segno.make(time_codes.address(secret, issuer=issuer, login=invitation.person.login), error="m", micro=False)
+    def _set_up_page(self, request: Request, invitation: Invitation, errors: Errors) -> Response:
         return self.console.page(
             request,
             "consoles/set_up.html",
-            status=status,
             person=invitation.person,
             errors=errors,
             characters_min=NEW_PASSWORD_CHARACTERS_MIN,
-            secret=time_codes.spelled(secret),
-            picture=Markup(picture.svg_inline(scale=4, border=2, svgclass=None, lineclass=None, omitsize=True)),  # noqa: S704 - made of numbers
-            options=staff_sign_in.creation_options(self.gateway, invitation),
+            options=staff_sign_in.creation_options(self.gateway, invitation.person, invitation.token_hash),
+            **app_to_scan(self.console, invitation.person, invitation.token_hash),
         )
+
+
+def app_to_scan(console: Console, person: Person, seed: str) -> dict[str, Any]:
+    """What a page shows for an authenticator app: the secret as a picture, and spelled out."""
+    secret = staff_sign_in.code_secret(console.gateway, seed)
+    issuer = str(console.pages.operator.names["en"])
+    made = segno.make(time_codes.address(secret, issuer=issuer, login=person.login), error="m", micro=False)
+    picture = made.svg_inline(scale=4, border=2, svgclass=None, lineclass=None, omitsize=True)
+    return {"secret": time_codes.spelled(secret), "picture": Markup(picture)}  # noqa: S704 - made of numbers

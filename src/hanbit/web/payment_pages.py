@@ -3,8 +3,6 @@
 The operator's staff sees everybody's; a merchant's people see their own, and another's looks like one that does not exist.
 """
 
-from typing import Final
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -18,8 +16,6 @@ from hanbit.payments.payment import Payment
 from hanbit.payments.search import STATES, Wanted
 from hanbit.web.consoles import Console
 from hanbit.web.forms import ROWS, Errors, Line, address, day_begins, day_ends, fields_of, read_query
-
-UNPROCESSABLE: Final = 422
 
 
 class FilterForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +47,7 @@ class PaymentPages:
         errors.check("since", not form.since or day_begins(form.since) is not None, "console.field.day")
         errors.check("until", not form.until or day_ends(form.until) is not None, "console.field.day")
         if errors:
-            return self._list_page(request, form, errors, search.Page([], ""), status=UNPROCESSABLE)
+            return self._list_page(request, form, errors, search.Page([], ""))
         if form.number.strip():
             found = search.numbered(self.gateway.reader, form.number, mine)
             if len(found) == 1:
@@ -92,12 +88,11 @@ class PaymentPages:
             raise NotFound("no such payment")
         return payment
 
-    def _list_page(self, request: Request, form: FilterForm, errors: Errors, page: search.Page, *, status: int = 200) -> Response:
+    def _list_page(self, request: Request, form: FilterForm, errors: Errors, page: search.Page) -> Response:
         narrowed = {**fields_of(form), "after": ""}
         return self.console.page(
             request,
             "consoles/payments.html",
-            status=status,
             form=fields_of(form),
             errors=errors,
             payments=page.rows,

@@ -51,11 +51,24 @@ _ENTRANCE: Final = {
 _STAFF: Final = ROLES["operator"]
 _TEAM: Final = ROLES["merchant"]
 
+
+def _own(roles: tuple[str, ...]) -> dict[str, Rule]:
+    """What everybody does with himself: language, way out, and by what he gets in."""
+    return {
+        "POST /logout": allow(*roles),
+        "POST /language": allow(*roles),
+        "GET /me": allow(*roles),
+        **_act("/me/password", *roles),
+        **_act("/me/factor", *roles),
+        **_act("/me/factors/{id}/remove", *roles),
+        "POST /me/sessions": allow(*roles),
+    }
+
+
 PERMISSIONS: Final[dict[str, dict[str, Rule]]] = {
     "operator": {
         **_ENTRANCE,
-        "POST /logout": allow(*_STAFF),
-        "POST /language": allow(*_STAFF),
+        **_own(_STAFF),
         "GET /": allow(*_STAFF),
         # payments
         "GET /payments": allow(*_STAFF),
@@ -108,8 +121,7 @@ PERMISSIONS: Final[dict[str, dict[str, Rule]]] = {
     },
     "merchant": {
         **_ENTRANCE,
-        "POST /logout": allow(*_TEAM),
-        "POST /language": allow(*_TEAM),
+        **_own(_TEAM),
         "GET /": allow(*_TEAM),
         # payments
         "GET /payments": allow(*_TEAM),

@@ -3,6 +3,7 @@
 The operator's admins see the operator's staff, a merchant's admins their own people and nobody else.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -10,15 +11,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hanbit.db.change import Stale
-from hanbit.kernel.errors import BadInput, Conflict, NotFound, WrongState
+from hanbit.kernel.errors import BadInput, Conflict, NotFound
 from hanbit.parties import console_sessions, people, people_factors
 from hanbit.parties.people import ROLES, Person
 from hanbit.payments import staff
-from hanbit.payments.staff import REASON_MAX, Invited
+from hanbit.payments.staff import Invited
+from hanbit.web import deeds
 from hanbit.web.consoles import Console
+from hanbit.web.deeds import Deed, choice
 from hanbit.web.forms import Errors, Line, fields_of, read_form
 
-UNPROCESSABLE: Final = 422
 ACTS: Final = ("suspend", "resume", "link", "role")
 """The last part of an act's address."""
 
@@ -32,13 +34,6 @@ class InviteForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     language: Line = "ko"
 
 
-class ActForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why, and for a change of role which."""
-
-    reason: Line = ""
-    role: Line = ""
-
-
 class Team:
     """The handlers; the same in both consoles."""
 
@@ -49,8 +44,7 @@ class Team:
         console.route("GET", "/staff/invite", self.show_invite)
         console.route("POST", "/staff/invite", self.invite)
         console.route("GET", "/staff/{id}", self.show_person)
-        console.route("GET", "/staff/{id}/{act}", self.show_act)
-        console.route("POST", "/staff/{id}/{act}", self.act)
+        deeds.at(console, "/staff/{id}/{act}", self._deed)
 
     async def show_staff(self, request: Request) -> Response:
         """Everybody who works here."""
@@ -77,32 +71,26 @@ class Team:
         """The link is shown once, on the page that answers; it is kept nowhere."""
         return await invite(self.console, request, face=self.console.face, merchant=self.console.merchant(request))
 
-    async def show_act(self, request: Request) -> Response:
-        """What is about to be done, and why, is asked for."""
-        return self._act_page(request, self._person(request), self._act_name(request), ActForm(), Errors())
+    def _deed(self, request: Request) -> Deed:
+        """What is done with somebody; none of it but a new link to oneself."""
+        person = self._person(request)
+        name = self.console.matched(request, "act", ACTS.__contains__)
 
-    async def act(self, request: Request) -> Response:
-        """It is done, with who and why in the audit."""
-        form = await read_form(request, ActForm)
-        person, name, errors = self._person(request), self._act_name(request), Errors()
-        by = self.console.who(request).person.actor
-        errors.check("reason", 1 <= len(form.reason.strip()) <= REASON_MAX and form.reason.isprintable(), "console.field.reason")
-        errors.check("reason", person.actor != by or name == "link", "console.staff.not_oneself")
-        if name == "role":
-            errors.check("role", form.role in ROLES[person.face], "console.field.role")
-        if errors:
-            return self._act_page(request, person, name, form, errors, status=UNPROCESSABLE)
-        try:
+        async def do(by: str, form: Mapping[str, str]) -> Response:
+            reason = form["reason"]
             if name == "link":
-                made = await staff.renew_link(self.gateway, person, by=by, reason=form.reason)
+                made = await staff.renew_link(self.gateway, person, by=by, reason=reason)
                 return invited_page(self.console, request, made, person.name)
             if name == "role":
-                await staff.change_role(self.gateway, person, by=by, role=form.role, reason=form.reason)
+                await staff.change_role(self.gateway, person, by=by, role=form["role"], reason=reason)
             else:
-                await (staff.suspend if name == "suspend" else staff.resume)(self.gateway, person, by=by, reason=form.reason)
-        except Stale as error:
-            raise WrongState("somebody else has changed this person at the same moment") from error
-        return self.console.see(f"/staff/{person.id}", f"console.staff.done.{name}", name=person.name)
+                await (staff.suspend if name == "suspend" else staff.resume)(self.gateway, person, by=by, reason=reason)
+            return self.console.see(f"/staff/{person.id}", f"console.staff.done.{name}", name=person.name)
+
+        role = choice("role", "console.staff.role", ROLES[person.face], words="console.role.", value=person.role)
+        others = ((lambda by: by != person.actor or name == "link", "console.staff.not_oneself"),)
+        fields = (role,) if name == "role" else ()
+        return Deed(f"console.staff.act.{name}", f"/staff/{person.id}", fields, do, {"name": person.name}, others)
 
     def _person(self, request: Request) -> Person:
         """Somebody of this console: another merchant's people look like nobody."""
@@ -111,29 +99,12 @@ class Team:
             raise NotFound("no such person")
         return person
 
-    def _act_name(self, request: Request) -> str:
-        return self.console.matched(request, "act", lambda text: text in ACTS)
-
-    def _act_page(self, request: Request, person: Person, name: str, form: ActForm, errors: Errors, *, status: int = 200) -> Response:
-        return self.console.page(
-            request,
-            "consoles/person_act.html",
-            status=status,
-            person=person,
-            act=name,
-            form=fields_of(form),
-            errors=errors,
-            roles=ROLES[person.face],
-        )
-
 
 def invite_page(
-    console: Console, request: Request, form: InviteForm, errors: Errors, *, face: str, merchant: str | None = None, status: int = 200
+    console: Console, request: Request, form: InviteForm, errors: Errors, *, face: str, merchant: str | None = None
 ) -> Response:
     """The form of an invitation; `merchant` is whose people the operator invites into."""
-    return console.page(
-        request, "consoles/invite.html", status=status, form=fields_of(form), errors=errors, roles=ROLES[face], merchant=merchant
-    )
+    return console.page(request, "consoles/invite.html", form=fields_of(form), errors=errors, roles=ROLES[face], merchant=merchant)
 
 
 async def invite(console: Console, request: Request, *, face: str, merchant: str | None) -> Response:
@@ -163,7 +134,7 @@ async def invite(console: Console, request: Request, *, face: str, merchant: str
         else:
             return invited_page(console, request, made, form.name)
     named = merchant if face != console.face else None
-    return invite_page(console, request, form, errors, face=face, merchant=named, status=UNPROCESSABLE)
+    return invite_page(console, request, form, errors, face=face, merchant=named)
 
 
 def invited_page(console: Console, request: Request, made: Invited, name: str) -> Response:

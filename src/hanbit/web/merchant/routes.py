@@ -15,6 +15,7 @@ from hanbit.parties import merchants
 from hanbit.payments import search
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.search import Wanted
+from hanbit.web.account import OwnAccount
 from hanbit.web.consoles import Console, Entry
 from hanbit.web.entrance import Entrance
 from hanbit.web.payment_pages import PaymentPages
@@ -36,6 +37,7 @@ class MerchantFace:
         self.gateway = gateway
         self.console = console = Console(gateway, "merchant", NAVIGATION)
         Entrance(console)
+        OwnAccount(console)
         PaymentPages(console)
         Team(console)
         console.route("GET", "/", self.show_home)

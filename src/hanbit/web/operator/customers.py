@@ -22,10 +22,10 @@ from hanbit.parties import accounts, customers
 from hanbit.parties.customers import Customer
 from hanbit.payments import operations, proposals, search
 from hanbit.payments.search import Wanted
+from hanbit.web import deeds
 from hanbit.web.consoles import Console
+from hanbit.web.deeds import Check, Deed, Field, choice
 from hanbit.web.forms import ROWS, Line, address, read_query
-from hanbit.web.operator import deeds
-from hanbit.web.operator.deeds import Check, Deed, Field, choice
 
 CUSTOMER_ACTS: Final = ("suspend", "resume", "account", "code")
 ACCOUNT_ACTS: Final = ("suspend", "resume", "fund")
@@ -38,7 +38,7 @@ _ACCOUNTS: Final = (
 )
 _DEVICES: Final = "SELECT kind, name, state, created_at FROM devices WHERE customer = ? ORDER BY created_at DESC, id LIMIT ?"
 _LAST_LETTER: Final = "\U0010ffff"
-AMOUNT_CHECK: Final[Check] = (lambda text: AMOUNT.fullmatch(text) and text != "0", "operator.field.amount")
+AMOUNT_CHECK: Final[Check] = (lambda text: AMOUNT.fullmatch(text) and text != "0", "console.field.amount")
 
 
 class FilterForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,7 +174,7 @@ class CustomerPages:
             Field("password", "operator.account.password", ((bool, "operator.field.account_password"),), "password", max=PASSWORD_MAX),
             choice("currency", "operator.merchant.currency", tuple(CURRENCY_EXPONENTS), value=self.gateway.settings.currency),
             Field(
-                "credit", "operator.account.credit", ((lambda text: not text or AMOUNT.fullmatch(text), "operator.field.amount"),), max=15
+                "credit", "operator.account.credit", ((lambda text: not text or AMOUNT.fullmatch(text), "console.field.amount"),), max=15
             ),
         )
 

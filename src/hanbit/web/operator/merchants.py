@@ -21,10 +21,10 @@ from hanbit.parties import merchants, people
 from hanbit.parties import terms as agreed
 from hanbit.parties.merchants import Merchant
 from hanbit.payments import lines, operations, registrations, settlement
+from hanbit.web import deeds
 from hanbit.web.consoles import Console
+from hanbit.web.deeds import Deed, Field, choice
 from hanbit.web.forms import Errors
-from hanbit.web.operator import deeds
-from hanbit.web.operator.deeds import Deed, Field, choice
 from hanbit.web.team import InviteForm, invite, invite_page
 
 ACTS: Final = ("suspend", "resume", "registration", "fees", "payout", "line", "code", "revoke")
@@ -161,7 +161,10 @@ class MerchantPages:
                 Field("fixed", "operator.merchant.fixed", _WHOLE, value=str(terms.fee_fixed_minor), max=12),
             )
         if name == "payout":
-            return (Field("bank", "operator.merchant.bank", max=agreed.BANK_MAX), Field("number", "operator.merchant.number", max=50))
+            return (
+                Field("bank", "console.payout_account.bank", max=agreed.BANK_MAX),
+                Field("number", "console.payout_account.number", max=50),
+            )
         if name == "line":
             return (
                 choice("mode", "operator.merchant.line_mode", ("vpn", "leased"), words="operator.line_mode.", value=merchant.line_mode),
@@ -171,7 +174,9 @@ class MerchantPages:
         if name == "revoke":
             return (
                 choice(
-                    "kid", "operator.merchant.kid", tuple(row["kid"] for row in self._certificates(merchant) if row["revoked_at"] is None)
+                    "kid",
+                    "console.certificates.kid",
+                    tuple(row["kid"] for row in self._certificates(merchant) if row["revoked_at"] is None),
                 ),
             )
         return ()

@@ -9,10 +9,10 @@ from starlette.responses import Response
 from hanbit.kernel.errors import NotFound
 from hanbit.payments import proposals
 from hanbit.payments.proposals import Proposal
+from hanbit.web import deeds
 from hanbit.web.consoles import Console
+from hanbit.web.deeds import Deed
 from hanbit.web.forms import ROWS
-from hanbit.web.operator import deeds
-from hanbit.web.operator.deeds import Deed
 
 ACTS: Final = ("approve", "refuse")
 """What a second person may do; who proposed it may withdraw it, at an address of its own."""

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from hanbit.payments import operations, search
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.halt import why_halted
+from hanbit.web.account import OwnAccount
 from hanbit.web.consoles import Console, Entry
 from hanbit.web.entrance import Entrance
 from hanbit.web.operator.charts import columns_of
@@ -55,7 +56,7 @@ class OperatorFace:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.console = console = Console(gateway, "operator", NAVIGATION)
-        for part in (Entrance, PaymentPages, Team, MerchantPages, CustomerPages, ProposalPages, SettlementPages, WatchPages):
+        for part in (Entrance, OwnAccount, PaymentPages, Team, MerchantPages, CustomerPages, ProposalPages, SettlementPages, WatchPages):
             part(console)
         console.route("GET", "/", self.show_home)
 

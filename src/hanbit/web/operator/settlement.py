@@ -29,11 +29,11 @@ from hanbit.kernel.money import CURRENCY_EXPONENTS
 from hanbit.parties import merchants
 from hanbit.payments import payouts, proposals, settlement
 from hanbit.payments.settlement import CLOSING, Day
+from hanbit.web import deeds
 from hanbit.web.consoles import Console
+from hanbit.web.deeds import Deed, Field, choice
 from hanbit.web.forms import ROWS, Line, address, read_query
-from hanbit.web.operator import deeds
 from hanbit.web.operator.customers import AMOUNT_CHECK
-from hanbit.web.operator.deeds import Deed, Field, choice
 from hanbit.web.sheets import sheet
 
 _REFERENCE: Final = re.compile(r"[0-9A-Z]{4}-[0-9A-Z]{4}")

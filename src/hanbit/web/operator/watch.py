@@ -21,15 +21,14 @@ from hanbit.kernel.money import Money
 from hanbit.payments import audit_search, checkpoints, exceptions, halt
 from hanbit.payments import payment as payments
 from hanbit.payments.audit_search import Sought
+from hanbit.web import deeds
 from hanbit.web.consoles import Console
+from hanbit.web.deeds import Deed
 from hanbit.web.forms import ROWS, Errors, Line, address, day_begins, day_ends, fields_of, read_query
-from hanbit.web.operator import deeds
-from hanbit.web.operator.deeds import Deed
 from hanbit.web.sheets import sheet
 
 EVIDENCE_ACTS: Final = ("halt", "resume", "sign")
 SHEET_MAX: Final = 10_000
-UNPROCESSABLE: Final = 422
 _CHECKPOINTS: Final = "SELECT size, root, hash, at FROM checkpoints ORDER BY size DESC LIMIT ?"
 
 
@@ -79,7 +78,6 @@ class WatchPages:
         return self.console.page(
             request,
             "operator/audit.html",
-            status=UNPROCESSABLE if errors else 200,
             form=fields_of(form),
             errors=errors,
             acts=rows,

@@ -1,4 +1,4 @@
-"""Acts of the staff: one form that asks for what is needed and always for the reason, and the one function that does it.
+"""Acts of people in the consoles: one form that asks for what is needed and always for the reason, and the one function that does it.
 
 Deed(place, back, fields, do)   the words of `place` are title and button, those of `place`_about say what will happen
 show(…)                         the form, empty
@@ -16,11 +16,10 @@ from starlette.responses import Response
 
 from hanbit.db.change import Stale
 from hanbit.kernel.errors import BadInput, WrongState
-from hanbit.payments.registrations import REASON_MAX
+from hanbit.payments.staff import REASON_MAX
 from hanbit.web.consoles import Console
 from hanbit.web.forms import Blob, Errors, Line, fields_of, read_form
 
-UNPROCESSABLE: Final = 422
 REASON: Final = "reason"
 Check = tuple[Callable[[str], object], str]
 """What must hold of a field, and the place of the words that say what to type instead."""
@@ -50,11 +49,13 @@ class Deed:
     fields: tuple[Field, ...]
     do: Callable[[str, Mapping[str, str]], Awaitable[Response]]
     about: Mapping[str, str] = field(default_factory=dict)
+    checks: tuple[Check, ...] = ()
+    """Of the reason, besides: what must hold for this person to do it."""
 
 
 def choice(name: str, label: str, options: tuple[str, ...], *, words: str = "", value: str = "") -> Field:
     """One of a list."""
-    return Field(name, label, ((options.__contains__, "operator.field.choice"),), "choice", options, words, value)
+    return Field(name, label, ((options.__contains__, "console.field.choice"),), "choice", options, words, value)
 
 
 def show(console: Console, request: Request, deed: Deed) -> Response:
@@ -70,6 +71,8 @@ async def carry_out(console: Console, request: Request, deed: Deed) -> Response:
         for good, place in one.checks:
             if one.name not in errors:
                 errors.check(one.name, good(form[one.name]), place)
+    for good, place in deed.checks:
+        errors.check(REASON, good(console.who(request).person.actor), place)
     errors.check(REASON, 1 <= len(form[REASON].strip()) <= REASON_MAX and form[REASON].isprintable(), "console.field.reason")
     if not errors:
         try:
@@ -80,12 +83,12 @@ async def carry_out(console: Console, request: Request, deed: Deed) -> Response:
             errors.check(named, False, "console.field.wrong")
         except Stale as error:
             raise WrongState("somebody else has changed this at the same moment") from error
-    return _page(console, request, deed, form, errors, status=UNPROCESSABLE)
+    return _page(console, request, deed, form, errors)
 
 
-def _page(console: Console, request: Request, deed: Deed, form: Mapping[str, str], errors: Errors, *, status: int = 200) -> Response:
+def _page(console: Console, request: Request, deed: Deed, form: Mapping[str, str], errors: Errors) -> Response:
     shown = {one.name: "" if one.kind == "password" else form[one.name] for one in deed.fields} | {REASON: form[REASON]}
-    return console.page(request, "operator/deed.html", status=status, deed=deed, form=shown, errors=errors)
+    return console.page(request, "consoles/deed.html", deed=deed, form=shown, errors=errors)
 
 
 @cache
