@@ -162,7 +162,7 @@ async def running_consoles(folder: Path, **settings: Any) -> AsyncIterator[Conso
     listeners = {face: socket.create_server(("127.0.0.1", 0)) for face in FACES}
     ports = {face: listener.getsockname()[1] for face, listener in listeners.items()}
     bases = {"operator": f"http://console.localhost:{ports['operator']}", "merchant": f"http://merchant.localhost:{ports['merchant']}"}
-    urls = {"operator_url": bases["operator"], "merchant_url": bases["merchant"]}
+    urls: dict[str, Any] = {"operator_url": bases["operator"], "merchant_url": bases["merchant"]}
     async with AsyncExitStack() as stack:
         site = await stack.enter_async_context(running_site(folder, **urls, **settings))
         await operations.create_merchant(

@@ -18,7 +18,7 @@ from hanbit.crypto import certificates
 from hanbit.crypto.keys import new_key
 from hanbit.folder import close_gateway, create, hold, open_gateway
 from hanbit.kernel import ids
-from hanbit.kernel.clock import SandboxClock, SystemClock
+from hanbit.kernel.clock import Clock, SandboxClock, SystemClock
 from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
 from hanbit.line.figures import LineFigures
@@ -48,11 +48,13 @@ class Shop:
     objection: Objection | None = None
     up: bool = True
     silent: bool = False
+    deaf: bool = False
     told: list[str] = field(default_factory=list)
+    clock: Clock = field(default_factory=SystemClock)
 
     def order(self, amount: int = 220_000, text: str = "SK휴대폰 IM-1100", oi: str | None = None, **changed: Any) -> dict[str, str]:
         """R3: a new order as the redirect's query."""
-        tid, at = ids.new_token(), SystemClock().now()
+        tid, at = ids.new_token(), self.clock.now()
         money = Money(amount, "KRW")
         order = self.merchant.make_order(
             tid=tid,
@@ -70,16 +72,16 @@ class Shop:
 
     async def ask(self, merchant_id: str, message: str) -> str:
         """R8 in, R9 out."""
-        assert merchant_id == SHOP
-        if self.silent or not self.up:
+        if merchant_id != SHOP or self.silent or not self.up:
             raise Unavailable("no answer")
-        at = SystemClock().now()
+        at = self.clock.now()
         notice = self.merchant.verify_notice(message, at=at)
         return self.merchant.answer_notice(notice, self.orders.get(notice.claims.tid), self.objection, at=at).compact
 
     async def tell(self, merchant_id: str, message: str) -> None:
-        """R11."""
-        assert merchant_id == SHOP
+        """R11; another merchant has no line."""
+        if merchant_id != SHOP or self.deaf:
+            raise Unavailable("no line")
         self.told.append(message)
 
     def connected(self, merchant_id: str) -> bool:
@@ -139,12 +141,12 @@ class _LateShop:
 
 
 @asynccontextmanager
-async def running_site(folder: Path, *, shop_url: str = SHOP_URL, **settings: Any) -> AsyncIterator[Site]:
+async def running_site(folder: Path, *, shop_url: str = SHOP_URL, clock: Clock | None = None, **settings: Any) -> AsyncIterator[Site]:
     """A fresh operator with one customer (three accounts) and one shop, enrolled over HTTP."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     base = f"http://pay.localhost:{port}"
-    clock, line, metrics = SandboxClock(SystemClock()), _LateShop(), _Metrics()  # a test may move the time of day on
+    clock, line, metrics = clock or SandboxClock(SystemClock()), _LateShop(), _Metrics()  # a test may move the time of day on
     data = folder / "data"
     await create(data, Settings(public_url=base, **settings), clock, root_key=None, root_passphrase=None)
     with hold(data):
@@ -153,7 +155,7 @@ async def running_site(folder: Path, *, shop_url: str = SHOP_URL, **settings: An
             await _people(gateway)
             places = Places(gateway.settings.connections_max, gateway.settings.connections_per_address, Proxies(()))
             async with _serving(gateway, metrics, listener, places) as app:
-                line.shop = Shop(await _enrol_shop(gateway, base, shop_url), shop_url)
+                line.shop = Shop(await _enrol_shop(gateway, base, shop_url), shop_url, clock=clock)
                 yield Site(gateway, line.shop, base, port, metrics.seen, app, places)
         finally:
             await close_gateway(gateway)

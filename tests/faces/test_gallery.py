@@ -1,0 +1,99 @@
+"""Every page of the gallery as it is sent: small, of our own alone, kept and framed by nobody, in the language that was asked for."""
+
+import re
+from collections.abc import AsyncIterator, Mapping
+
+import pytest
+import pytest_asyncio
+from starlette.applications import Starlette
+from starlette.routing import Match, Route
+
+from hanbit.web.customer.outcomes import PAGES
+from hanbit.web.words import LANGUAGES, LanguageCode
+from tests.faces.gallery import GALLERY, NOT_PAGES, Entry
+from tests.faces.stage import Stage, staged
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+PAGE_MAX = 100_000
+"""Bytes of one page with everything that it names but the font."""
+NAMED = re.compile(r'<(?:link|script|img)\b[^>]*\s(?:href|src)="([^"]+)"')
+LISTED = sorted(GALLERY, key=lambda entry: (entry.face, entry.name))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
+    """One populated site for all of it."""
+    async with staged(tmp_path_factory.mktemp("stage")) as running:
+        yield running
+
+
+def apps(stage: Stage) -> dict[str, Starlette]:
+    return {"customer": stage.site.app, **stage.consoles.apps}
+
+
+def routes(app: Starlette) -> list[Route]:
+    return [route for route in app.routes if isinstance(route, Route) and "GET" in (route.methods or ())]
+
+
+def route_of(app: Starlette, path: str) -> str:
+    """The first address that answers for a path, as the router finds it."""
+    scope = {"type": "http", "path": path, "method": "GET", "root_path": ""}
+    return next((route.path for route in routes(app) if route.matches(scope)[0] is Match.FULL), "")
+
+
+async def test_every_page_is_in_the_gallery(stage: Stage) -> None:
+    for face, app in apps(stage).items():
+        pages = {route.path for route in routes(app)} - NOT_PAGES.keys()
+        shown = {route_of(app, entry.address(stage).partition("?")[0]) for entry in GALLERY if entry.face == face}
+        missing = pages - shown
+        assert not missing, f"give each a line in tests/faces/gallery.py: {face} {sorted(missing)}"
+
+
+async def test_every_outcome_of_a_payment_is_in_the_gallery() -> None:
+    names = {entry.name for entry in GALLERY if entry.face == "customer"}
+    assert (PAGES.keys() | {"not_opened", "expired_order", "line_down", "halted"}) <= names
+
+
+async def test_every_entry_has_a_name_of_its_own() -> None:
+    names = [entry.whole_name for entry in GALLERY]
+    assert len(names) == len(set(names))
+    assert all(re.fullmatch(r"[a-z_-]+", name) for name in names)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("entry", LISTED, ids=lambda entry: entry.whole_name)
+async def test_a_page_is_small_ours_and_kept_by_nobody(stage: Stage, entry: Entry, language: LanguageCode) -> None:
+    async with entry.given(stage):
+        address = entry.address(stage)
+        joined = f"{address}{'&' if '?' in address else '?'}lang={language}"
+        status, headers, page = await fetch(stage, entry, joined)
+    assert (status, headers["Content-Type"]) == (entry.status, "text/html; charset=utf-8"), page
+    assert f'<html lang="{language}">' in page
+    assert page.count("<h1") - page.count("<h1 hidden") >= 1
+    assert re.search(r"<title>[^<]{4,}</title>", page)
+    policy = headers["Content-Security-Policy"]
+    assert {"frame-ancestors 'none'", "default-src 'none'"} <= set(policy.split("; "))
+    assert "unsafe" not in policy
+    assert headers["Cache-Control"] == "no-store"
+    assert headers["X-Frame-Options"] == "DENY"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert "noindex" in headers["X-Robots-Tag"]
+    named = {name for name in NAMED.findall(page) if not name.endswith((".woff2", ".woff"))}
+    assert all(name.startswith("/static/") for name in named), "a page names nobody else's files"
+    assert not re.search(r"<[^>]+\sstyle=|<style|\son[a-z]+=", page), "what the policy forbids would not work"
+    assert len(page.encode()) + sum([await size(stage, entry, name) for name in named]) <= PAGE_MAX
+
+
+async def size(stage: Stage, entry: Entry, name: str) -> int:
+    """Bytes of a file that a page names; its address names its content, so one look is enough."""
+    if name not in stage.sizes:
+        stage.sizes[name] = len((await fetch(stage, entry, name))[2].encode())
+    return stage.sizes[name]
+
+
+async def fetch(stage: Stage, entry: Entry, address: str) -> tuple[int, Mapping[str, str], str]:
+    """One answer, as a browser in which this person has logged in gets it."""
+    cookies = await stage.cookies(entry.face, entry.who)
+    headers = {"Accept": "text/html", "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())}
+    async with stage.consoles.http.get(stage.base(entry.face) + address, headers=headers, allow_redirects=False) as answer:
+        return answer.status, answer.headers.copy(), await answer.text()
