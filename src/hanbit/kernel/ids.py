@@ -3,7 +3,9 @@
 import hashlib
 import re
 import secrets
-from binascii import a2b_base64, b2a_base64
+from binascii import b2a_base64
+
+import msgspec
 
 from hanbit.kernel.errors import BadInput
 
@@ -22,9 +24,13 @@ _REFERENCE_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _SPAN_S = 1 << 29
 """Seconds after which the times in ids begin again, 17 years; half of what five characters hold, so that none begins with a hyphen."""
 _RANDOM_BITS = 98
-_FROM_URL = bytes.maketrans(b"-_+/=", b"+/???")
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_FROM_URL = bytes(sign if sign in _ALPHABET else ord("?") for sign in range(256)).translate(bytes.maketrans(b"-_", b"+/"))
+"""To ordinary base64; what stands in no base64url, quotation marks and backslashes too, becomes a sign that no base64 has."""
 _TO_URL = bytes.maketrans(b"+/", b"-_")
-_PADDING = (b"", b"", b"==", b"=")
+_END = (b'"', b'"', b'=="', b'="')
+_QUOTED = msgspec.json.Decoder(bytes)
+"""Strict base64 in C, twice as fast as the standard library's; it reads a JSON text."""
 _LAST = {2: frozenset("AQgw"), 3: frozenset("AEIMQUYcgkosw048")}
 
 
@@ -62,9 +68,8 @@ def decode_base64url(text: str) -> bytes:
     if spare == 1 or (spare and text[-1] not in _LAST[spare]):
         raise BadInput("not canonical base64url")
     try:
-        # A sign that the alphabet of base64url has not becomes one that strict decoding refuses.
-        return a2b_base64(text.encode("ascii").translate(_FROM_URL) + _PADDING[spare], strict_mode=True)
-    except ValueError as error:
+        return _QUOTED.decode(b'"' + text.encode("ascii").translate(_FROM_URL) + _END[spare])
+    except (ValueError, msgspec.MsgspecError) as error:
         raise BadInput("not canonical base64url") from error
 
 

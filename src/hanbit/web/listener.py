@@ -9,7 +9,9 @@ import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import ClassVar, Final, Protocol
+from urllib.parse import unquote
 
+import httptools
 import msgspec
 import structlog
 from uvicorn._types import ASGI3Application
@@ -17,7 +19,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from hanbit.kernel.errors import BadInput
 from hanbit.kernel.ids import new_reference
-from hanbit.web.security import BODY_DEADLINE_S
+from hanbit.web.exchange import Exchange
+from hanbit.web.security import BODY_DEADLINE_S, WHOLE
 from hanbit.web.visitors import NOBODY, Refusal
 
 HEAD_DEADLINE_S: Final = 10.0
@@ -123,11 +126,20 @@ class LimitedHttp(HttpToolsProtocol):
         if self._is_lingering:
             return
         if self._in_head:
-            self._start_timer(self.head_deadline_s)
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > self.head_max:
+        self._wait_for_rest()
+
+    def _wait_for_rest(self) -> None:
+        """A request that came whole, as nearly all do, needs no timer; what is missing of any other is to come in time."""
+        if self._is_lingering:
+            return
+        if not self._in_head:
+            self._start_timer(self.body_deadline_s)
+        elif self._head_bytes > self.head_max:
             self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "too_large")
+        elif self._head_bytes:
+            self._start_timer(self.head_deadline_s)
 
     def send_400_response(self, msg: str) -> None:
         """What the parser does not take for HTTP, or not for one message only."""
@@ -139,18 +151,44 @@ class LimitedHttp(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete: its body is the application's to limit, or ours when the application has answered without it."""
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+        hosts = [name for name, _ in self.headers].count(b"host")
+        version = self.parser.get_http_version()
+        if hosts > 1 or (not hosts and version == "1.1"):
             raise BadInput("Host")  # RFC 9112, 3.2: whoever reads another one than the next reader was lied to; answered as no HTTP
-        super().on_headers_complete()  # raises for an address that is none: then we are still in the head
+        address = httptools.parse_url(self.url)  # raises for an address that is none: then we are still in the head
+        path = address.path.decode("ascii")
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["http_version"] = version
+        self.scope["path"] = unquote(path) if "%" in path else path
+        self.scope["raw_path"] = address.path
+        self.scope["query_string"] = address.query or b""
+        earlier: RequestResponseCycle | None = self.cycle
+        self.cycle = Exchange(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        if earlier is None or earlier.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:  # it came before the answer to the one before it
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
         self._in_head = False
         self._head_bytes = 0
         self._stop_timer()
-        self._start_timer(self.body_deadline_s)
 
     def on_message_complete(self) -> None:
         """What follows on this connection is the next request's head."""
         super().on_message_complete()
+        self.scope[WHOLE] = True  # type: ignore[typeddict-unknown-key]  # what `Limits` asks for
         self._stop_timer()
         self._in_head = True
         if self.is_being_answered:

@@ -36,6 +36,8 @@ REQUESTS_AT_ONCE_MAX: Final = 1_500
 REQUESTS_PER_ADDRESS_MAX: Final = 100
 """Of these, one client address's; `connections_per_address` in the settings."""
 COME_AGAIN_S: Final = 2
+WHOLE: Final = "hanbit.whole"
+"""In a request's scope once its body has come to its end: what has come is not waited for."""
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 _PERMISSIONS: Final = ", ".join(
@@ -274,8 +276,11 @@ class Limits:
             if complete:
                 return await receive()  # only the news that the client has gone can follow
             try:
-                async with asyncio.timeout_at(latest):
+                if WHOLE in scope:
                     message = await receive()
+                else:
+                    async with asyncio.timeout_at(latest):
+                        message = await receive()
             except TimeoutError as error:
                 raise TooSlow(f"a body must be complete within {self._deadline_s:g} seconds") from error
             if message["type"] == "http.disconnect":

@@ -10,6 +10,7 @@ import ipaddress
 from collections import Counter
 from collections.abc import Iterable
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +19,8 @@ FORWARDED_MAX: Final = 20
 """Addresses that are looked at from the right; nobody has so many proxies of his own."""
 NOBODY: Final = "unknown"
 """The address of a peer that has none any more."""
+_ADDRESSES_KEPT: Final = 4096
+"""Addresses that were read already; each request's is looked at several times."""
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _IPV6_NETWORK_BITS: Final = 64
 
@@ -111,6 +114,7 @@ class Places:
             del self._by_network[network]
 
 
+@lru_cache(maxsize=_ADDRESSES_KEPT)
 def network_of(address: str) -> str:
     """What counts as one address: in IPv6 a household has a whole /64 to itself."""
     found = _address(address)
@@ -119,6 +123,7 @@ def network_of(address: str) -> str:
     return NOBODY if found is None else str(found)
 
 
+@lru_cache(maxsize=_ADDRESSES_KEPT)
 def _address(text: str) -> _Address | None:
     try:
         found = ipaddress.ip_address(text)
