@@ -12,10 +12,10 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from hanbit.bench import audit, figures, floors
-from hanbit.bench.world import SHOPS, Plan, World, drained, opened
+from hanbit.bench.world import SHOPS, Plan, World, database_of, drained, opened
 from hanbit.db.reading import Reader
 from hanbit.folder import place_at
 from hanbit.kernel.clock import Clock
@@ -32,32 +32,35 @@ RATE_MAX: Final = {"device": 2_000, "password": 160}
 STEPS: Final = {"redirect": ("R3 to R6", "R7 to R12", "R3 to R12"), "dual-signature": ("D1", "D2 to D8", "D1 to D8")}
 """By protocol: what openings, payments and checkouts are."""
 FIGURES: Final = frozenset(
-    {"payments_per_s", "openings_per_s", "checkouts_per_s", "p50_ms", "p99_ms", "refunds_per_s", "refund_p50_ms", "refund_p99_ms"}
+    {"payments_per_s", "openings_per_s", "checkouts_per_s", "p50_ms", "p99_ms", "refunds_per_s", "refund_p50_ms", "refund_p99_ms", "memory"}
 )
 """What a run that failed does not have."""
 
 
-async def run(directory: Path, plan: Plan, clock: Clock, say: Callable[[str], None]) -> tuple[dict[str, Any], list[str]]:
-    """The figures and what is wrong with the run; where anything is, the figures are None."""
+class Measure(Protocol):
+    """What is done with the parties once they are up; the figures of it."""
+
+    async def __call__(self, world: World, plan: Plan, clock: Clock, latest: float, say: Callable[[str], None]) -> dict[str, Any]:
+        """All of it must have been done by `latest`, on the monotonic clock."""
+        ...
+
+
+async def run(
+    directory: Path, plan: Plan, clock: Clock, say: Callable[[str], None], measure: Measure | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """The figures and what is wrong with the run; where anything is, the figures are None. Without a `measure` the payments are."""
     floors.check_disk(directory)
     latest = clock.monotonic() + plan.whole_s
     say("measuring floors")
     found = floors.measure(directory, clock)
-    async with contextlib.AsyncExitStack() as stack:
-        world = await opened(stack, directory, plan, clock, say)
-        result = await _measure(world, plan, clock, latest, say)
-        say("verifying receipts, proving book and evidence")
-        receipts, broken = await asyncio.gather(world.customer.ask("verify"), audit.prove(world.data))
-        unfinished = audit.unfinished(world.data)
-        captured = _captured(world.data) - plan.preload
-    order_books = [directory / SHOPS / shop / ORDER_BOOK for shop in plan.shops]
-    settled = sum(audit.settled_orders(order_book) for order_book in order_books)
-    if settled != captured:
-        broken.append(f"the gateway captured {captured}, the shop may deliver {settled}")
-    if plan.by_relay:
-        broken += audit.purchases_agree(directory / "gateway", order_books[0], captured)
-    if plan.refund_every:
-        broken += audit.refunds_agree(directory / "gateway", *order_books)
+    with database_of(directory, plan, clock, say) as database:
+        async with contextlib.AsyncExitStack() as stack:
+            world = await opened(stack, directory, plan, clock, say, database)
+            result = await (measure or _measure)(world, plan, clock, latest, say)
+            say("verifying receipts, proving book and evidence")
+            receipts, broken = await asyncio.gather(world.customer.ask("verify"), audit.prove(world.data))
+            unfinished = audit.unfinished(world.data)
+        broken += _disagreements(directory, plan)  # once the shops have closed their books
     broken += receipts["shown"] + [f"not finished: {count} {what}" for what, count in unfinished.items() if count]
     errors = receipts["errors"] + sum(unfinished.values())
     asked = {"protocol": plan.protocol, "factor": plan.factor, "concurrency": plan.concurrency, "seconds": plan.seconds}
@@ -68,6 +71,19 @@ async def run(directory: Path, plan: Plan, clock: Clock, say: Callable[[str], No
     if broken or errors:
         report |= dict.fromkeys(FIGURES & report.keys())
     return report, broken
+
+
+def _disagreements(directory: Path, plan: Plan) -> list[str]:
+    """What gateway and shops have different counts of."""
+    data = directory / "gateway"
+    order_books = [directory / SHOPS / shop / ORDER_BOOK for shop in plan.shops]
+    captured, settled = _captured(data) - plan.preload, sum(audit.settled_orders(order_book) for order_book in order_books)
+    broken = [] if settled == captured else [f"the gateway captured {captured}, the shop may deliver {settled}"]
+    if plan.by_relay:
+        broken += audit.purchases_agree(data, order_books[0], captured)
+    if plan.refund_every:
+        broken += audit.refunds_agree(data, *order_books)
+    return broken
 
 
 async def _measure(world: World, plan: Plan, clock: Clock, latest: float, say: Callable[[str], None]) -> dict[str, Any]:

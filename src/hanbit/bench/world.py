@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -93,18 +93,36 @@ class World:
         found = {"gateway": self.gateway.cpu_s(), "merchant": self.merchant.cpu_s(), "customer": self.customer.cpu_s()}
         return found if self.database is None else found | {"database": self.database.cpu_s()}
 
+    def rss_mb(self) -> dict[str, float]:
+        """MiB of memory that each party holds now."""
+        return {"gateway": self.gateway.rss_mb(), "merchant": self.merchant.rss_mb(), "customer": self.customer.rss_mb()}
+
     async def metrics(self) -> str:
         """The gateway's page of metrics."""
         return (await _get(self.http, self.settings.metrics_port, "/metrics")).content.decode("utf-8")
 
 
-async def opened(stack: contextlib.AsyncExitStack, directory: Path, plan: Plan, clock: Clock, say: Callable[[str], None]) -> World:
+@contextlib.contextmanager
+def database_of(directory: Path, plan: Plan, clock: Clock, say: Callable[[str], None]) -> Iterator[cluster.Cluster | None]:
+    """The cluster of a run that needs one of its own; it outlives the parties, whose books are compared once they have ended."""
+    if plan.store == "sqlite" or plan.database:
+        yield None
+        return
+    say("starting PostgreSQL")
+    with cluster.started(directory, clock) as database:
+        yield database
+
+
+async def opened(
+    stack: contextlib.AsyncExitStack,
+    directory: Path,
+    plan: Plan,
+    clock: Clock,
+    say: Callable[[str], None],
+    database: cluster.Cluster | None,
+) -> World:
     """Everything that a run needs, from an empty folder; it ends with the stack."""
-    data, database, address = directory / "gateway", None, plan.database
-    if plan.store == "postgresql" and not address:
-        say("starting PostgreSQL")
-        database = stack.enter_context(cluster.started(directory, clock))
-        address = database.url()
+    data, address = directory / "gateway", plan.database if database is None else database.url()
     pay_port, line_port, metrics_port = _free_ports(3)
     settings = Settings(
         operator="bench",

@@ -31,6 +31,10 @@ database_option = click.option(
     help="With PostgreSQL: the address of an empty database; else a cluster is started from the system's binaries.",
 )
 
+workers_option = click.option(
+    "--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Processes of the payment server; more need PostgreSQL."
+)
+
 
 @click.group(cls=CommandGroup)
 def bench() -> None:
@@ -70,9 +74,7 @@ def bench() -> None:
 )
 @store_option
 @database_option
-@click.option(
-    "--workers", type=click.IntRange(1, 16), default=1, show_default=True, help="Processes of the payment server; more need PostgreSQL."
-)
+@workers_option
 @click.option("--factor", type=click.Choice(["device", "password"]), default="device", show_default=True, help="How the customers approve.")
 @click.option("--with-cancellations", is_flag=True, help="The shop gives payments back while others are paid: half, then the rest.")
 @click.option(
@@ -120,8 +122,7 @@ def payments(  # one argument an option
         raise click.UsageError(f"--factor password takes at most {PASSWORDS_AT_ONCE_MAX} in flight")
     if merchants > 1 and (hot_merchant or with_cancellations or protocol == "dual-signature"):
         raise click.UsageError("--hot-merchant, --with-cancellations and the dual signature go with one merchant")
-    if store == "sqlite" and (workers > 1 or database):
-        raise click.UsageError("--workers and --database go with --store postgresql: a SQLite book is one process's")
+    _check_store(store, workers, database)
     with _fresh_folder(directory) as folder:
         plan = Plan(
             seconds,
@@ -233,6 +234,44 @@ def growth(  # one argument an option
     with _fresh_folder(directory) as folder:
         report, broken = uvloop.run(run(folder, plan, SystemClock(), _say()))
     _finish(report, broken, as_json=as_json)
+
+
+@bench.command()
+@click.option("--seconds", type=click.IntRange(1, 36_000), default=600, show_default=True, help="How long customers pay.")
+@click.option("--concurrency", type=click.IntRange(1, 512), default=16, show_default=True, help="Checkouts in flight.")
+@click.option("--protocol", type=click.Choice(["redirect", "dual-signature"]), default="redirect", show_default=True, help="The checkout.")
+@store_option
+@database_option
+@workers_option
+@directory_option
+@json_option
+def memory(  # one argument an option
+    seconds: int, concurrency: int, protocol: str, store: str, database: str, workers: int, directory: Path | None, as_json: bool
+) -> None:
+    """How much memory each party holds while customers go on paying: sixty samples, and the slope of the second half.
+
+    \b
+    Example:
+      hanbit bench memory
+      hanbit bench memory --seconds 60 --store postgresql --workers 2 --json
+    """
+    import uvloop
+
+    from hanbit.bench import memory as memory_run
+    from hanbit.bench.run import run
+    from hanbit.bench.world import Plan
+    from hanbit.kernel.clock import SystemClock
+
+    _check_store(store, workers, database)
+    plan = Plan(seconds, concurrency, "device", protocol=protocol, store=store, workers=workers, database=database)
+    with _fresh_folder(directory) as folder:
+        report, broken = uvloop.run(run(folder, plan, SystemClock(), _say(), memory_run.measure))
+    _finish(report, broken, as_json=as_json)
+
+
+def _check_store(store: str, workers: int, database: str) -> None:
+    if store == "sqlite" and (workers > 1 or database):
+        raise click.UsageError("--workers and --database go with --store postgresql: a SQLite book is one process's")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import cast
 import pytest
 from click.testing import CliRunner
 
-from hanbit.bench import audit, cluster, figures, floors, processes
+from hanbit.bench import audit, cluster, figures, floors, memory, processes
 from hanbit.bench.relay import BODY_MAX, Relay
 from hanbit.bench.transport import LeanHttp
 from hanbit.cli import main
@@ -239,6 +239,23 @@ def test_payments_that_begin_at_their_own_moments_go_to_several_shops_of_a_book_
     assert report["errors"] == 0
     assert 0 < report["payments"] <= 5
     assert (report["open_loop_per_s"], report["merchants"], report["preload"]) == (5, 2, 30)
+
+
+def test_the_slope_of_memory_is_that_of_the_second_half() -> None:
+    growing = [(float(at), 100.0 if at < 10 else 100.0 + (at - 10) / 60) for at in range(21)]
+    assert memory.summary(growing) == {
+        "first_mb": 100.0, "half_mb": 100.0, "last_mb": 100.2, "max_mb": 100.2, "mb_per_hour": 60.0, "samples": 21,
+    }  # fmt: skip
+    assert memory.summary([(0.0, 5.0)])["mb_per_hour"] == 0
+
+
+def test_a_short_run_looks_at_every_partys_memory() -> None:
+    result = CliRunner().invoke(main, ["bench", "memory", "--seconds", "2", "--concurrency", "2", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert [party["party"] for party in report["memory"]] == ["gateway", "merchant", "customer"]
+    assert all(party["last_mb"] > 1 and party["samples"] > 2 for party in report["memory"])
+    assert report["checkouts"] > 0
 
 
 @pytest.mark.processes
