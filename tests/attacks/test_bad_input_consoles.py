@@ -44,6 +44,8 @@ FORMS: dict[str, dict[str, str]] = {
     "POST /accounts/{id}/{act}": {"reason": ""},
     "POST /proposals/{id}/withdraw": {"reason": ""},
     "POST /proposals/{id}/{act}": {"reason": ""},
+    "POST /settlement/account": {"bank": "", "number": "x", "reason": ""},
+    "POST /certificates/{hash}/revoke": {"reason": ""},
     "POST /settlement/close": {"day": "2199-12-31", "reason": ""},
     "POST /settlement/continue": {"reason": ""},
     "POST /settlement/reserve": {"amount": "0", "currency": "KRW", "reason": ""},
@@ -57,6 +59,7 @@ FORMS: dict[str, dict[str, str]] = {
 """Each form with values that change nothing; an address that takes one and has no line here fails the walk."""
 QUERIES = {
     "GET /payments": ("number", "merchant", "state", "since", "until", "after"),
+    "GET /payments/sheet": ("number", "merchant", "state", "since", "until", "after"),
     "GET /customers": ("q", "after"),
     "GET /settlement": ("after",),
     "GET /payouts": ("state",),

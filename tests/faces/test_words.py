@@ -15,7 +15,10 @@ COMPOSED = (
     "decline.",
     "kind.",
     "problem.",
-    *(f"console.{part}." for part in ("entry", "factor", "language", "message", "payout", "person", "problem", "role", "state")),
+    *(
+        f"console.{part}."
+        for part in ("cancellation", "entry", "factor", "language", "message", "payout", "person", "problem", "role", "state")
+    ),
     "console.purpose.",
     "console.statement.",
     *(f"home.{part}." for part in ("csv", "done", "entry", "method", "reason")),
@@ -24,6 +27,7 @@ COMPOSED = (
     "console.staff.act.",
     "console.staff.done.",
     *(f"operator.{part}." for part in ("act", "day", "deed", "device", "kind", "line_mode", "proposal")),
+    *(f"merchant.{part}" for part in ("deed.", "line.how.", "line.leased", "line.vpn")),
     "operator.orders.",
 )
 PLACE = re.compile(

@@ -37,3 +37,12 @@ def read_day(text: str) -> date:
     if day.isoformat() != text or not FIRST_YEAR <= day.year <= LAST_YEAR:
         raise BadInput(f"day: YYYY-MM-DD, {FIRST_YEAR} to {LAST_YEAR}")
     return day
+
+
+def is_day(text: str) -> bool:
+    """Whether `read_day` reads it."""
+    try:
+        read_day(text)
+    except BadInput:
+        return False
+    return True

@@ -8,6 +8,7 @@ from hanbit.db.reading import Reader, Row
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput
 from hanbit.kernel.money import Money
+from hanbit.payments.payment import Payment
 from hanbit.payments.states import State
 
 STATES: Final = tuple(state.value for state in State if state is not State.NEW)
@@ -48,6 +49,18 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A cancellation that its shop has signed: what it asked for, what went back, and why not where nothing did."""
+
+    id: str
+    at: int
+    asked: Money
+    refunded: Money
+    result: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """Lines, newest first, and the cursor of the next page; empty after the last one."""
 
@@ -80,6 +93,24 @@ def numbered(reader: Reader, text: str, merchant: str | None) -> list[Listed]:
     mine = "" if merchant is None else " AND merchant = ?"
     sql = f"SELECT {_COLUMNS} FROM payments WHERE {where}{mine} ORDER BY opened_at DESC LIMIT ?"  # noqa: S608 - marks of our own
     return [_listed(row) for row in reader.all(sql, *values, *(() if merchant is None else (merchant,)), FOUND_MAX)]
+
+
+def cancellations(reader: Reader, payment: Payment) -> list[Cancelled]:
+    """What its shop has asked back of a payment, oldest first, and what came of it."""
+    columns = "id, at, amount, currency, refunded, result, reason"
+    sql = f"SELECT {columns} FROM cancellations WHERE merchant = ? AND tid = ? ORDER BY at, id LIMIT ?"  # noqa: S608 - names of our own
+    rows = reader.all(sql, payment.merchant, payment.tid, FOUND_MAX)
+    return [
+        Cancelled(
+            row["id"],
+            row["at"],
+            Money(row["amount"], row["currency"]),
+            Money(row["refunded"], row["currency"]),
+            row["result"],
+            row["reason"],
+        )
+        for row in rows
+    ]
 
 
 async def counted(reader: Reader, merchant: str | None, since: int) -> dict[str, int]:

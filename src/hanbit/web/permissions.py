@@ -72,6 +72,7 @@ PERMISSIONS: Final[dict[str, dict[str, Rule]]] = {
         "GET /": allow(*_STAFF),
         # payments
         "GET /payments": allow(*_STAFF),
+        "GET /payments/sheet": allow("support", ADMIN, "auditor"),
         "GET /payments/{id}": allow(*_STAFF),
         "GET /payments/{id}/messages/{hash}": allow("support", "admin", "auditor"),
         # merchants
@@ -125,8 +126,18 @@ PERMISSIONS: Final[dict[str, dict[str, Rule]]] = {
         "GET /": allow(*_TEAM),
         # payments
         "GET /payments": allow(*_TEAM),
+        "GET /payments/sheet": allow(*_TEAM),
         "GET /payments/{id}": allow(*_TEAM),
         "GET /payments/{id}/messages/{hash}": allow(*_TEAM),
+        # settlement
+        "GET /settlement": allow(*_TEAM),
+        "GET /settlement/sheet": allow(*_TEAM),
+        **_act("/settlement/account", ADMIN),
+        "GET /settlement/{day}": allow(*_TEAM),
+        "GET /settlement/{day}/sheet": allow(*_TEAM),
+        # line and keys
+        "GET /line": allow(*_TEAM),
+        **_act("/certificates/{hash}/revoke", ADMIN),
         # people
         "GET /staff": allow(*_TEAM),
         "GET /staff/invite": allow(ADMIN, fresh=True),

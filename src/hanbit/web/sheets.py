@@ -3,9 +3,13 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
+
+from hanbit.web.pages import TIMEZONE
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -18,6 +22,11 @@ def sheet(name: str, columns: Sequence[str], rows: Iterable[Sequence[str | int |
     writer.writerows([[_cell(value) for value in row] for row in rows])
     headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
     return Response("\ufeff" + text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def moment(at: int) -> str:
+    """A time in the zone of the pages, as spreadsheets read it."""
+    return datetime.fromtimestamp(at, ZoneInfo(TIMEZONE)).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _cell(value: str | int | None) -> str | int:

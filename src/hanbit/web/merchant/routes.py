@@ -2,7 +2,10 @@
 
 GET  /                       today
      /login, /set-up/…       see entrance.py
+     /me…                    see account.py
      /payments…              see payment_pages.py
+     /settlement…            see settlement.py
+     /line, /certificates…   see connection.py
      /staff…                 see team.py
 """
 
@@ -11,19 +14,23 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hanbit.parties import merchants
 from hanbit.payments import search
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.search import Wanted
 from hanbit.web.account import OwnAccount
 from hanbit.web.consoles import Console, Entry
 from hanbit.web.entrance import Entrance
+from hanbit.web.merchant.connection import ConnectionPages
+from hanbit.web.merchant.own import own_merchant
+from hanbit.web.merchant.settlement import SettlementPages
 from hanbit.web.payment_pages import PaymentPages
 from hanbit.web.team import Team
 
 NAVIGATION: Final = (
     Entry("/", "merchant.nav.home"),
     Entry("/payments", "merchant.nav.payments"),
+    Entry("/settlement", "merchant.nav.settlement"),
+    Entry("/line", "merchant.nav.line"),
     Entry("/staff", "merchant.nav.staff"),
 )
 DAY_S: Final = 24 * 3600
@@ -36,22 +43,19 @@ class MerchantFace:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.console = console = Console(gateway, "merchant", NAVIGATION)
-        Entrance(console)
-        OwnAccount(console)
-        PaymentPages(console)
-        Team(console)
+        for part in (Entrance, OwnAccount, PaymentPages, SettlementPages, ConnectionPages, Team):
+            part(console)
         console.route("GET", "/", self.show_home)
 
     async def show_home(self, request: Request) -> Response:
         """The last day's payments, and whether the line is up."""
-        mine, reader, since = self.console.merchant(request), self.gateway.reader, self.console.at - DAY_S
-        assert mine is not None, "a person of this console belongs to a merchant"
+        merchant, reader, since = own_merchant(self.console, request), self.gateway.reader, self.console.at - DAY_S
         return self.console.page(
             request,
             "merchant/home.html",
-            merchant=merchants.by_id(reader, mine),
-            connected=self.gateway.line.connected(mine),
-            counts=await search.counted(reader, mine, since),
-            taken=await search.taken(reader, mine, since),
-            latest=(await search.listed(reader, Wanted(mine), LATEST)).rows,
+            merchant=merchant,
+            connected=self.gateway.line.connected(merchant.id),
+            counts=await search.counted(reader, merchant.id, since),
+            taken=await search.taken(reader, merchant.id, since),
+            latest=(await search.listed(reader, Wanted(merchant.id), LATEST)).rows,
         )

@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hanbit.kernel import ids
-from hanbit.kernel.days import read_day
+from hanbit.kernel.days import is_day, read_day
 from hanbit.kernel.errors import BadInput, NotFound
 from hanbit.kernel.money import CURRENCY_EXPONENTS
 from hanbit.parties import merchants
@@ -152,7 +152,7 @@ class SettlementPages:
 
         following = settlement.next_day(self.gateway)
         value = "" if following is None else str(following)
-        fields = (Field("day", "operator.settlement.through", ((_is_day, "console.field.day"),), "date", value=value),)
+        fields = (Field("day", "operator.settlement.through", ((is_day, "console.field.day"),), "date", value=value),)
         return Deed("operator.deed.close", "/settlement", fields, do)
 
     def _continue(self, _request: Request) -> Deed:
@@ -203,18 +203,10 @@ class SettlementPages:
         return Deed("operator.deed.reconcile", "/payouts", (Field("lines", "operator.payouts.lines", kind="lines", hint=hint),), do)
 
     def _day(self, request: Request) -> Day:
-        found = settlement.find_day(self.gateway.reader, self.console.matched(request, "day", _is_day))
+        found = settlement.find_day(self.gateway.reader, self.console.matched(request, "day", is_day))
         if found is None:
             raise NotFound("no such day")
         return found
-
-
-def _is_day(text: str) -> bool:
-    try:
-        read_day(text)
-    except BadInput:
-        return False
-    return True
 
 
 def _lines(text: str) -> str:
