@@ -281,7 +281,7 @@ class Deals:
     def _merchant(self, name: str) -> Change:
         row: dict[str, Value] = {
             "id": name, "name": name, "telephone": "", "state": "active", "orders": "signed", "currency": AMOUNT.currency, "return_url": "",
-            "return_origins": "", "line_mode": "vpn", "line_address": None, "post_url": None, "created_at": self.at,
+            "return_origins": "[]", "line_mode": "vpn", "line_address": None, "post_url": None, "created_at": self.at,
         }  # fmt: skip
         return Change(puts=(Put("merchants", row, 0),))
 

@@ -1,6 +1,7 @@
-"""`hanbit bench`: how fast this machine makes whole payments, and how fast its ledger is alone, beside what it can do at best."""
+"""`hanbit bench`: how fast this machine makes whole payments, its ledger alone and its pages, beside what it can do at best."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -38,13 +39,14 @@ workers_option = click.option(
 
 @click.group(cls=CommandGroup)
 def bench() -> None:
-    """Measure whole payments by all three parties, or the ledger alone; durable, with the checks in.
+    """Measure whole payments by all three parties, the ledger alone, or the consoles' pages; durable, with the checks in.
 
     \b
     Example:
       hanbit bench payments --seconds 20 --concurrency 64 --json
       hanbit bench ledger --seconds 10 --in-flight 512 --json
       hanbit bench growth --payments 100000
+      hanbit bench pages --payments 100000
     """
 
 
@@ -272,6 +274,32 @@ def memory(  # one argument an option
 def _check_store(store: str, workers: int, database: str) -> None:
     if store == "sqlite" and (workers > 1 or database):
         raise click.UsageError("--workers and --database go with --store postgresql: a SQLite book is one process's")
+
+
+@bench.command()
+@click.option(
+    "--payments", type=click.IntRange(1_000, 10_000_000), default=100_000, show_default=True, help="Stored before the pages are asked."
+)
+@directory_option
+@json_option
+def pages(payments: int, directory: Path | None, as_json: bool) -> None:
+    """Every page of the consoles in a book of many payments: how long it takes and how large it is. None may take over 100 ms.
+
+    \b
+    Example:
+      hanbit bench pages --payments 1000000
+      hanbit bench pages --payments 10000 --json
+    """
+    import uvloop
+
+    from hanbit import logs
+    from hanbit.bench import pages as pages_run
+    from hanbit.kernel.clock import SystemClock
+
+    logs.configure(logging.WARNING)  # not a line for each page
+    with _fresh_folder(directory) as folder:
+        report, broken = uvloop.run(pages_run.run(folder, payments, SystemClock(), _say()))
+    _finish(report, broken, as_json=as_json)
 
 
 @contextmanager

@@ -30,5 +30,10 @@ def table(name: str, *items: Column[str] | Column[int] | CheckConstraint | Uniqu
 
 def some(name: str, column: str, *, unique: bool = False) -> Index:
     """An index of the few rows that have this column at all: the others are in it neither when they are written nor when they change."""
-    there = expression(f"{column} IS NOT NULL")
-    return Index(name, column, unique=unique, sqlite_where=there, postgresql_where=there)
+    return where(name, f"{column} IS NOT NULL", column, unique=unique)
+
+
+def where(name: str, condition: str, *columns: str, unique: bool = False) -> Index:
+    """An index of the rows that meet a condition; a query that is to use it must say the condition in the same words."""
+    there = expression(condition)
+    return Index(name, *columns, unique=unique, sqlite_where=there, postgresql_where=there)

@@ -1,4 +1,4 @@
-"""Every table of the book on one page, but for those of days and payouts (`schema_days.py`).
+"""Every table of the book on one page, but for those of days and payouts (`schema_days.py`) and of people (`schema_people.py`).
 
 Rows that change carry a `version` (see `db/change.py`); everything else is only ever added. Instants are whole seconds since 1970,
 amounts whole minor units. Secrets are not here: passwords as peppered argon2id, tokens as hashes, card numbers as a keyed MAC and a mask.
@@ -6,8 +6,8 @@ amounts whole minor units. Secrets are not here: passwords as peppered argon2id,
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint
 
-from hanbit.db import columns, schema_days
-from hanbit.db.columns import some, table, text, whole
+from hanbit.db import columns, schema_days, schema_people
+from hanbit.db.columns import some, table, text, where, whole
 
 metadata = columns.metadata
 SCHEMA_VERSION = 2
@@ -78,6 +78,8 @@ postings = table(
 
 # --- payments ---------------------------------------------------------------------------------------------------------------------
 
+WITHOUT_MONEY = "state IN ('refused', 'voided', 'closed')"
+"""Payments that ended and moved nothing; a list of some of them says so in these words, and two indexes hold it."""
 payments = table(
     "payments",
     text("merchant", key=True),
@@ -117,6 +119,9 @@ payments = table(
     Index("payments_by_customer", "customer", "opened_at"),
     Index("payments_by_merchant", "merchant", "opened_at"),
     Index("payments_by_time", "opened_at"),
+    # What ended without money is rare and is looked for; a payment that is captured never touches these.
+    where("payments_without_money", WITHOUT_MONEY, "state", "opened_at"),
+    where("payments_without_money_by_merchant", WITHOUT_MONEY, "merchant", "state", "opened_at"),
 )
 attempts = table(  # append-only: what the customer approved and how it was checked
     "attempts",
@@ -375,86 +380,6 @@ settings = table("settings", text("name", key=True), whole("version"), text("val
 SANDBOX = "sandbox"
 """The row of `settings` that only a sandbox's book has: how many seconds its clock is ahead."""
 
-# --- people of the operator and of merchants ------------------------------------------------------------------------------------------
-
-people = table(  # who works in a console; `password` is empty until the set-up link was used
-    "people",
-    text("id", key=True),
-    whole("version"),
-    text("face"),
-    text("merchant", null=True),
-    text("login"),
-    text("name"),
-    text("role"),
-    text("password", null=True),
-    text("language"),
-    text("webauthn_user"),
-    text("state"),
-    whole("created_at"),
-    UniqueConstraint("login", name="person_login"),
-    CheckConstraint("face IN ('operator', 'merchant') AND (face = 'merchant') = (merchant IS NOT NULL)", name="person_face"),
-    CheckConstraint("state IN ('invited', 'active', 'suspended')", name="person_state"),
-    CheckConstraint("state <> 'active' OR password IS NOT NULL", name="nobody_works_without_a_password"),
-    Index("people_by_merchant", "merchant"),
-)
-people_factors = table(  # second factors: a passkey's public key, or the secret of one-time codes wrapped under the pepper
-    "people_factors",
-    text("id", key=True),
-    whole("version"),
-    text("person"),
-    text("kind"),
-    text("name"),
-    text("state"),
-    text("public"),
-    whole("counter"),
-    whole("created_at"),
-    CheckConstraint("kind IN ('passkey', 'totp')", name="factor_kind"),
-    CheckConstraint("state IN ('active', 'removed')", name="factor_state"),
-    Index("people_factors_by_person", "person"),
-)
-proposals = table(  # acts of one person that take effect when another approves
-    "proposals",
-    text("id", key=True),
-    whole("version"),
-    text("act"),
-    text("content"),
-    text("reason"),
-    text("state"),
-    text("proposed_by"),
-    whole("proposed_at"),
-    text("decided_by", null=True),
-    text("decided_reason", null=True),
-    whole("decided_at", null=True),
-    CheckConstraint("state IN ('open', 'approved', 'refused', 'withdrawn')", name="proposal_state"),
-    CheckConstraint("(state = 'open') = (decided_at IS NULL) AND (decided_at IS NULL) = (decided_by IS NULL)", name="proposal_decision"),
-    CheckConstraint("state <> 'approved' OR decided_by <> proposed_by", name="a_second_person_approves"),
-    Index("proposals_by_state", "state", "proposed_at"),
-)
-invitations = table(  # one-time links by which a person sets password and second factor, as hashes
-    "invitations",
-    text("token_hash", key=True),
-    whole("version"),
-    text("person"),
-    whole("expires_at"),
-    whole("used_at", null=True),
-    Index("invitations_by_person", "person"),
-    Index("invitations_by_time", "expires_at"),
-)
-console_sessions = table(  # without a second factor `stepped_up_at` is empty, and the session opens nothing but the page that asks for one
-    "console_sessions",
-    text("token_hash", key=True),
-    whole("version"),
-    text("person"),
-    text("face"),
-    whole("created_at"),
-    whole("seen_at"),
-    whole("stepped_up_at", null=True),
-    whole("ended_at", null=True),
-    CheckConstraint("face IN ('operator', 'merchant')", name="session_face"),
-    Index("console_sessions_by_person", "person"),
-    Index("console_sessions_by_time", "created_at"),
-)
-
 # --- several processes on one book: who they are, whose lines they hold, who does which work ---------------------------------------------
 
 processes = table(  # each writes its row anew every few seconds: what counts is that the version moves, not what its clock says
@@ -491,7 +416,7 @@ PASSING = frozenset({"jobs", "lines", "processes", "shared_keys"})
 _FLOW = ("entries", "postings", "messages", "headers", "attempts", "exchanges", "cancellations")
 HISTORY = (*_FLOW, "audit", "log", "tiles", "checkpoints", *schema_days.HISTORY)
 """Tables in which a row is never changed or removed; triggers say so."""
-KEPT = ("payments", "ledger_accounts", "book", "certificates", "people", "proposals", *schema_days.KEPT)
+KEPT = ("payments", "ledger_accounts", "book", "certificates", *schema_people.KEPT, *schema_days.KEPT)
 """Tables in which a row changes and is never removed."""
 VOLATILE = frozenset({"console_sessions", "enrolments", "grants", "invitations", "openings", "sessions", "throttles"}) | PASSING
 """Tables whose rows are removed once they can matter to nobody any more: no evidence, so no log covers them."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hanbit.db.reading import Reader, Row
+from hanbit.db.schema import WITHOUT_MONEY
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput
 from hanbit.kernel.money import Money
@@ -13,6 +14,8 @@ from hanbit.payments.states import State
 
 STATES: Final = tuple(state.value for state in State if state is not State.NEW)
 FOUND_MAX: Final = 50
+_LIVE: Final = frozenset({State.OPEN, State.AUTHORIZED})
+"""What is in these states has an hour at which it is looked at again: none stays there."""
 _CURSOR: Final = re.compile(r"([0-9]{1,15})\.([A-Za-z0-9_-]{22})")
 _SHORT: Final = re.compile(r"[A-Za-z0-9_-]{8,21}")
 _COLUMNS: Final = "id, merchant, tid, state, reason, amount, currency, payee, text, opened_at, ended_at, captured, refunded, method"
@@ -69,7 +72,10 @@ class Page:
 
 
 async def listed(reader: Reader, wanted: Wanted, rows: int) -> Page:
-    """One page. It goes by the time of opening, which an index holds for all payments and for each merchant's."""
+    """One page. It goes by the time of opening, which an index holds for all payments, for each merchant's and each customer's.
+
+    Payments that ended without money have such indexes of their own; those that wait for something are few and are looked up by that.
+    """
     where, values = _conditions(wanted)
     sql = f"SELECT {_COLUMNS} FROM payments {where} ORDER BY opened_at DESC, id DESC LIMIT ?"  # noqa: S608 - names and marks of our own
     found = [_listed(row) for row in await reader.scan(sql, *values, rows + 1)]
@@ -130,24 +136,13 @@ async def taken(reader: Reader, merchant: str | None, since: int) -> list[Money]
     return [Money(row["n"], row["currency"]) for row in rows if row["n"]]
 
 
-async def by_minute(reader: Reader, since: int, minutes: int) -> list[tuple[int, int, int]]:
-    """Of each minute since then: its first second, how many payments were opened in it, and how many of them were captured."""
-    sql = (
-        "SELECT (opened_at - ?) / 60 AS minute, count(*) AS n, sum(CASE WHEN captured > 0 THEN 1 ELSE 0 END) AS captured "
-        "FROM payments WHERE opened_at >= ? AND opened_at < ? GROUP BY 1"
-    )
-    rows = await reader.scan(sql, since, since, since + minutes * 60)
-    found = {int(row["minute"]): (int(row["n"]), int(row["captured"])) for row in rows}
-    return [(since + minute * 60, *found.get(minute, (0, 0))) for minute in range(minutes)]
-
-
-async def reasons(reader: Reader, since: int) -> list[tuple[str, str, int]]:
-    """Why payments that were opened since then ended without money: state, reason, how many; the most frequent first."""
-    sql = (
-        "SELECT state, reason, count(*) AS n FROM payments WHERE opened_at >= ? AND state IN ('refused', 'voided', 'closed') "
-        "GROUP BY state, reason ORDER BY n DESC, state, reason LIMIT ?"
-    )
-    return [(row["state"], row["reason"] or "", int(row["n"])) for row in await reader.scan(sql, since, FOUND_MAX)]
+def _state_conditions(state: str) -> tuple[str, ...]:
+    """The words by which the engines know their indexes of few rows, each with one mark for the state."""
+    if not state:
+        return ()
+    if state in _LIVE:
+        return ("(merchant, tid) IN (SELECT merchant, tid FROM payments WHERE next_at IS NOT NULL AND state = ?)",)
+    return ("state = ?",) if state == State.CAPTURED else (f"{WITHOUT_MONEY} AND state = ?",)
 
 
 def _conditions(wanted: Wanted) -> tuple[str, tuple[str | int, ...]]:
@@ -156,7 +151,7 @@ def _conditions(wanted: Wanted) -> tuple[str, tuple[str | int, ...]]:
     for condition, value in (
         ("merchant = ?", wanted.merchant),
         ("customer = ?", wanted.customer),
-        ("state = ?", wanted.state or None),
+        *((condition, wanted.state) for condition in _state_conditions(wanted.state)),
         ("opened_at >= ?", wanted.since),
         ("opened_at < ?", wanted.until),
     ):

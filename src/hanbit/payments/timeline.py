@@ -81,19 +81,8 @@ def _messages(gateway: Gateway, payment: Payment, *, for_merchant: bool) -> tupl
             why = str(error)
             broken = broken or why
         if not for_merchant or _is_the_merchants(gateway, payment, stored.compact):
-            sender = str(peek_claims(stored.compact).get("iss", ""))
-            kid = peek_kid(stored.compact)
-            steps.append(
-                Step(
-                    stored.at,
-                    "message",
-                    peek_typ(stored.compact).removeprefix(TYP_PREFIX),
-                    who=sender,
-                    hash=stored.hash,
-                    kid=kid,
-                    broken=why,
-                )
-            )
+            name, sender, kid = _told(stored.compact)
+            steps.append(Step(stored.at, "message", name, who=sender, hash=stored.hash, kid=kid, broken=why))
     if chain and not broken:
         try:
             check_chain(payment.merchant, payment.tid, chain, payment.order_hash)
@@ -102,8 +91,19 @@ def _messages(gateway: Gateway, payment: Payment, *, for_merchant: bool) -> tupl
     return steps, broken
 
 
+def _told(compact: str) -> tuple[str, str, str]:
+    """What a message says of itself: its typ, its sender, its key. Bytes that somebody has spoilt in the book say nothing."""
+    try:
+        return peek_typ(compact).removeprefix(TYP_PREFIX), str(peek_claims(compact).get("iss", "")), peek_kid(compact)
+    except ProtocolViolation:
+        return "spoilt", "", ""
+
+
 def _is_the_merchants(gateway: Gateway, payment: Payment, compact: str) -> bool:
-    claims = peek_claims(compact)
+    try:
+        claims = peek_claims(compact)
+    except ProtocolViolation:
+        return False
     return gateway.settings.merchant_urn(payment.merchant) in (claims.get("iss"), claims.get("aud"))
 
 

@@ -45,6 +45,8 @@ DONE_MAX: Final = 1024
 NO_PLACE: Final = ""
 OK: Final = 200
 UNPROCESSABLE: Final = 422
+LIVE: Final = "live"
+"""In the address of a page that loads itself anew: nobody sits before it for certain, so it keeps no session alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Console:
             turned_away = self._turned_away(request, rule, who)
             if turned_away is not None:
                 return turned_away
-            if who is not None:
+            if who is not None and LIVE not in request.query_params:
                 await self._keep_alive(who)
             return await handler(request)
 

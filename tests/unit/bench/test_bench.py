@@ -286,3 +286,13 @@ def test_what_goes_with_one_merchant_is_refused_with_more(also: str) -> None:
     result = CliRunner().invoke(main, ["bench", "payments", "--merchants", "2", also])
     assert result.exit_code == 2
     assert "go with one merchant" in result.stderr
+
+
+def test_pages_of_a_filled_book_are_all_pages_and_none_is_too_large() -> None:
+    result = CliRunner().invoke(main, ["bench", "pages", "--payments", "1000", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["payments"] == 1000
+    assert {name.split(":")[0] for name in report["pages"]} == {"operator", "merchant"}
+    assert all(page["p50_ms"] > 0 and page["kb"] < 100 for page in report["pages"].values())
+    assert set(report["too_slow"]) <= set(report["pages"])

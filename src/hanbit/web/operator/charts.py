@@ -7,18 +7,20 @@ from typing import Final
 HEIGHT: Final = 120
 WIDTH: Final = 10
 """Of one column, gap included; the picture is scaled to its place."""
+LEAST: Final = 2
+"""What is more than nothing can be seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One minute: where its column stands, how high it is, and how high the captured part of it."""
+    """One minute: where its column stands, how high it is, and how high the dark part of it; the values themselves are for the table."""
 
     at: int
-    opened: int
-    captured: int
+    whole: int
+    part: int
     left: int
     height: int
-    captured_height: int
+    part_height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,11 @@ class Chart:
 
 
 def columns_of(minutes: Sequence[tuple[int, int, int]]) -> Chart:
-    """Payments opened in each minute, and how many of them were captured."""
-    most = max((opened for _, opened, _ in minutes), default=0)
-    scale = HEIGHT / max(most, 1)
-    columns = [
-        Column(at, opened, captured, place * WIDTH, round(opened * scale), round(captured * scale))
-        for place, (at, opened, captured) in enumerate(minutes)
-    ]
+    """Of each minute its first second, a value, and a part of that value."""
+    most = max((whole for _, whole, _ in minutes), default=0)
+
+    def scaled(value: int) -> int:
+        return max(round(value * HEIGHT / max(most, 1)), LEAST if value else 0)
+
+    columns = [Column(at, whole, part, place * WIDTH, scaled(whole), scaled(part)) for place, (at, whole, part) in enumerate(minutes)]
     return Chart(columns, most, len(minutes) * WIDTH)

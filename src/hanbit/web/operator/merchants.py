@@ -8,14 +8,16 @@ GET  /merchants                      everybody who is paid
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from hanbit.kernel import ids
-from hanbit.kernel.errors import NotFound
+from hanbit.kernel.errors import BadInput, NotFound
 from hanbit.kernel.money import CURRENCY_EXPONENTS, Money
 from hanbit.parties import merchants, people
 from hanbit.parties import terms as agreed
@@ -24,11 +26,14 @@ from hanbit.payments import lines, operations, registrations, settlement
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
 from hanbit.web.deeds import Deed, Field, choice
-from hanbit.web.forms import Errors
+from hanbit.web.forms import ROWS, Errors, Line, address, read_query
 from hanbit.web.team import InviteForm, invite, invite_page
 
 ACTS: Final = ("suspend", "resume", "registration", "fees", "payout", "line", "code", "revoke")
 CERTIFICATES_MAX: Final = 50
+_LISTED: Final = (
+    "SELECT id, name, telephone, state FROM merchants WHERE id > ? AND (id LIKE ? ESCAPE '!' OR name LIKE ? ESCAPE '!') ORDER BY id LIMIT ?"
+)
 _CERTIFICATES: Final = (
     "SELECT kid, purpose, not_before, not_after, revoked_at FROM certificates WHERE urn = ? ORDER BY issued_at DESC LIMIT ?"
 )
@@ -36,6 +41,13 @@ _TELEPHONE: Final = ((merchants.TELEPHONE.fullmatch, "operator.field.telephone")
 _NAME: Final = ((lambda text: text.strip() and text.isprintable() and len(text.strip()) <= merchants.NAME_MAX, "console.field.name"),)
 _RETURN_URL: Final = ((merchants.origin_of, "operator.field.return_url"),)
 _WHOLE: Final = ((lambda text: text.isascii() and text.isdigit() and len(text) <= 12, "operator.field.whole"),)  # noqa: PLR2004 - beyond any fee
+
+
+class FilterForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom to find; `after` is where the page begins."""
+
+    q: Line = ""
+    after: Line = ""
 
 
 class MerchantPages:
@@ -54,10 +66,20 @@ class MerchantPages:
         console.route("POST", "/merchants/{id}/{act}", self.act)
 
     async def show_merchants(self, request: Request) -> Response:
-        """Every merchant, with its line."""
-        found = (await operations.list_parties(self.gateway, what="merchants"))["merchants"]
-        shown = [(merchant, self.gateway.line.connected(merchant["id"])) for merchant in found]
-        return self.console.page(request, "operator/merchants.html", merchants=shown)
+        """In the order of their ids, fifty a page, each with its line; a part of an id or name narrows them."""
+        form = read_query(request, FilterForm)
+        if "\x00" in form.q + form.after:
+            raise BadInput("q")
+        part = "%" + re.sub(r"([%_!])", r"!\1", form.q.strip()) + "%"
+        found = await self.gateway.reader.scan(_LISTED, form.after, part, part, ROWS + 1)
+        return self.console.page(
+            request,
+            "operator/merchants.html",
+            merchants=[(merchant, self.gateway.line.connected(merchant["id"])) for merchant in found[:ROWS]],
+            form={"q": form.q},
+            first=address("/merchants", q=form.q) if form.after else "",
+            following=address("/merchants", q=form.q, after=found[ROWS - 1]["id"]) if len(found) > ROWS else "",
+        )
 
     async def show_merchant(self, request: Request) -> Response:
         """One merchant: registration, terms, line, certificates, people."""

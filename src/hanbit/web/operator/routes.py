@@ -16,11 +16,13 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hanbit.payments import operations, search
+from hanbit.db.reading import Row
+from hanbit.line.figures import LineFigures
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.halt import why_halted
+from hanbit.payments.pulse import last_hour
 from hanbit.web.account import OwnAccount
-from hanbit.web.consoles import Console, Entry
+from hanbit.web.consoles import LIVE, Console, Entry
 from hanbit.web.entrance import Entrance
 from hanbit.web.operator.charts import columns_of
 from hanbit.web.operator.customers import CustomerPages
@@ -44,9 +46,12 @@ NAVIGATION: Final = (
     Entry("/audit", "operator.nav.audit"),
     Entry("/staff", "operator.nav.staff"),
 )
-HOUR_S: Final = 3600
-MINUTES: Final = 60
+LINES_SHOWN: Final = 20
+MERCHANTS_MAX: Final = 1_000
+LIVE_S: Final = 15
+"""A page that is watched loads itself anew so often; it keeps no session alive."""
 _UNTOLD: Final = "SELECT count(*) AS n FROM outbox WHERE next_at IS NOT NULL"
+_ACTIVE: Final = "SELECT id, name FROM merchants WHERE state = 'active' ORDER BY id LIMIT ?"
 _WAITING: Final = "SELECT count(*) AS n FROM payments WHERE next_at IS NOT NULL AND state = 'authorized'"
 
 
@@ -63,19 +68,31 @@ class OperatorFace:
     async def show_home(self, request: Request) -> Response:
         """How payments, lines and the book are at this moment."""
         reader, at = self.gateway.reader, self.console.at
-        found = (await operations.list_parties(self.gateway, what="merchants"))["merchants"]
-        since = at - at % 60 - HOUR_S + 60
-        minutes = await search.by_minute(reader, since, MINUTES)
-        return self.console.page(
+        pulse = await last_hour(reader, at)
+        lines, up, merchants = self._lines()
+        response = self.console.page(
             request,
             "operator/home.html",
-            counts=await search.counted(reader, None, since),
-            taken=await search.taken(reader, None, since),
-            chart=columns_of(minutes),
-            reasons=await search.reasons(reader, since),
+            pulse=pulse,
+            chart=columns_of([(one.at, one.opened, one.captured) for one in pulse.minutes]),
+            pace=columns_of([(one.at, one.slowest_s or 0, one.median_s or 0) for one in pulse.minutes]),
             waiting=(await reader.scan(_WAITING))[0]["n"],
             untold=(await reader.scan(_UNTOLD))[0]["n"],
             queue=self.gateway.book.waiting,
-            lines=[(merchant, self.gateway.line.figures(merchant["id"])) for merchant in found if merchant["state"] == "active"],
+            lines=lines,
+            up=up,
+            merchants=merchants,
             halted=why_halted(reader),
+            live=LIVE in request.query_params,
+            live_s=LIVE_S,
         )
+        if LIVE in request.query_params:
+            response.headers["Refresh"] = str(LIVE_S)
+        return response
+
+    def _lines(self) -> tuple[list[tuple[Row, LineFigures]], int, int]:
+        """The lines that most need a look: those that are down, then the slowest; how many are up, of how many."""
+        rows = self.gateway.reader.all(_ACTIVE, MERCHANTS_MAX)
+        found = [(row, self.gateway.line.figures(row["id"])) for row in rows]
+        found.sort(key=lambda one: (one[1].up, -(one[1].round_trip_s or 0.0)))
+        return found[:LINES_SHOWN], sum(line.up for _, line in found), len(found)
