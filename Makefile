@@ -6,6 +6,8 @@ PYTEST := .venv/bin/pytest
 INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check
 # Three worker processes share the tests of the whole suite, whose half is waiting for others; PYTEST_ARGUMENTS="-x -k refund" narrows a run.
 WORKERS ?= 3
+# Each begins with a stretch of its own, so that what a file sets up once is set up by one of them, and whoever is done takes from the others.
+SHARED := -n $(WORKERS) --dist worksteal
 PYTEST_ARGUMENTS ?=
 # What `make test` also runs on PostgreSQL; `make test-postgresql` runs everything there. Tests of the store itself are always on both.
 ON_POSTGRESQL := $(foreach name,paid declines ends races cancellation cancel_races dual_signature,tests/flows/test_$(name).py) \
@@ -46,25 +48,28 @@ demo: .venv/.server ## set up .venv, then run payment server, demo shop and one 
 
 .PHONY: test
 test: .venv/.dev test-programs ## set everything up, then run all tests but the long matrix
-	@$(PYTEST) -n $(WORKERS) -m "not long" $(PYTEST_ARGUMENTS)
+	@$(PYTEST) $(SHARED) -m "not long" $(PYTEST_ARGUMENTS)
 	@echo "The payments once more, every book in a PostgreSQL database"
-	@HANBIT_TEST_ENGINE=postgresql $(PYTEST) -n $(WORKERS) $(ON_POSTGRESQL) $(PYTEST_ARGUMENTS) || [ $$? -eq 5 ]  # 5: none was asked for
+	@HANBIT_TEST_ENGINE=postgresql $(PYTEST) $(SHARED) $(ON_POSTGRESQL) $(PYTEST_ARGUMENTS) || [ $$? -eq 5 ]  # 5: none was asked for
 
 .PHONY: test-postgresql
 test-postgresql: .venv/.dev test-programs ## run all in-process tests with every book in a PostgreSQL database of the tests' own cluster
-	@HANBIT_TEST_ENGINE=postgresql $(PYTEST) -n $(WORKERS) -m "not long and not browser and not processes" $(PYTEST_ARGUMENTS)
+	@HANBIT_TEST_ENGINE=postgresql $(PYTEST) $(SHARED) -m "not long and not browser and not processes" $(PYTEST_ARGUMENTS)
 
 .PHONY: test-long
 test-long: .venv/.dev test-programs ## run the full crash and race matrix
 	@$(PYTEST) -m long --hypothesis-profile=long $(PYTEST_ARGUMENTS)
 
-.PHONY: check
-check: .venv/.dev ## format, lint, strict types, import contracts, fast tests
+.PHONY: lint
+lint: .venv/.dev ## format, lint, strict types, import contracts
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo
-	@$(PYTEST) -n $(WORKERS) -m "not long and not browser and not processes" $(PYTEST_ARGUMENTS)
+
+.PHONY: check
+check: lint ## make lint, then the fast tests
+	@$(PYTEST) $(SHARED) -m "not long and not browser and not processes" $(PYTEST_ARGUMENTS)
 
 .PHONY: format
 format: .venv/.dev ## format the code and mend what ruff can mend by itself

@@ -20,8 +20,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-MEMORY, MEMORY_LEAST = Path("/dev/shm"), 2 * 1024**3
-"""Where a cluster lies if there is so much room: nearly every test makes a database and drops it, and on a disk that is 1.5 s each time."""
+from tests import memory
+
 USERS = ("postgres", "nobody")
 """Whom root lends the cluster to."""
 START_WITHIN_S = 120.0
@@ -154,10 +154,6 @@ rm -rf "$0"
 """
 
 
-def _roomy() -> Path | None:
-    return MEMORY if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_LEAST else None
-
-
 @cache
 def shared(folder: Path) -> Cluster:
     """One cluster a process, started when it is first asked for; LookupError where nobody may run it."""
@@ -167,7 +163,7 @@ def shared(folder: Path) -> Cluster:
 def start(programs: Path, **options: str) -> Cluster:
     """Make a cluster and start it; the caller stops it."""
     user = unprivileged()
-    folder = Path(tempfile.mkdtemp(prefix="hanbit-pg-", dir=_roomy()))
+    folder = Path(tempfile.mkdtemp(prefix="hanbit-pg-", dir=memory.roomy()))
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
     folder.chmod(0o711)  # the socket's folder: whoever runs the tests goes through it

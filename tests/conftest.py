@@ -12,13 +12,17 @@ from hypothesis import HealthCheck, settings
 from hanbit.db.place import Place
 from hanbit.db.sqlite import BOOK_FILE
 from tests import cluster as clusters
-from tests import engine
+from tests import engine, memory
 from tests.cluster import Cluster
 
 # A shared two-core machine has slow moments, so no example has a deadline; the suite as a whole is what must stay quick.
 settings.register_profile("usual", deadline=None, max_examples=60, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("long", settings.get_profile("usual"), max_examples=2_000)
 settings.load_profile("usual")
+
+# pytest's own word for where tmp_path lies; a --basetemp on the command line goes before it.
+if (_in_memory := memory.roomy()) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_in_memory))
 
 
 def pytest_sessionstart() -> None:

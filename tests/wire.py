@@ -5,8 +5,7 @@ import threading
 from contextlib import suppress
 
 from tests.cluster import OWNER, PASSWORD, Cluster
-
-PATIENCE_S = 60.0
+from tests.waiting import PATIENCE_S
 
 
 class Wire:

@@ -27,8 +27,8 @@ from tests.unit.line.parties import (
     merchant_urn,
     nothing,
     request,
-    until,
 )
+from tests.waiting import until
 
 SMALL = replace(PATIENT, pending=20, handlers=2, waiting=3, refusals=50, queue_high_bytes=32_768, queue_max_bytes=200_000, answer_s=0.5)
 

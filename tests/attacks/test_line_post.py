@@ -16,8 +16,9 @@ import uvloop
 from hanbit.kernel.errors import ProtocolViolation, Unavailable
 from hanbit.line.connection import Limits
 from hanbit.protocols.line import read_frame
-from tests.unit.line.parties import CLOCK, DAY_S, Files, Operator, answer_to, confirm, merchant_urn, request, until
+from tests.unit.line.parties import CLOCK, DAY_S, Files, Operator, answer_to, confirm, merchant_urn, request
 from tests.unit.line.test_post import LIMITS, PostWorld, gateway_line, post_world
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ async def send(port: int, context: ssl.SSLContext, *pieces: bytes) -> bytes:
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
         lengths = [int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")]
         return head + (await reader.readexactly(lengths[0]) if lengths else b"")
     except (OSError, asyncio.IncompleteReadError):
@@ -153,7 +154,7 @@ async def test_a_slow_body_and_a_slow_head_are_given_up_and_hold_up_nobody(posts
         asyncio.create_task(send(posts.line.post_port(), context, b"POST /line HTT")) for _ in range(15)
     ]
     async with gateway_line(posts.parts("steady")) as steady:
-        await asyncio.wait_for(steady.connected.wait(), 3)
+        await asyncio.wait_for(steady.connected.wait(), PATIENCE_S)
         assert await steady.ask(request())
     ended = [status(answer) for answer in await asyncio.gather(*slow)]
     assert ended[:15] == [408] * 15
@@ -166,7 +167,7 @@ async def test_handshakes_that_never_end_are_given_up(posts: PostWorld, caplog: 
         opened = [await asyncio.open_connection("127.0.0.1", posts.line.post_port()) for _ in range(20)]
         opened[0][1].write(b"GET / HTTP/1.1\r\n\r\n")
         for reader, writer in opened:
-            assert (await asyncio.wait_for(reader.read(100), 3))[:1] in {b"", b"\x15"}
+            assert (await asyncio.wait_for(reader.read(100), PATIENCE_S))[:1] in {b"", b"\x15"}
             writer.close()
         await until(lambda: not posts.line._post_listeners["vpn"]._knocking)
     assert caplog.text == ""
@@ -332,7 +333,7 @@ async def test_handshakes_that_never_end_push_out_one_another_and_no_merchant_by
         opened = [await asyncio.open_connection("127.0.0.1", posts.line.post_port(), local_addr=("127.0.0.3", 0)) for _ in range(40)]
         await until(lambda: posts.world.line.stats().closed["pushed_out"] == 32)
         async with gateway_line(posts.parts("shop")) as shop:
-            await asyncio.wait_for(shop.connected.wait(), 3)
+            await asyncio.wait_for(shop.connected.wait(), PATIENCE_S)
             assert await shop.ask(request())
         for _, writer in opened:
             writer.close()
@@ -347,7 +348,7 @@ async def test_one_merchant_cannot_take_every_place_by_idle_connections_for_post
         await until(lambda: sum(task.done() for task in ended) == 8)
         assert [task.done() for task in ended] == [True] * 8 + [False] * 4, "the one that has been idle longest goes"
         async with gateway_line(posts.parts("shop")) as shop:
-            await asyncio.wait_for(shop.connected.wait(), 3)
+            await asyncio.wait_for(shop.connected.wait(), PATIENCE_S)
             assert await shop.ask(request())
         for task, (_, writer) in zip(ended, opened, strict=True):
             task.cancel()
@@ -373,7 +374,7 @@ async def test_a_gateway_that_swaps_answers_by_post_is_unavailable_whatever_come
     handed_on: list[str] = []
     posts.world.answer = swap
     async with gateway_line(posts.parts("shop", on_request=broken)) as shop:
-        await asyncio.wait_for(shop.connected.wait(), 3)
+        await asyncio.wait_for(shop.connected.wait(), PATIENCE_S)
         results = await asyncio.gather(shop.ask(request()), shop.ask(request()), return_exceptions=True)
         assert [type(result) for result in results] == [Unavailable, Unavailable]
         assert len(handed_on) == 2

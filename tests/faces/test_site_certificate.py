@@ -5,7 +5,7 @@ import datetime as dt
 import ipaddress
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from hanbit.web.certificate import SiteCertificate
 from hanbit.web.listener import LimitedHttp, counted_by
 from hanbit.web.serving import Server
 from hanbit.web.visitors import Places, Proxies
+from tests.waiting import until
 
 HOST = "pay.bank.example"
 DAY_S = 86_400
@@ -113,12 +114,6 @@ async def ask(port: int, context: ssl.SSLContext) -> tuple[bytes, ssl.SSLObject]
     tls: ssl.SSLObject = writer.get_extra_info("ssl_object")
     writer.close()
     return answered, tls
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the other end's state rings no bell
-            await asyncio.sleep(0.01)
 
 
 async def test_the_newest_tls_and_http_1_are_agreed_upon(files: tuple[Path, Path]) -> None:

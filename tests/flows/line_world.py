@@ -1,7 +1,6 @@
 """A customer with a wallet at a running payment server, and what the tests of its lines share."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,10 +68,3 @@ async def prove(gateway: Gateway) -> None:
 
     proof = check_evidence(list(evidence.share(gateway.reader, 0, 1)), gateway.registry, first_link)
     assert proof.verified, proof.broken
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Wait for something that another party does."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in other hands
-            await asyncio.sleep(0.01)

@@ -215,9 +215,10 @@ async def test_a_stop_answers_whoever_waits_and_leaves_nothing_behind(place: tup
     async with agent_site(place, None) as (s, pages):
         tid, _ = await pages.order("phone")
         waiting = asyncio.create_task(pages.call("GET", f"/orders/{tid}?wait=25"))
-        await asyncio.sleep(0.5)
+        for _ in range(20):  # what was asked before these were asked and answered has come
+            await pages.state(tid)
         s.shop.process.send_signal(signal.SIGTERM)
-        status, _, order = await asyncio.wait_for(waiting, 10)
+        status, _, order = await asyncio.wait_for(waiting, PATIENCE_S)
         assert (status, order["state"]) == (200, "placed")
         assert await asyncio.wait_for(s.shop.process.wait(), PATIENCE_S) == 0, s.shop.log_end()
         with pytest.raises(aiohttp.ClientConnectionError):

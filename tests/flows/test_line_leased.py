@@ -24,7 +24,8 @@ from hanbit.merchant.shop import Shop
 from hanbit.payments import operations
 from hanbit.payments.gateway import Gateway
 from hanbit.settings import Settings
-from tests.flows.line_world import Customer, add_customer, prove, until
+from tests.flows.line_world import Customer, add_customer, prove
+from tests.waiting import until
 
 LEASED_HOST, SHOP_ADDRESS = "127.0.0.9", "127.0.0.1"
 CLOCK = SystemClock()

@@ -14,8 +14,8 @@ from hanbit.merchant.handlers import Yes
 from hanbit.merchant.order import Order
 from hanbit.merchant.shop import Shop
 from hanbit.payments import operations
-from tests.flows.line_world import until
 from tests.flows.test_line_leased import LEASED_HOST, SHOP_ADDRESS, Site, redirect_line, site
+from tests.waiting import until
 
 
 def free_port() -> int:

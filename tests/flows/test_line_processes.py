@@ -15,7 +15,8 @@ import pytest
 
 from hanbit.kernel.errors import Unavailable
 from hanbit.protocols.line import read_frame
-from tests.unit.line.parties import QUICK, World, listening, merchant_urn, request, until
+from tests.unit.line.parties import QUICK, World, listening, merchant_urn, request
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 PATIENT = replace(QUICK, ping_s=10.0, answer_s=20.0)
@@ -97,9 +98,9 @@ async def test_a_stopped_process_is_not_asked_once_it_misses_a_ping(tmp_path: Pa
     async with listening(tmp_path, limits) as world, child(world, "answer"), child(world, "stopped") as newest:
         assert read_frame(await world.line.ask("shop", request())).typ == "hanbit-from-stopped"
         newest.signal(signal.SIGSTOP)
-        await until(lambda: any(connection.missed for connection in world.line._merchants["shop"]), 5)
+        await until(lambda: any(connection.missed for connection in world.line._merchants["shop"]))
         assert read_frame(await world.line.ask("shop", request())).typ == "hanbit-from-answer"
         assert world.line.figures("shop").connections == 2
         newest.signal(signal.SIGCONT)
-        await until(lambda: not any(connection.missed for connection in world.line._merchants["shop"]), 5)
+        await until(lambda: not any(connection.missed for connection in world.line._merchants["shop"]))
         assert read_frame(await world.line.ask("shop", request())).typ == "hanbit-from-stopped"

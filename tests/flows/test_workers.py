@@ -15,7 +15,8 @@ from hanbit.settings import Settings
 from hanbit.workers import parent
 from tests.flows.crash_processes import Child, Site, site
 from tests.flows.crash_world import make_folder
-from tests.flows.workers import end, holders, job_holders, rows, until, workers
+from tests.flows.workers import end, holders, job_holders, rows, workers
+from tests.waiting import until
 
 WORKERS = 3
 

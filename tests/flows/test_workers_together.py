@@ -25,7 +25,8 @@ from hanbit.wallet.client import GatewayRefused
 from hanbit.wallet.pay import Outcome, Wallet
 from tests.flows.crash_processes import Site, site
 from tests.flows.crash_world import MERCHANT, make_folder
-from tests.flows.workers import rows, until, workers
+from tests.flows.workers import rows, workers
+from tests.waiting import until
 
 WORKERS = 3
 AT_ONCE = 4

@@ -1,14 +1,13 @@
 """`hanbit serve --workers N` with a shop on a PostgreSQL book, and the workers below it as the test sees them."""
 
-import asyncio
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 from hanbit.db.reading import Reader
 from hanbit.folder import place_at
-from tests.flows.crash_processes import PATIENCE_S, PAUSE_S, Site
+from tests.flows.crash_processes import Site
+from tests.waiting import until
 
 
 def workers(s: Site) -> dict[int, int]:
@@ -44,13 +43,6 @@ def job_holders(s: Site) -> dict[str, int]:
     return {
         str(name): int(number or 0) for name, number in rows(s, "SELECT j.name, p.number FROM jobs j JOIN processes p ON p.id = j.holder")
     }
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Other processes ring no bell."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not condition():  # noqa: ASYNC110 - as above
-            await asyncio.sleep(PAUSE_S)
 
 
 async def end(s: Site, number: int, how: signal.Signals) -> int:

@@ -51,7 +51,8 @@ async def order_here(page: Page, shop: ExampleShop) -> str:
 
 
 async def window_of(page: Page) -> Page:
-    """A click on the button; the payment window."""
+    """A click on the button; the payment window. The button is there before the script that listens to it: this is no test of haste."""
+    await page.wait_for_function("globalThis.hanbit")
     async with page.expect_popup() as opening:
         await page.locator("[data-hanbit-relay]").click()
     return await opening.value

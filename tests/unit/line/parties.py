@@ -26,6 +26,7 @@ from hanbit.line.listener import Line
 from hanbit.merchant.line_client import LineClient
 from hanbit.protocols.line import Acknowledgement, HelloFromMerchant, frame_hash, make_hello
 from hanbit.protocols.signed import PinnedTrust, Signer, head, sign
+from tests.waiting import PATIENCE_S, until
 
 OPERATOR = "demo"
 GATEWAY = ids.urn(OPERATOR, "gateway")
@@ -211,7 +212,7 @@ class World:
         client = self.client(name, **options)
         await client.start()
         try:
-            await asyncio.wait_for(client.connected.wait(), 3)
+            await asyncio.wait_for(client.connected.wait(), PATIENCE_S)
             await until(lambda: self.line.connected(name))
             yield client
         finally:
@@ -268,10 +269,10 @@ class Raw(WSListener):
         self.transport.send(kind, message)
 
     async def receive(self) -> str:
-        return await asyncio.wait_for(self.frames.get(), 2)
+        return await asyncio.wait_for(self.frames.get(), PATIENCE_S)
 
     async def end(self) -> tuple[int, str] | None:
-        await asyncio.wait_for(self.ended.wait(), 3)
+        await asyncio.wait_for(self.ended.wait(), PATIENCE_S)
         return self.closed
 
 
@@ -298,13 +299,6 @@ def answer_to(frame: str, *more: str, typ: str = "confirmation") -> str:
 def acknowledgement(signer: Signer, *outcomes: str) -> str:
     claims = Acknowledgement(**head(signer, GATEWAY, CLOCK.now()), req=tuple(frame_hash(outcome) for outcome in outcomes))
     return sign(claims, signer).compact
-
-
-async def until(condition: Callable[[], bool], timeout_s: float = 3.0) -> None:
-    """Wait for something that the other end does."""
-    async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in the other end's hands
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

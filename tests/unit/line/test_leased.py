@@ -15,7 +15,8 @@ from hanbit.line.reception import plain_address
 from hanbit.merchant.files import LineAddress
 from hanbit.merchant.line_client import LineClient
 from hanbit.protocols.line import HelloFromMerchant, make_hello
-from tests.unit.line.parties import CLOCK, GATEWAY, OPERATOR, QUICK, Operator, Raw, World, merchant_urn, request, until
+from tests.unit.line.parties import CLOCK, GATEWAY, OPERATOR, QUICK, Operator, Raw, World, merchant_urn, request
+from tests.waiting import PATIENCE_S, until
 
 LEASED_HOST, SHOP_ADDRESS = "127.0.0.9", "127.0.0.1"
 """On loopback a caller comes from 127.0.0.1 wherever it calls."""
@@ -64,7 +65,7 @@ def leased_client(world: World, name: str = "shop") -> LineClient:
 async def test_both_ask_over_a_leased_line(world: World) -> None:
     client = leased_client(world)
     await client.start()
-    await asyncio.wait_for(client.connected.wait(), 3)
+    await asyncio.wait_for(client.connected.wait(), PATIENCE_S)
     await until(lambda: world.line.connected("shop"))
     assert await world.line.ask("shop", request())
     assert await client.ask(request())
@@ -81,7 +82,7 @@ async def test_a_stranger_is_hung_up_on_before_a_byte_is_answered(world: World) 
         reader, writer = await asyncio.open_connection(LEASED_HOST, world.line.port("leased"))
         try:
             writer.write(data)
-            assert await asyncio.wait_for(reader.read(100), 2) == b""
+            assert await asyncio.wait_for(reader.read(100), PATIENCE_S) == b""
         except ConnectionError:
             pass  # he was hung up on while he still spoke
         writer.close()
@@ -102,7 +103,7 @@ async def test_at_the_registered_address_only_the_registered_merchant_gets_in(wo
 async def test_what_is_no_websocket_gets_no_further_on_a_leased_line(world: World) -> None:
     reader, writer = await asyncio.open_connection(LEASED_HOST, world.line.port("leased"))
     writer.write(b"\x00\x01\x02 no request at all \r\n\r\n")
-    answer = await asyncio.wait_for(reader.read(1000), 2)
+    answer = await asyncio.wait_for(reader.read(1000), PATIENCE_S)
     assert b"hanbit" not in answer.lower()
     writer.close()
     assert world.line.stats().merchants == {}
@@ -138,7 +139,7 @@ async def test_a_review_ends_a_connection_whose_address_was_given_to_another(tmp
     async with leased_world(tmp_path, tls=False) as world:
         client = leased_client(world)
         await client.start()
-        await asyncio.wait_for(client.connected.wait(), 3)
+        await asyncio.wait_for(client.connected.wait(), PATIENCE_S)
         world.leased[SHOP_ADDRESS] = "kiosk"
         await until(lambda: world.line.down_reason("shop") == "not_allowed")
         await client.stop()

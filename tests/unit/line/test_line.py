@@ -16,6 +16,7 @@ from hanbit.protocols.line import HelloFromMerchant, RefusedByGateway, RefusedBy
 from hanbit.protocols.signed import head, sign, verify
 from tests.unit.line.parties import (
     CLOCK,
+    DAY_S,
     GATEWAY,
     PATIENT,
     QUICK,
@@ -28,8 +29,8 @@ from tests.unit.line.parties import (
     merchant_urn,
     nothing,
     request,
-    until,
 )
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ async def test_the_merchant_comes_back_by_itself_after_the_gateway_was_restarted
             await client.ask(request())
         await asyncio.sleep(0.3)
         await world.start()
-        await asyncio.wait_for(client.connected.wait(), 2)
+        await asyncio.wait_for(client.connected.wait(), PATIENCE_S)
         await until(lambda: world.line.connected("shop"))
         assert await world.line.ask("shop", request())
         assert await client.ask(request())
@@ -162,7 +163,7 @@ async def test_a_client_started_before_its_gateway_finds_it_later(tmp_path: Path
         await client.start()
         await until(lambda: client.down_reason.startswith("cannot be reached"))
         await world.start()
-        await asyncio.wait_for(client.connected.wait(), 2)
+        await asyncio.wait_for(client.connected.wait(), PATIENCE_S)
         await client.stop()
 
 
@@ -226,19 +227,21 @@ async def test_a_silent_connection_is_not_asked_while_another_is_healthy(world: 
 
 
 async def test_a_disconnection_ends_every_wait_at_once(world: World) -> None:
-    async def never(_: str) -> str | None:
-        await asyncio.sleep(0.2)
+    heard, hung_up = [], asyncio.Event()
+
+    async def silent(frame: str) -> str | None:
+        heard.append(frame)
+        await hung_up.wait()
         return None
 
-    world.answer = never
-    async with world.connected(on_request=never, limits=PATIENT) as client:
-        waits = [asyncio.create_task(world.line.ask("shop", request(), timeout_s=30)) for _ in range(5)]
-        waits += [asyncio.create_task(client.ask(request(), timeout_s=30)) for _ in range(5)]
-        await asyncio.sleep(0.05)
-        started = CLOCK.monotonic()
+    world.answer = silent
+    async with world.connected(on_request=silent, limits=PATIENT) as client:
+        waits = [asyncio.create_task(world.line.ask("shop", request(), timeout_s=30 * PATIENCE_S)) for _ in range(5)]
+        waits += [asyncio.create_task(client.ask(request(), timeout_s=30 * PATIENCE_S)) for _ in range(5)]
+        await until(lambda: len(heard) == len(waits))
         world.line._merchants["shop"][0].cut("test")
-        results = await asyncio.gather(*waits, return_exceptions=True)
-        assert CLOCK.monotonic() - started < 0.15
+        results = await asyncio.wait_for(asyncio.gather(*waits, return_exceptions=True), PATIENCE_S)
+        hung_up.set()
         assert all(isinstance(result, Unavailable) for result in results)
 
 
@@ -261,8 +264,7 @@ async def test_an_answer_that_does_not_come_is_unavailable_and_one_that_comes_la
 async def test_an_asker_that_gives_up_leaves_nothing_behind(world: World) -> None:
     async with world.connected(on_request=nothing):
         task = asyncio.create_task(world.line.ask("shop", request()))
-        await asyncio.sleep(0.02)
-        assert world.line.stats().merchants["shop"].pending == 1
+        await until(lambda: world.line.stats().merchants["shop"].pending == 1)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert world.line.stats().merchants["shop"].pending == 0
@@ -356,7 +358,7 @@ async def test_a_gateway_that_went_silent_is_left(tmp_path: Path) -> None:
         silenced.on_ws_frame = lambda *_: None  # type: ignore[method-assign]  # it hears nothing
         await until(lambda: connection.reason != "")
         assert connection.reason == "silent"
-        await asyncio.wait_for(client.connected.wait(), 2)
+        await asyncio.wait_for(client.connected.wait(), PATIENCE_S)
 
 
 async def test_a_suspended_merchant_is_hung_up_on_at_once_and_not_let_in_again(world: World) -> None:
@@ -367,7 +369,7 @@ async def test_a_suspended_merchant_is_hung_up_on_at_once_and_not_let_in_again(w
         assert world.line.down_reason("shop") == "suspended"
         await until(lambda: client.down_reason == "peer_not_allowed")
         world.suspended.clear()
-        await asyncio.wait_for(client.connected.wait(), 2)
+        await asyncio.wait_for(client.connected.wait(), PATIENCE_S)
 
 
 async def test_a_merchant_suspended_between_its_certificate_and_its_hello_does_not_get_in(world: World) -> None:
@@ -386,9 +388,9 @@ async def test_a_merchant_suspended_elsewhere_is_noticed_at_the_next_review(worl
 
 
 async def test_a_certificate_that_expires_while_connected_ends_the_connection(world: World) -> None:
-    files = world.operator.files(merchant_urn("shop"), at=CLOCK.now() - 100, lifetime_s=101)
-    async with world.connected(files=files):
-        await until(lambda: world.line.down_reason("shop") == "certificate_dates", 4)
+    async with world.connected(files=world.operator.files(merchant_urn("shop"))):
+        world.line._clock = ManualClock(CLOCK.now() + 90 * DAY_S)
+        await until(lambda: world.line.down_reason("shop") == "certificate_dates")
 
 
 async def test_stopping_waits_for_the_handlers_at_work_and_cuts_short_what_takes_too_long(world: World) -> None:

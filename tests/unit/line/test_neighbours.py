@@ -12,7 +12,8 @@ from hanbit.crypto.tls import LineTls
 from hanbit.kernel.errors import BadInput, ProtocolViolation, Unavailable
 from hanbit.line import neighbours
 from hanbit.line.neighbours import Neighbours, NoWay
-from tests.unit.line.parties import CLOCK, GATEWAY, OPERATOR, Files, Operator, merchant_urn, until
+from tests.unit.line.parties import CLOCK, GATEWAY, OPERATOR, Files, Operator, merchant_urn
+from tests.waiting import until
 
 
 def made(operator: Operator, files: Files) -> Neighbours:

@@ -35,8 +35,8 @@ from tests.unit.line.parties import (
     merchant_urn,
     nothing,
     request,
-    until,
 )
+from tests.waiting import PATIENCE_S, until
 
 LIMITS = replace(QUICK, idle_s=0.6)
 
@@ -140,7 +140,7 @@ async def test_a_merchant_that_never_dials_is_asked_and_told_by_post(posts: Post
 
 async def test_a_merchant_asks_and_tells_by_post_while_it_has_no_connection(posts: PostWorld) -> None:
     async with gateway_line(posts.parts()) as line:
-        await asyncio.wait_for(line.connected.wait(), 3)
+        await asyncio.wait_for(line.connected.wait(), PATIENCE_S)
         inquiry, late = request(), frame_of("confirmation", req="x")
         assert read_frame(await line.ask(inquiry)).answers == (frame_hash(inquiry),)
         posts.world.answer = nothing
@@ -164,7 +164,7 @@ async def test_the_connection_goes_before_post_on_both_sides(posts: PostWorld) -
         client = posts.world.client(on_request=by_connection)
         line = GatewayLine(client, parts.way(), limits=LIMITS)
         await line.start()
-        await asyncio.wait_for(client.connected.wait(), 3)
+        await asyncio.wait_for(client.connected.wait(), PATIENCE_S)
         await until(lambda: posts.line.figures("shop").connections == 1)
         assert read_frame(await posts.line.ask("shop", request())).typ == "hanbit-connection"
         assert await line.ask(request())
@@ -172,7 +172,7 @@ async def test_the_connection_goes_before_post_on_both_sides(posts: PostWorld) -
         await until(lambda: posts.line.figures("shop").connections == 0)
         assert read_frame(await posts.line.ask("shop", request())).typ == "hanbit-post"
         # The shop's own side falls back as well, and says that it has a way.
-        await asyncio.wait_for(line.connected.wait(), 3)
+        await asyncio.wait_for(line.connected.wait(), PATIENCE_S)
         assert await line.ask(request())
         await line.stop()
         with pytest.raises(Unavailable):
@@ -198,7 +198,7 @@ async def test_post_that_failed_counts_as_down_until_a_hello_is_answered_again(p
 
 async def test_a_gateway_that_is_gone_leaves_the_shop_without_a_way(posts: PostWorld) -> None:
     async with gateway_line(posts.parts()) as line:
-        await asyncio.wait_for(line.connected.wait(), 3)
+        await asyncio.wait_for(line.connected.wait(), PATIENCE_S)
         await posts.line.stop()
         with pytest.raises(Unavailable):
             await line.ask(request())
@@ -217,7 +217,7 @@ async def test_what_is_not_accepted_is_answered_refused_by_post_too(posts: PostW
 
     posts.world.answer = refuse
     async with posts.listening(on_request=refuse), gateway_line(posts.parts()) as line:
-        await asyncio.wait_for(line.connected.wait(), 3)
+        await asyncio.wait_for(line.connected.wait(), PATIENCE_S)
         mine, theirs = request(), request()
         trust = posts.world.operator.trust
         by_gateway = verify(await line.ask(mine), RefusedByGateway, trust=trust(GATEWAY), audience=merchant_urn("shop"), at=CLOCK.now())
@@ -259,7 +259,7 @@ async def test_a_slow_merchant_is_unavailable_in_time_and_not_thereby_down(posts
 
 async def test_many_frames_at_once_each_get_their_own_answer_by_post(posts: PostWorld) -> None:
     async with posts.listening(), gateway_line(posts.parts()) as line:
-        await asyncio.wait_for(line.connected.wait(), 3)
+        await asyncio.wait_for(line.connected.wait(), PATIENCE_S)
         frames = [request(300) for _ in range(60)]
         answers = await asyncio.gather(*(posts.line.ask("shop", frame) for frame in frames), *(line.ask(frame) for frame in frames))
         assert [read_frame(answer).answers for answer in answers] == [(frame_hash(frame),) for frame in (*frames, *frames)]
@@ -274,7 +274,7 @@ async def test_a_frame_too_long_is_refused_before_it_is_sent_by_post(posts: Post
 
 async def test_an_envelope_travels_by_post_as_well(posts: PostWorld) -> None:
     async with gateway_line(posts.parts()) as line:
-        await asyncio.wait_for(line.connected.wait(), 3)
+        await asyncio.wait_for(line.connected.wait(), PATIENCE_S)
         frame = request() + "\neyJ9..AAAA.BBBB.CCCC"
         assert read_frame(await line.ask(frame)).answers == (frame_hash(frame),)
         assert posts.world.heard == [("shop", frame)]

@@ -30,6 +30,7 @@ from hanbit.protocols.signed import SignedMessage
 from tests.protocol.dual_signature.parties import session_authority
 from tests.unit.merchant.purchases import PAYMENT, PRICE, Customer, Till, dump, opened
 from tests.unit.wallet.parties import AT, bank, forger
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -54,15 +55,6 @@ async def refused(folder: Path, work: Any, error: type[HanbitError], match: str 
     with pytest.raises(error, match=match):
         await work
     assert dump(folder) == before
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Some thousand looks, one after the other."""
-    for _ in range(5_000):
-        if condition():
-            return
-        await asyncio.sleep(0.002)
-    raise AssertionError("it did not come about")
 
 
 # --- the honest way ---------------------------------------------------------------------------------------------------------------------

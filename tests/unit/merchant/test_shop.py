@@ -21,6 +21,7 @@ from hanbit.protocols.line import RefusedByGateway
 from hanbit.protocols.redirect.merchant import hash_lines
 from hanbit.protocols.redirect.messages import Order as OrderMessage
 from tests.unit.merchant.support import GATEWAY, NOW, PHONE, SHOP, GatewayLine, Parties, confirmed, place
+from tests.waiting import PATIENCE_S
 
 
 class _RegisteredShop:
@@ -355,7 +356,7 @@ async def test_the_outcome_handler_is_called_until_it_succeeds_and_then_never_ag
         _, _, confirmation = await confirmed(parties, shop)
         acknowledgement = await shop.receive(parties.settled(confirmation.claims, confirmation.hash).compact)
         parties.read_acknowledgement(acknowledgement)  # stored is what is acknowledged; the handler's troubles are the shop's own
-        await asyncio.wait_for(done.wait(), 5)
+        await asyncio.wait_for(done.wait(), PATIENCE_S)
         assert seen == [State.SETTLED] * 3
     async with parties.open_shop(tmp_path, on_outcome=deliver) as reopened:
         await asyncio.sleep(0.05)

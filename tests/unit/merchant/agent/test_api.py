@@ -20,6 +20,7 @@ from hanbit.merchant.agent.table import ADDRESSES
 from hanbit.merchant.states import State
 from tests.unit.merchant.agent.support import ORDER, Agent, Got, agent_of
 from tests.unit.merchant.support import GatewayLine, Parties, confirmed
+from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ async def test_an_order_may_be_delivered_only_after_the_settled_message_and_carr
     assert (before["state"], before["may_deliver"], before["can"]) == ("confirmed", False, ["cancel", "inquire"])
     settled = parties.settled(confirmation.claims, confirmation.hash)
     waiting = asyncio.create_task(agent.get(f"/orders/{order.tid}?wait=25"))
-    await asyncio.sleep(0.1)
+    await until(lambda: agent.running.calls._waits)
     assert not waiting.done()
     await agent.shop.receive(settled.compact)
     after = (await waiting).json
@@ -393,7 +394,7 @@ async def test_another_user_of_this_computer_cannot_take_the_shop_s_connections(
         for _ in range(2):
             flood = [await asyncio.open_connection(address.host, address.port) for _ in range(9)]
             ended = [asyncio.create_task(reader.read(1)) for reader, _ in flood]
-            await asyncio.sleep(0.1)
+            await asyncio.wait(ended[:7], timeout=PATIENCE_S)
             assert [task.done() for task in ended] == [True] * 7 + [False] * 2, "the newest silent ones stay"
             assert (await agent.get("/orders")).status == 200
             async with aiohttp.ClientSession() as session:  # a new connection of the shop's
@@ -423,11 +424,12 @@ async def test_one_connection_too_many_is_told_to_come_again(parties: Parties, t
 async def test_one_wait_too_many_is_told_to_come_again(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hanbit.merchant.agent.calls.WAITS_MAX", 1)
     tid = await agent.place()
-    first = asyncio.create_task(agent.get(f"/orders/{tid}?wait=1"))
-    await asyncio.sleep(0.2)
-    got = await agent.get(f"/orders/{tid}?wait=1")
+    first = asyncio.create_task(agent.get(f"/orders/{tid}?wait=25"))
+    await until(lambda: agent.running.calls._waits)
+    got = await agent.get(f"/orders/{tid}?wait=25")
     assert is_problem(got, 503, "unavailable")
     assert int(got.headers["Retry-After"]) > 0
+    agent.running.calls.stop()
     assert (await first).json["state"] == "placed"
 
 
@@ -435,9 +437,9 @@ async def test_whoever_waits_is_answered_when_the_agent_stops(parties: Parties, 
     async with agent_of(parties, tmp_path) as agent:
         tid = await agent.place()
         waiting = asyncio.create_task(agent.get(f"/orders/{tid}?wait=25"))
-        await asyncio.sleep(0.2)
+        await until(lambda: agent.running.calls._waits)
         agent.running.calls.stop()
-        assert (await asyncio.wait_for(waiting, 5)).json["state"] == "placed"
+        assert (await asyncio.wait_for(waiting, PATIENCE_S)).json["state"] == "placed"
 
 
 # Where it listens
