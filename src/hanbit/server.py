@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hanbit import control
+from hanbit.background import JOBS
 from hanbit.crypto.tls import LineTls
 from hanbit.db.commit import Book
 from hanbit.db.reading import Reader
@@ -116,7 +117,7 @@ async def running(folder: Path, clock: Clock, worker: Worker | None = None) -> A
             if sharing is not None:
                 stack.push_async_callback(sharing.leave)
             is_mine = sharing.turns.is_mine if sharing is not None else _all
-            background = asyncio.create_task(recovery.run(gateway, is_mine), name="recovery")
+            background = asyncio.create_task(recovery.run(gateway, JOBS, is_mine), name="recovery")
             stack.push_async_callback(_cancel, background)
             commands = await control.listen(_control(folder, worker), gateway, _commands(settings))
             stack.callback(commands.close)

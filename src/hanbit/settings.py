@@ -38,9 +38,14 @@ RANGES: dict[str, tuple[float, float]] = {
     "connections_max": (10, 100_000),
     "connections_per_address": (1, 100_000),
     "handshakes_max": (10, 100_000),
+    "smtp_port": (1, 65_535),
 }
 """The least and the most of every figure."""
-CHOICES: dict[str, tuple[str, ...]] = {"currency": tuple(CURRENCY_EXPONENTS), "refund_shortfall": ("refuse", "reserve")}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "currency": tuple(CURRENCY_EXPONENTS),
+    "refund_shortfall": ("refuse", "reserve"),
+    "smtp_tls": ("starttls", "tls", "off"),
+}
 """What a setting of a few words may be."""
 PLAIN_HTTPS = re.compile(r"https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~/-]{0,300})?")
 """An address that a page may link to."""
@@ -48,6 +53,11 @@ PLAIN_HTTPS = re.compile(r"https://[A-Za-z0-9.-]{1,253}(?::[0-9]{1,5})?(?:/[A-Za
 
 DATABASE = re.compile(r"postgres(?:ql)?://")
 INTERFACE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
+EMAIL = re.compile(
+    r"(?=.{3,254}\Z)[A-Za-z0-9_+-](?:[A-Za-z0-9._+-]{0,62}[A-Za-z0-9_+-])?"
+    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
+"""An address that mail is sent to or from: nothing in it can end a header or begin another address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +159,20 @@ class Settings:
     open_account_url: str = ""
     """Where somebody without an account gets one (https, or empty)."""
 
+    smtp_host: str = ""
+    """The mail server that takes customers' letters (paid, refunded, a new key, a changed password); empty: nobody is written to."""
+    smtp_port: int = 587
+    smtp_tls: str = "starttls"
+    """How the way to it is encrypted: "starttls" (587), "tls" from the first byte (465), or "off", which is for this very machine only.
+    Nothing is sent in clear where the server offers no TLS."""
+    smtp_ca: str = ""
+    """PEM file of the authority that certified it, an absolute path; empty: those that this machine trusts."""
+    smtp_user: str = ""
+    smtp_password: str = field(default="", repr=False)
+    """Who we are to it; both, or neither. The password is as safe as this file (0600)."""
+    mail_from: str = ""
+    """The address that letters come from; needed with `smtp_host`."""
+
     def __post_init__(self) -> None:
         ids.check(ids.PARTY_ID, self.operator, "operator: 1 to 32 of a-z, 0-9 and inner hyphens")
         if self.sandbox != ids.is_test(self.operator):
@@ -173,6 +197,7 @@ class Settings:
         _check_consoles(self)
         _check_leased(self)
         _check_tls(self)
+        _check_mail(self)
 
     @property
     def is_test(self) -> bool:
@@ -278,6 +303,25 @@ def _check_choices(settings: Settings) -> None:
         raise BadInput("database: postgresql://USER@HOST/DATABASE, or empty for a file in the data folder")
     if settings.several_machines and not settings.database:
         raise BadInput("several_machines: needs a PostgreSQL database; a file in the data folder is one machine's (hanbit migrate)")
+
+
+def _check_mail(settings: Settings) -> None:
+    """Fail closed: no half of an account, no letter in clear over a network, no address that could be more than one."""
+    if not settings.smtp_host:
+        if settings.mail_from or settings.smtp_user or settings.smtp_password:
+            raise BadInput("smtp_host: the mail server; without one nobody is written to")
+        return
+    host = settings.smtp_host
+    if not host.isascii() or not host.isprintable() or " " in host:
+        raise BadInput("smtp_host: the name or address of the mail server")
+    if settings.smtp_tls == "off" and host not in {"localhost", "127.0.0.1", "::1"}:
+        raise BadInput('smtp_tls: "off" is for a mail server on this very machine')
+    if not EMAIL.fullmatch(settings.mail_from):
+        raise BadInput("mail_from: the address that letters come from, such as no-reply@bank.example")
+    if bool(settings.smtp_user) != bool(settings.smtp_password):
+        raise BadInput("smtp_user and smtp_password: both, or neither")
+    if settings.smtp_ca and not Path(settings.smtp_ca).is_absolute():
+        raise BadInput("smtp_ca: an absolute path")
 
 
 def _check_consoles(settings: Settings) -> None:

@@ -5,6 +5,7 @@ import contextlib
 from contextlib import suppress
 from dataclasses import dataclass
 
+from hanbit.background import JOBS
 from hanbit.crypto import tls
 from hanbit.db.commit import Book
 from hanbit.db.reading import Reader
@@ -17,7 +18,7 @@ from hanbit.line.presence import Presence
 from hanbit.line.shared import SharedLine
 from hanbit.metrics import Metrics, merged
 from hanbit.parties.keyring import Keyring
-from hanbit.payments import own_keys, recovery
+from hanbit.payments import own_keys
 from hanbit.payments.gateway import NEWS, Gateway, hear
 from hanbit.payments.turns import Turns
 from hanbit.settings import Settings
@@ -85,5 +86,5 @@ def share(
 
     presence = Presence(book, reader, clock, number=number, machine=machine)
     line = SharedLine(own, Neighbours(keys.line_tls, check), presence, figures=lambda: metrics.text().decode("utf-8"))
-    turns = Turns(book, reader, presence, tuple(job.__name__ for job in recovery.JOBS))
+    turns = Turns(book, reader, presence, tuple(job.__name__ for job in JOBS))
     return Sharing(presence, line, turns, clock)

@@ -108,7 +108,7 @@ async def test_a_silent_merchant_holds_up_neither_ends_nor_outcomes_nor_other_me
     monkeypatch.setattr(recovery, "AT_ONCE_MAX", 3)
     monkeypatch.setattr(recovery, "ASKED_A_MERCHANT_MAX", 2)
     monkeypatch.setattr(recovery, "TICK_S", 0)
-    background = asyncio.create_task(recovery.run(world.gateway))
+    background = asyncio.create_task(recovery.run(world.gateway, recovery.JOBS))
     async with asyncio.timeout(20):
         while late.stored.state != "captured" or abandoned.stored.state != "closed":  # noqa: ASYNC110 - a book has no bell
             await asyncio.sleep(0)

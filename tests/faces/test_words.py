@@ -23,6 +23,7 @@ COMPOSED = (
     "console.statement.",
     *(f"home.{part}." for part in ("csv", "done", "entry", "method", "reason")),
     "console.operator",
+    "mail.",
     "console.merchant",
     "console.staff.act.",
     "console.staff.done.",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from hanbit import background
 from hanbit.crypto import envelopes
 from hanbit.folder import close_gateway, create, open_gateway
 from hanbit.kernel.clock import ManualClock
@@ -105,7 +106,7 @@ async def test_work_that_both_do_at_the_same_moment_is_done_once(database: str, 
 async def test_each_job_has_one_holder_and_that_of_the_dead_is_taken_over(database: str, tmp_path: Path) -> None:
     clock = ManualClock(NOW)
     async with machines(tmp_path, database, clock) as (one, other):
-        jobs = tuple(job.__name__ for job in recovery.JOBS)
+        jobs = tuple(job.__name__ for job in background.JOBS)
         sides = []
         for number, gateway in enumerate((one, other), 1):
             presence = Presence(gateway.book, gateway.reader, clock, number=number, machine=f"m{number}")

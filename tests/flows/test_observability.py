@@ -180,7 +180,7 @@ async def test_a_book_that_cannot_be_read_is_not_ready_but_alive(tmp_path: Path)
             assert answer.status == 503
         async with http.get(f"{site.base}/healthz") as answer:
             assert answer.status == 200
-        background = asyncio.create_task(recovery.run(site.gateway))
+        background = asyncio.create_task(recovery.run(site.gateway, recovery.JOBS))
         await asyncio.sleep(0)
         site.gateway.reader._connection = connection
         assert not background.done()

@@ -6,7 +6,7 @@ import pytest
 
 from hanbit.db.change import Change, Delete, Put, Stale, Value
 from hanbit.kernel.errors import HanbitError, NotAllowed
-from hanbit.parties import enrolment, sessions, throttle
+from hanbit.parties import enrolment, throttle, visits
 from hanbit.parties.keyring import SEAL_KEPT_S
 from hanbit.payments import operations, purge
 from hanbit.protocols.redirect import customer as role
@@ -50,13 +50,12 @@ async def test_an_opening_under_a_clock_that_was_put_back_still_outlives_its_key
     assert [row["at"] for row in world.rows("openings")] == [made_at]
 
 
-async def test_sessions_go_after_their_last_hour_and_not_before(world: World) -> None:
+async def test_sessions_go_when_nothing_is_compared_with_them_any_more_and_not_before(world: World) -> None:
     await world.session(world.hong)
-    await world.tick(sessions.LIFE_MAX_S + purge.MARGIN_S)
+    await world.tick(visits.KNOWN_S)
     assert count(world, "sessions") == 1
     await world.tick(1)
     assert count(world, "sessions") == 0
-    await (await world.visit()).pay()
 
 
 async def test_enrolment_codes_go_when_they_are_too_old_to_be_used(world: World) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from hanbit import background
 from hanbit.demo.world import Ports
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import BadInput
-from hanbit.payments import recovery
 from hanbit.settings import Settings
 from hanbit.workers import parent
 from tests.flows.crash_processes import Child, Site, site
@@ -90,4 +90,4 @@ async def test_a_hanging_worker_is_replaced_and_none_outlives_its_parent(place: 
 def is_split(s: Site) -> bool:
     """Each job of the background has a holder, and every worker has some."""
     found = job_holders(s)
-    return found.keys() == {job.__name__ for job in recovery.JOBS} and len(set(found.values())) == WORKERS
+    return found.keys() == {job.__name__ for job in background.JOBS} and len(set(found.values())) == WORKERS

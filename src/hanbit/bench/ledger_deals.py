@@ -270,7 +270,7 @@ class Deals:
     def _customer(self, name: str) -> Change:
         customer: dict[str, Value] = {
             "id": name, "login": name, "name": name, "state": "active", "password": "", "language": "ko", "webauthn_user": name,
-            "created_at": self.at,
+            "created_at": self.at, "email": None,
         }  # fmt: skip
         account: dict[str, Value] = {
             "id": name, "customer": name, "kind": "bank", "currency": AMOUNT.currency, "number_mac": name, "masked": "", "password": "",

@@ -1,4 +1,4 @@
-"""Every table of the book on one page, but for those of days and payouts (`schema_days.py`) and of people (`schema_people.py`).
+"""Every table of the book on one page, but for those of `schema_days.py`, `schema_people.py` and `schema_mail.py`.
 
 Rows that change carry a `version` (see `db/change.py`); everything else is only ever added. Instants are whole seconds since 1970,
 amounts whole minor units. Secrets are not here: passwords as peppered argon2id, tokens as hashes, card numbers as a keyed MAC and a mask.
@@ -6,7 +6,7 @@ amounts whole minor units. Secrets are not here: passwords as peppered argon2id,
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint
 
-from hanbit.db import columns, schema_days, schema_people
+from hanbit.db import columns, schema_days, schema_mail, schema_people
 from hanbit.db.columns import some, table, text, where, whole
 
 metadata = columns.metadata
@@ -267,6 +267,7 @@ customers = table(
     text("language"),
     text("webauthn_user"),
     whole("created_at"),
+    text("email", null=True),  # confirmed by a one-time link
     UniqueConstraint("login", name="customer_login"),
     CheckConstraint("state IN ('active', 'suspended')", name="customer_state"),
 )
@@ -300,6 +301,7 @@ devices = table(  # what a customer signs or proves with: device key, passkey, o
     text("public"),
     whole("sign_count"),
     whole("created_at"),
+    whole("used_at", null=True),
     CheckConstraint("kind IN ('device', 'passkey', 'code')", name="device_kind"),
     CheckConstraint("state IN ('active', 'removed')", name="device_state"),
     Index("devices_by_customer", "customer"),
@@ -357,7 +359,8 @@ sessions = table(
     whole("created_at"),
     whole("seen_at"),
     whole("ended_at", null=True),
-    Index("sessions_by_customer", "customer"),
+    *(text(name, null=True) for name in ("browser", "network", "unusual")),  # see parties/visits.py
+    Index("sessions_by_customer", "customer", "created_at"),
     Index("sessions_by_time", "created_at"),
 )
 throttles = table(
@@ -418,7 +421,8 @@ HISTORY = (*_FLOW, "audit", "log", "tiles", "checkpoints", *schema_days.HISTORY)
 """Tables in which a row is never changed or removed; triggers say so."""
 KEPT = ("payments", "ledger_accounts", "book", "certificates", *schema_people.KEPT, *schema_days.KEPT)
 """Tables in which a row changes and is never removed."""
-VOLATILE = frozenset({"console_sessions", "enrolments", "grants", "invitations", "openings", "sessions", "throttles"}) | PASSING
+_ENDED = frozenset({"console_sessions", "enrolments", "grants", "invitations", "openings", "sessions", "throttles"})
+VOLATILE = _ENDED | PASSING | schema_mail.VOLATILE
 """Tables whose rows are removed once they can matter to nobody any more: no evidence, so no log covers them."""
 DERIVED: dict[str, int] = {"headers": 0, "log": 0, "tiles": 0, "postings": 0, "book": 2, "ledger_accounts": 5, "messages": 11}
 """Of these tables the log covers only so many columns, the first ones: the rest follows from what is covered. Counters are the sum of legs,

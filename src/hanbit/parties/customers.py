@@ -24,6 +24,7 @@ class Customer(msgspec.Struct, frozen=True):
     password: str
     language: str
     webauthn_user: str
+    email: str | None
 
 
 _SELECT = f"SELECT {columns('customers', Customer)} FROM customers "  # noqa: S608 - names of our own
@@ -60,6 +61,7 @@ def new_customer(*, login: str, name: str, password_hash: str, language: str, at
         "language": language,
         "webauthn_user": ids.new_token(),
         "created_at": at,
+        "email": None,
     }
     return Put("customers", row, version=0)
 

@@ -99,6 +99,7 @@ def device_put(*, device_id: str, customer: str, kind: str, name: str, public: M
         "public": json.dumps(public),
         "sign_count": 0,
         "created_at": at,
+        "used_at": None,
     }
     return Put("devices", row, version=0)
 

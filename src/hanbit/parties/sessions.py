@@ -8,6 +8,9 @@ from hanbit.db.change import Put
 from hanbit.db.reading import Reader, columns
 from hanbit.kernel import ids
 from hanbit.parties.customers import Customer
+from hanbit.parties.visits import DISOWNED, REASONS, Whence
+
+NOWHERE = Whence()
 
 TOKEN_BYTES = 32
 TOKEN_MAX = 64
@@ -27,6 +30,10 @@ class WebSession(msgspec.Struct, frozen=True):
     created_at: int
     seen_at: int
     ended_at: int | None
+    browser: str | None = None
+    network: str | None = None
+    unusual: str | None = None
+    """Why this log-in was unusual, or what its owner has said since (`visits.py`)."""
 
 
 _WITH_CUSTOMER = (
@@ -37,13 +44,17 @@ _OF_CUSTOMER = (
     f"SELECT {columns('sessions', WebSession)} FROM sessions "  # noqa: S608 - names of our own
     "WHERE customer = ? AND ended_at IS NULL AND seen_at >= ? AND created_at >= ? ORDER BY created_at DESC LIMIT ?"
 )
+_UNUSUAL = (
+    f"SELECT {columns('sessions', WebSession)} FROM sessions "  # noqa: S608 - names of our own
+    f"WHERE customer = ? AND unusual IN ({', '.join('?' * len(REASONS))}) ORDER BY created_at DESC LIMIT ?"
+)
 _SESSION_COLUMNS = len(WebSession.__struct_fields__)
 
 
-def open_session(customer: str, method: str, at: int) -> tuple[str, Put]:
+def open_session(customer: str, method: str, at: int, whence: Whence = NOWHERE, unusual: str | None = None) -> tuple[str, Put]:
     """A fresh token for the cookie, and the row that holds its hash."""
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    session = WebSession(ids.digest(token.encode("ascii")), 0, customer, method, at, at, None)
+    session = WebSession(ids.digest(token.encode("ascii")), 0, customer, method, at, at, None, whence.browser, whence.network, unusual)
     return token, _put(session)
 
 
@@ -70,13 +81,23 @@ def touch(session: WebSession, at: int) -> Put | None:
     """The row that keeps the session alive, when it is time to write one."""
     if at < session.seen_at + TOUCH_EVERY_S:
         return None
-    return _put(WebSession(session.token_hash, session.version, session.customer, session.method, session.created_at, at, None))
+    return _put(msgspec.structs.replace(session, seen_at=at))
 
 
 def end(session: WebSession, at: int) -> Put:
     """The row that ends the session."""
-    ended = WebSession(session.token_hash, session.version, session.customer, session.method, session.created_at, session.seen_at, at)
-    return _put(ended)
+    return _put(msgspec.structs.replace(session, ended_at=at))
+
+
+def answered(session: WebSession, answer: str, at: int) -> Put:
+    """What the owner says of an unusual log-in; one that he disowns ends."""
+    ended_at = session.ended_at or at if answer == DISOWNED else session.ended_at
+    return _put(msgspec.structs.replace(session, unusual=answer, ended_at=ended_at))
+
+
+def unusual_of(reader: Reader, customer: str, at_most: int) -> list[WebSession]:
+    """A customer's unusual log-ins of which he has said nothing yet, the latest first."""
+    return [WebSession(*row) for row in reader.all(_UNUSUAL, customer, *REASONS, at_most)]
 
 
 def _put(session: WebSession) -> Put:

@@ -12,6 +12,7 @@ from hanbit.kernel import fail_points
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
 from hanbit.ledger import rules
 from hanbit.ledger.entry import Entry
+from hanbit.payments import mails
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.outbox import to_tell
 from hanbit.payments.payment import Payment
@@ -57,14 +58,15 @@ async def apply(
     known = payment
     entries: list[Entry] = []
     messages: list[StoredMessage] = []
-    rows = list(appends)
+    rows, letters = list(appends), list[Put]()
     for item in steps:
         row = step(State(known.state), item.event)
         for message in item.messages:
             assert message.claims.TYP.removeprefix("hanbit-") in row.evidence, (item.event, message.claims.TYP)
             messages.append(record(message, merchant=payment.merchant, tid=payment.tid))
         ended = (known.ended_at or at) if row.to in FINAL else None
-        known = replace(known, **{"state": str(row.to), "ended_at": ended, **item.columns})
+        before, known = known, replace(known, **{"state": str(row.to), "ended_at": ended, **item.columns})
+        letters.extend(mails.about_payment(gateway, before, known, item.event))
         assert bool(item.entries) is (row.rule in BROUGHT), item
         entries.extend(item.entries)
         if row.rule is not None and row.rule not in BROUGHT:
@@ -75,7 +77,7 @@ async def apply(
         if item.tell is not None:
             rows.append(to_tell(item.tell, merchant=payment.merchant, tid=payment.tid, at=at))
     change = Change(
-        puts=(known.put(payment), *puts),
+        puts=(known.put(payment), *puts, *letters),
         requires=(*requires, *still_trusted(gateway, *(message for item in steps for message in item.messages))),
         entries=tuple(entries),
         messages=tuple(messages),

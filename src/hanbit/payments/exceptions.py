@@ -38,6 +38,11 @@ _REFUSED: Final = (
     "ON p.merchant = a.merchant AND p.tid = a.tid WHERE a.act IN (?, ?, ?) AND a.at >= ? ORDER BY a.at DESC LIMIT ?"
 )
 
+_UNSENT: Final = (
+    "SELECT m.id, m.kind, m.why, m.tries, m.stored_at, m.ended_at, c.login FROM mails m JOIN customers c ON c.id = m.customer "
+    "WHERE m.ended_at IS NOT NULL AND m.state = 'given_up' ORDER BY m.ended_at DESC LIMIT ?"
+)
+
 
 def unknown(gateway: Gateway) -> list[Row]:
     """Payments that are authorized and whose shop has been asked again and again."""
@@ -65,6 +70,11 @@ def clocks(gateway: Gateway) -> list[dict[str, Any]]:
     ]
 
 
+def unsent(gateway: Gateway) -> list[Row]:
+    """Letters to customers that were given up, the latest first; whom and what they tell is in the book, the address is not shown."""
+    return gateway.reader.all(_UNSENT, LISTED_MAX)
+
+
 async def ask_now(gateway: Gateway, by: str, *, payment: str, reason: str) -> None:
     """Ask this payment's shop at once instead of at its next hour."""
     check_reason(reason)
@@ -90,3 +100,18 @@ async def tell_now(gateway: Gateway, by: str, *, outcome: str, reason: str) -> N
     kept = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a database row
     audit = act(at, by, f"tell now {outcome}", reason.strip(), row["merchant"], row["tid"])
     await gateway.book.commit(Change(puts=(Put("outbox", kept | {"next_at": at}, row["version"]),), appends=(audit,)))
+
+
+async def send_again(gateway: Gateway, by: str, *, mail: str, reason: str) -> None:
+    """A letter that was given up is tried anew, from now on."""
+    check_reason(reason)
+    row = gateway.reader.one("SELECT * FROM mails WHERE id = ?", mail)
+    if row is None:
+        raise NotFound("no such letter")
+    if row["state"] != "given_up":
+        raise WrongState(f"this letter is {row['state']}")
+    at = gateway.clock.now()
+    kept = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a database row
+    again = kept | {"state": "waiting", "why": None, "next_at": at, "tries": 0, "stored_at": at, "ended_at": None}
+    audit = act(at, by, f"send again {mail}", reason.strip())
+    await gateway.book.commit(Change(puts=(Put("mails", again, row["version"]),), appends=(audit,)))

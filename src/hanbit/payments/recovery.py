@@ -5,7 +5,7 @@ Each of the `JOBS` has a loop of its own, so that none waits for another: a merc
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Protocol
 
@@ -41,9 +41,9 @@ class Job(Protocol):
         ...
 
 
-async def run(gateway: Gateway, is_mine: Callable[[str], bool] = lambda _job: True) -> None:
+async def run(gateway: Gateway, jobs: Iterable[Job], is_mine: Callable[[str], bool] = lambda _job: True) -> None:
     """The background: every job (by name) that is this process's twice a second, until cancelled."""
-    await asyncio.gather(*(_repeat(gateway, job, is_mine) for job in JOBS))
+    await asyncio.gather(*(_repeat(gateway, job, is_mine) for job in jobs))
 
 
 async def tick(gateway: Gateway) -> int:

@@ -5,8 +5,10 @@ from typing import Any
 from hanbit.db.change import Append, Change, Put, Stale, Value
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotSignedIn, ProtocolViolation, Unavailable, WrongState
-from hanbit.parties import customers, passkeys, sessions
+from hanbit.parties import customers, passkeys, sessions, visits
 from hanbit.parties.customers import LOGIN_MAX, Customer
+from hanbit.parties.sessions import NOWHERE
+from hanbit.parties.visits import Whence
 from hanbit.payments import factors
 from hanbit.payments.apply import apply
 from hanbit.payments.gateway import Gateway
@@ -24,7 +26,9 @@ class LoginFailed(NotSignedIn):
     advice = "Check your ID and password and try again."
 
 
-async def sign_in(gateway: Gateway, opening: Opening, *, unverified_key: str, unverified_login: str) -> tuple[str, Customer]:
+async def sign_in(
+    gateway: Gateway, opening: Opening, *, unverified_key: str, unverified_login: str, whence: Whence = NOWHERE
+) -> tuple[str, Customer]:
     """Open the sealed login and check it; returns the new session's token and the customer.
 
     One opening logs in once, so that a recorded login is worth nothing. The payment enters the book with the first login that is right.
@@ -33,7 +37,9 @@ async def sign_in(gateway: Gateway, opening: Opening, *, unverified_key: str, un
         plain = sealed.open_login(unverified_login, session_key)
     at = gateway.clock.now()
     customer, puts = await identify(gateway, plain, ctx=opening.keys.claims.ctx, n=opening.keys.claims.n)
-    token, session = sessions.open_session(customer.id, str(plain["method"]), at)
+    token, session = sessions.open_session(
+        customer.id, str(plain["method"]), at, whence, visits.unusual(gateway.reader, customer.id, whence, at)
+    )
     used: dict[str, str | int | None] = {
         "ctx": opening.keys.claims.ctx,
         "login_hash": ids.digest(unverified_login.encode("ascii")),

@@ -118,9 +118,12 @@ def test_a_stale_version_is_turned_away_and_the_next_one_is_not(store: Desk) -> 
     assert notes(store) == {"made", "next"}
 
 
+OTHER = {"state": "active", "password": "", "language": "ko", "webauthn_user": "w", "email": None}
+
+
 def test_only_the_columns_that_a_change_names_are_written_and_later_ones_add_theirs(store: Desk) -> None:
     def person(login: str, name: str, version: int, *changed: str) -> Put:
-        row = {"id": "p", "login": login, "name": name, "state": "active", "password": "", "language": "ko", "webauthn_user": "w"}
+        row = {"id": "p", "login": login, "name": name, **OTHER}
         return Put("customers", {**row, "created_at": NOW}, version, changed or None)
 
     assert write(store, change("1", puts=(person("anna", "A", 0, "name"),))) == [""], "a new row is whole"
@@ -137,7 +140,7 @@ def test_only_the_columns_that_a_change_names_are_written_and_later_ones_add_the
 
 def test_an_index_follows_a_row_that_changes_twice_in_a_batch(store: Desk) -> None:
     def person(login: str, version: int, name: str = "p") -> Put:
-        row = {"id": name, "login": login, "name": "", "state": "active", "password": "", "language": "ko", "webauthn_user": "w"}
+        row = {"id": name, "login": login, "name": "", **OTHER}
         return Put("customers", {**row, "created_at": NOW}, version)
 
     assert write(store, change("1", puts=(person("anna", 0),)), change("2", puts=(person("berta", 1),))) == ["", ""]

@@ -32,6 +32,7 @@ from hanbit.kernel.errors import BadInput, NotFound, NotSignedIn, Unavailable, W
 from hanbit.kernel.money import Money, parse_money
 from hanbit.parties import sessions
 from hanbit.parties.merchants import Merchant
+from hanbit.parties.visits import Whence, whence
 from hanbit.payments import redirect_flow, views
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.halt import RETRY_S, PaymentsHalted, why_halted
@@ -142,7 +143,9 @@ class CustomerFace:
         """R5, R6: a right login answers with the payment screen and a fresh session."""
         form = await read_form(request, LoginForm)
         opening = self.reopened(form)
-        token, customer = await sign_in(self.gateway, opening, unverified_key=form.key, unverified_login=form.login)
+        token, customer = await sign_in(
+            self.gateway, opening, unverified_key=form.key, unverified_login=form.login, whence=whence_of(request)
+        )
         who = redirect_flow.signed_in(self.gateway, token)
         assert who.customer.id == customer.id
         response = json_response({"screen": self._screen(request, opening, who)})
@@ -370,6 +373,11 @@ def _facts(payment: Payment, *, owner: bool) -> dict[str, Any]:
         "currency": payment.currency,
         "refunded": str(payment.refunded) if owner else "0",
     }
+
+
+def whence_of(request: Request) -> Whence:
+    """From where a request comes, as coarse as it is remembered."""
+    return whence(request.headers.get("user-agent", ""), request.client.host if request.client is not None else "")
 
 
 def card_of_opening(opening: Opening) -> OrderCard:

@@ -1,7 +1,7 @@
 """The words of every page, one catalogue a language: looked up by place, read when the server starts.
 
 words/ko.po              what customers see
-words/home/{ko,en}.po    the customer's home
+words/home/{ko,en}.po    the customer's home; words/mail/{ko,en}.po: letters to customers
 words/console/ko.po      what both consoles have in common; words/operator/ko.po, words/merchant/ko.po: the pages of each
 """
 
@@ -18,7 +18,7 @@ from babel.messages.pofile import read_po
 LanguageCode = Literal["ko", "en"]
 LANGUAGES: Final[tuple[LanguageCode, ...]] = ("ko", "en")
 DEFAULT_LANGUAGE: Final[LanguageCode] = "ko"
-PARTS: Final = ("", "home", "console", "operator", "merchant")
+PARTS: Final = ("", "home", "mail", "console", "operator", "merchant")
 """Folders of catalogues; a place stands in one of them only."""
 ACCEPT_LANGUAGE_MAX: Final = 200
 """Characters of Accept-Language that are looked at."""

@@ -1,0 +1,7 @@
+"""What a server does beside answering: the work of recovery, and the mail; each by its name where several processes share it."""
+
+from hanbit.mail.post import send_due
+from hanbit.payments import recovery
+from hanbit.payments.recovery import Job
+
+JOBS: tuple[Job, ...] = (*recovery.JOBS, send_due)
