@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import secrets
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -515,6 +516,34 @@ async def test_more_logins_than_the_workers_can_check_are_told_to_come_again(tmp
         assert 1 <= len(turned_away) < len(results)
         assert all(result.retry_after_s > 0 for result in turned_away)
         await wallets[0].login(opened[0], LOGIN, PASSWORD)
+
+
+async def test_of_33_logins_that_wait_for_the_one_worker_the_last_is_told_when_to_come_again(tmp_path: Path) -> None:
+    """With the limits as they are installed: one worker is at a password, 32 wait for it, and whoever comes then hears 503 at once."""
+    async with running_site(tmp_path, password_workers=1) as busy, Http() as http:
+        assert busy.gateway.settings.password_waiting_max == 32
+        pin = Pin(busy.gateway.keyring.root, "demo")
+        wallets = [Wallet.at(busy.base, pin=pin, http=http, clock=SystemClock()) for _ in range(33)]
+        opened = [await wallet.open(busy.address(busy.shop.order())) for wallet in wallets]
+        passwords, is_done = busy.gateway.passwords, threading.Event()
+        at_work = asyncio.create_task(passwords._in_thread(is_done.wait))
+        try:
+            waiting = [
+                asyncio.create_task(wallet.login(one, f"nobody-{number}", "wrong"))
+                for number, (wallet, one) in enumerate(zip(wallets[:32], opened[:32], strict=True))
+            ]
+            async with asyncio.timeout(60):
+                while passwords._room._value:  # noqa: ASYNC110 - a semaphore of threads rings no bell
+                    await asyncio.sleep(0.01)
+            with pytest.raises(Unavailable) as told:
+                await wallets[32].login(opened[32], LOGIN, PASSWORD)
+            assert told.value.retry_after_s > 0
+            assert not any(login.done() for login in waiting)
+        finally:
+            is_done.set()
+        results = await asyncio.gather(*waiting, at_work, return_exceptions=True)
+        assert not any(isinstance(result, Unavailable) for result in results), results
+        await wallets[32].login(opened[32], LOGIN, PASSWORD)
 
 
 # --- enrolment --------------------------------------------------------------------------------------------------------------------

@@ -16,11 +16,13 @@ from typing import Any, Final
 import uvloop
 
 from hanbit.bench.figures import Latencies
+from hanbit.bench.logins import PEOPLE_MAX, Logins, Person
 from hanbit.bench.processes import obey
 from hanbit.bench.transport import LeanHttp
 from hanbit.crypto import certificates
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import HanbitError, Unavailable
+from hanbit.protocols.redirect.customer import Pin
 from hanbit.wallet import enrol
 from hanbit.wallet.buy import buy, shown_lines
 from hanbit.wallet.client import Http, Origin, decode
@@ -106,6 +108,8 @@ class Load:
         self._shop: Origin | None = None
         self._clock = SystemClock()
         self._customers: list[Customer] = []
+        self._known: list[tuple[Customer, Pin, str, str]] = []
+        self._logins = Logins(self._clock)
         self._paid: list[tuple[Paid, Outcome]] = []
         self._errors: list[str] = []
 
@@ -131,6 +135,7 @@ class Load:
         chosen = Device(enrolled.device) if factor == "device" else Password(who["account_password"])
         customer = Customer(wallet, chosen, who["account"])
         offer = await self._find(wallet)
+        self._known.append((customer, pin, who["login"], who["password"]))
         await wallet.login(offer.opened, who["login"], who["password"])
         await customer.finish(offer, await customer.pay(offer))
         return customer
@@ -173,7 +178,8 @@ class Load:
             seconds = await self._begin_at(request["open_loop"], request["seconds"], one)
         else:
             seconds = await self._drive(request, one, lambda customer: bool(customer.openings))
-        return {"payments": len(self._paid), "seconds": seconds, "latencies": latencies.summary(), "left": self._left()}
+        made = len(latencies.seconds)
+        return {"payments": made, "seconds": seconds, "latencies": latencies.summary(), "left": self._left()}
 
     async def checkout(self, request: dict[str, Any]) -> dict[str, Any]:
         """R3 to R12, or D1 to D8, of logged-in customers, the receipt verified."""
@@ -188,6 +194,27 @@ class Load:
 
         seconds = await self._drive(request, one, lambda _: True)
         return {"checkouts": made, "seconds": seconds}
+
+    async def begin_logins(self, request: dict[str, Any]) -> dict[str, Any]:
+        """From now on people log in beside those who pay, in browsers of their own."""
+
+        async def before_a_page(known: tuple[Customer, Pin, str, str]) -> Person:
+            payer, pin, login, password = known
+            wallet = Wallet.at(self._origin, pin=pin, http=self._http, clock=self._clock, poll_s=0.1)
+            customer, offer = Customer(wallet, payer.factor, payer.account), await self._find(wallet)
+
+            async def pay() -> None:
+                await customer.finish(offer, await customer.pay(offer))
+
+            return Person(wallet, offer.opened, login, password, pay)
+
+        people = await asyncio.gather(*(before_a_page(known) for known in self._known[:PEOPLE_MAX]))
+        self._logins.begin(list(people), request["rate"])
+        return {}
+
+    async def end_logins(self, _: dict[str, Any]) -> dict[str, Any]:
+        """Nobody new logs in; what it took."""
+        return await self._logins.end()
 
     def _left(self) -> int:
         return sum(len(customer.openings) for customer in self._customers)
@@ -254,7 +281,8 @@ async def serve(folder: Path, origin: str, socket: Path) -> None:
     orders = Orders(*await asyncio.open_unix_connection(str(socket), limit=LINE_MAX))
     async with LeanHttp() as http:
         load = Load(folder, origin, orders, http)
-        await obey({"enrol": load.enrol, "open": load.open, "pay": load.pay, "checkout": load.checkout, "verify": load.verify})
+        commands = (load.enrol, load.open, load.pay, load.checkout, load.verify, load.begin_logins, load.end_logins)
+        await obey({command.__name__: command for command in commands})
     orders.writer.close()
 
 

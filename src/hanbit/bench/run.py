@@ -4,6 +4,7 @@ set up     operator's folder, gateway, shop and customers as processes; each cus
 openings   R3 to R6 of each payment, counted by themselves; of the dual-signature checkout D1 and the same page and screen
 payments   R7 (key and pay) to R12, or D2 to D8, until the shop has acknowledged the last outcome: what the clock measures
 refunds    C1 to C3 of each n-th payment, half and then the rest, while the others are paid (only where asked for)
+logins     R5 of so many people a second beside the second half of the payments (only where asked for)
 checkouts  R3 to R12, or D1 to D8, for a short while, with the receipts verified
 audit      ledger and evidence from the store, both sides' counts, every receipt
 """
@@ -64,6 +65,8 @@ async def run(
     broken += receipts["shown"] + [f"not finished: {count} {what}" for what, count in unfinished.items() if count]
     errors = receipts["errors"] + sum(unfinished.values())
     asked = {"protocol": plan.protocol, "factor": plan.factor, "concurrency": plan.concurrency, "seconds": plan.seconds}
+    if plan.logins:
+        asked["logins_asked_per_s"] = plan.logins
     asked |= {"merchants": plan.merchants, "preload": plan.preload, "store": plan.store, "workers": plan.workers}
     if plan.open_loop:
         asked["open_loop_per_s"] = plan.open_loop
@@ -101,8 +104,15 @@ async def _measure(world: World, plan: Plan, clock: Clock, latest: float, say: C
     say(f"paying {prepared['openings']} payments ({payments}){also}")
     if plan.refund_every:
         await world.merchant.ask("begin", every=plan.refund_every)
+    load_s, alone = time_for(plan.seconds, PAYMENTS_LEFT), None
+    if plan.logins:
+        load_s /= 2
+        alone = await world.customer.ask("pay", seconds=load_s, open_loop=plan.open_loop, **load)
+        say(f"the same while {plan.logins} people a second log in")
+        await world.customer.ask("begin_logins", rate=plan.logins)
     before, cpu_before = await world.metrics(), world.cpu_s()
-    paid = await world.customer.ask("pay", seconds=time_for(plan.seconds, PAYMENTS_LEFT), open_loop=plan.open_loop, **load)
+    paid = await world.customer.ask("pay", seconds=load_s, open_loop=plan.open_loop, **load)
+    beside = {} if alone is None else _login_figures(alone, await world.customer.ask("end_logins"))
     drained_s = await drained(world, clock)
     refunds, refunded_s = await _refunds(world, plan, clock)
     whole_s = paid["seconds"] + drained_s + refunded_s
@@ -119,7 +129,17 @@ async def _measure(world: World, plan: Plan, clock: Clock, latest: float, say: C
         "commit_batch": figures.commit_batch(before, after),
         "payments": paid["payments"],
         **({} if refunds is None else _refund_figures(refunds, whole_s)),
+        **beside,
     }
+
+
+def _login_figures(alone: dict[str, Any], logins: dict[str, Any]) -> dict[str, Any]:
+    """What those who log in waited, and those who paid before anybody logged in."""
+    if logins["errors"]:
+        raise Unavailable(f"logins did not come out as they must: {logins['errors']}")
+    waited = {f"login_{name}": value for name, value in logins["latencies"].items()}
+    before = {f"{name.removesuffix('_ms')}_alone_ms": value for name, value in alone["latencies"].items()}
+    return {"logins_per_s": figures.rate(logins["logins"], logins["seconds"]), **waited, **before}
 
 
 async def _refunds(world: World, plan: Plan, clock: Clock) -> tuple[dict[str, Any] | None, float]:

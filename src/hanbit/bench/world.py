@@ -58,6 +58,8 @@ class Plan:
     """Processes of the gateway; more than one share a PostgreSQL book."""
     database: str = ""
     """With PostgreSQL: an empty database; without one the run starts a cluster of its own."""
+    logins: int = 0
+    """So many people a second log in beside the second half of the payments, their passwords checked by one worker."""
 
     @property
     def by_relay(self) -> bool:
@@ -130,6 +132,7 @@ async def opened(
         listen_port=pay_port,
         line_port=line_port,
         metrics_port=metrics_port,
+        password_workers=1 if plan.logins else 2,
         password_waiting_max=max(CUSTOMERS_MAX, plan.concurrency),
         connections_per_address=2_000,  # all customers of the bench come from this machine
         inquiries_per_minute=UNASKED_A_MINUTE,

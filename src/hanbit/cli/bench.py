@@ -82,6 +82,13 @@ def bench() -> None:
 @click.option(
     "--every", type=click.IntRange(1, 1000), default=10, show_default=True, help="With --with-cancellations: each how-manyth payment."
 )
+@click.option(
+    "--logins",
+    type=click.IntRange(0, 30),
+    default=0,
+    metavar="RATE",
+    help="Beside the second half of the payments so many people a second log in, their passwords checked by one worker.",
+)
 @directory_option
 @json_option
 def payments(  # one argument an option
@@ -98,6 +105,7 @@ def payments(  # one argument an option
     factor: str,
     with_cancellations: bool,
     every: int,
+    logins: int,
     directory: Path | None,
     as_json: bool,
 ) -> None:
@@ -111,6 +119,7 @@ def payments(  # one argument an option
       hanbit bench payments --seconds 10 --factor password
       hanbit bench payments --seconds 10 --with-cancellations --every 5
       hanbit bench payments --seconds 10 --open-loop 200
+      hanbit bench payments --seconds 20 --open-loop 200 --logins 10
       hanbit bench payments --seconds 10 --merchants 4 --preload 10000
       hanbit bench payments --seconds 10 --store postgresql --workers 2
     """
@@ -138,6 +147,7 @@ def payments(  # one argument an option
             store,
             workers,
             database,
+            logins,
         )
         report, broken = uvloop.run(run(folder, plan, SystemClock(), _say()))
     _finish(report, broken, as_json=as_json)

@@ -3,7 +3,7 @@
 A batch forms by itself: what queued while the last commit was in flight goes into the next transaction, so an idle shop commits at
 once and a busy one shares each fdatasync. The statements run where they were called, only COMMIT runs in the book's one thread:
 each statement in a thread beside a busy event loop would have to win the interpreter back and cost milliseconds.
-Rollback journal, synchronous=FULL, one connection: see docs/ARCHITECTURE.md for why not WAL on the standard library's SQLite.
+A write-ahead log, synchronous=FULL, one connection that locks the file against all others: see docs/adr/0030-what-a-payment-costs.md.
 """
 
 import asyncio
@@ -51,6 +51,8 @@ from hanbit.protocols.redirect.merchant import Exchange
 from hanbit.protocols.redirect.messages import Notice
 from hanbit.protocols.signed import join, split
 
+FORGET_AFTER: Final = 16
+"""Commits that dropped an envelope, after which the log is cut even while others wait; an idle book cuts it at once."""
 QUEUE_MAX: Final = 10_000
 """Changes that may wait for a commit; one more is told to come again."""
 BATCH_MAX: Final = 512
@@ -97,6 +99,7 @@ class OrderBook:
         self._turn = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
+        self._dropped = 0
 
     async def close(self) -> None:
         """Finish what is queued, then let go of the file."""
@@ -257,7 +260,9 @@ class OrderBook:
         try:
             results = self._decide_and_write(changes)
             step = "hold" if all(isinstance(change, Hold) for change in changes) else "commit"
-            await asyncio.get_running_loop().run_in_executor(self._committer, self._commit_now, step)
+            self._dropped += any(isinstance(change, AnswerPurchase) for change in changes)
+            forget = self._dropped >= (FORGET_AFTER if self._waiting else 1)
+            await asyncio.get_running_loop().run_in_executor(self._committer, self._commit_now, step, forget)
         except Exception as error:  # noqa: BLE001 - whatever broke, every waiting caller is answered and the book goes on
             self._start_over()
             return [error] * len(changes)
@@ -276,11 +281,15 @@ class OrderBook:
             results[index] = acknowledgement.compact
         return results
 
-    def _commit_now(self, step: str) -> None:
+    def _commit_now(self, step: str, forget: bool) -> None:
         """What is only held comes whenever the gateway has something new: it has names of its own among the places of a crash."""
         fail_points.reach(f"merchant.{step}.before")
         self._connection.execute("COMMIT")
         fail_points.reach(f"merchant.{step}.after")
+        if forget:
+            with suppress(sqlite3.Error):  # the disk is full: what was committed stands, and the next commit tries again
+                book_file.forget(self._connection)
+                self._dropped = 0
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -293,7 +302,7 @@ class OrderBook:
         return self._opened
 
     def _start_over(self) -> None:
-        """After a failed write or fsync what SQLite's memory says is worth nothing: the file (and a hot journal) is read anew."""
+        """After a failed write or fsync what SQLite's memory says is worth nothing: the file and its log are read anew."""
         broken, self._opened = self._opened, None
         self._headers = {}
         if broken is not None:

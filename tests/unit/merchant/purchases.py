@@ -1,10 +1,12 @@
 """A shop of the dual-signature checkout with a customer and a gateway that play the real roles, honest until a test says otherwise."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -204,6 +206,10 @@ def dump(folder: Path) -> dict[str, list[tuple[object, ...]]]:
     """Every row of the shop's book but those that say that bytes were rejected."""
     import sqlite3  # noqa: PLC0415 - only here, read by another connection on purpose
 
-    with sqlite3.connect(f"file:{folder / 'orders.db'}?mode=ro", uri=True) as connection:
-        names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'rejected'")]
-        return {name: sorted(connection.execute(f"SELECT * FROM {name}").fetchall(), key=repr) for name in names}  # noqa: S608 - the book's own tables
+    # The book lets no second connection in while it is open: its file and log are read as a crash would leave them.
+    with TemporaryDirectory() as copied:
+        for file in folder.glob("orders.db*"):
+            shutil.copy(file, copied)
+        with closing(sqlite3.connect(Path(copied) / "orders.db")) as connection:
+            names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'rejected'")]
+            return {name: sorted(connection.execute(f"SELECT * FROM {name}").fetchall(), key=repr) for name in names}  # noqa: S608 - the book's own tables

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,14 @@ async def test_a_second_process_cannot_open_the_book(parties: Parties, tmp_path:
         pass
 
 
+async def test_no_second_connection_gets_at_an_open_book(parties: Parties, tmp_path: Path) -> None:
+    """A log that two connections checkpoint at once is spoiled by the libraries that many systems still have."""
+    async with parties.open_shop(tmp_path) as shop:
+        await place(shop)
+        with closing(sqlite3.connect(tmp_path / "orders.db", timeout=0)) as other, pytest.raises(sqlite3.OperationalError, match="locked"):
+            other.execute("SELECT count(*) FROM orders")
+
+
 async def test_a_book_of_another_version_is_left_alone(parties: Parties, tmp_path: Path) -> None:
     async with parties.open_shop(tmp_path) as shop:
         shop.book._connection.execute("PRAGMA user_version = 99")
@@ -143,7 +152,7 @@ def test_only_the_owner_may_read_the_files(parties: Parties, tmp_path: Path) -> 
             await place(shop)
             return {path.name: path.stat().st_mode & 0o077 for path in tmp_path.glob("orders.db*")}  # noqa: ASYNC240 - a look
 
-    assert asyncio.run(modes()) == {"orders.db": 0, "orders.db-journal": 0}
+    assert asyncio.run(modes()) == {"orders.db": 0, "orders.db-wal": 0}
 
 
 async def test_the_queue_is_bounded(parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
