@@ -321,6 +321,12 @@ def bad_sealed_forms(path: str, *fields: dict[str, Any]) -> Callable[[Site], Ite
     return requests
 
 
+def bad_links(site: Site) -> Iterator[Bad]:
+    """Links that are none, and forms sent to them."""
+    yield from bad_ids("/my/password/{id}")(site)
+    yield from bad_sealed_forms(f"/my/password/{'A' * 43}")(site)
+
+
 def bad_home(path: str) -> Callable[[Site], Iterator[Bad]]:
     """Only a method can be wrong for a stranger, who is led to the log-in; `next` leads nowhere but to the home."""
     return lambda _: iter(Bad(method, path, b"{}", expected=frozenset({405})) for method in ("PUT", "DELETE"))
@@ -430,6 +436,7 @@ BAD: dict[str, Callable[[Site], Iterator[Bad]]] = {
     "/my/sessions": bad_sealed_forms("/my/sessions"),
     "/my/limits": bad_sealed_forms("/my/limits"),
     "/my/password": bad_sealed_forms("/my/password"),
+    "/my/password/{token}": bad_links,
     "/healthz": nothing_to_get_wrong("/healthz"),
     "/readyz": nothing_to_get_wrong("/readyz"),
 }

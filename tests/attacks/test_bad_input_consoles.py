@@ -55,6 +55,16 @@ FORMS: dict[str, dict[str, str]] = {
     "POST /exceptions/ask/{id}": {"reason": ""},
     "POST /exceptions/tell/{hash}": {"reason": ""},
     "POST /evidence/{act}": {"reason": ""},
+    "POST /payments/{id}/allow-refund": {"until": "tomorrow", "reason": ""},
+    "POST /brand/change": {
+        "name_ko": "",
+        "name_en": "",
+        "colour": "red",
+        "telephone": "",
+        "terms_url": "javascript:1",
+        "open_account_url": "x",
+        "reason": "",
+    },
 }
 """Each form with values that change nothing; an address that takes one and has no line here fails the walk."""
 QUERIES = {
@@ -63,6 +73,7 @@ QUERIES = {
     "GET /customers": ("q", "after"),
     "GET /settlement": ("after",),
     "GET /payouts": ("state",),
+    "GET /merchants": ("q", "after"),
     "GET /audit": ("actor", "merchant", "word", "since", "until", "after"),
     "GET /audit/sheet": ("actor", "merchant", "word", "since", "until"),
     "GET /login": ("next",),

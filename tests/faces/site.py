@@ -63,7 +63,7 @@ class Shop:
             text=text,
             return_url=f"{self.url}/return?order={tid}",
             pay_by=at + 1800,
-            refund_by=None,
+            refund_by=changed.pop("refund_by", None),
             at=at,
             **changed,
         )

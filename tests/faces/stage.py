@@ -18,7 +18,7 @@ from hanbit.kernel import ids
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.money import Money
 from hanbit.parties import console_sessions
-from hanbit.payments import cancellation_flow, operations, payouts, proposals, recovery, settlement, staff
+from hanbit.payments import cancellation_flow, forgotten, operations, payouts, proposals, recovery, settlement, staff
 from hanbit.payments import payment as payments
 from hanbit.payments.states import ATTEMPTS_MAX
 from hanbit.protocols.cancellation.merchant import Merchant as Canceller
@@ -275,6 +275,8 @@ async def _people(stage: Stage) -> None:
             language="ko",
         )
         stage.things[f"{face}_set_up"] = token_of(made["link"])
+    made = await forgotten.make_password_link(stage.consoles.gateway, login=CUSTOMER, reason="신분증 확인")
+    stage.things["password_link"] = made["link"].rpartition("/")[2]
     await _proposals(stage)
 
 

@@ -4,6 +4,7 @@ import re
 from base64 import b32decode
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -277,9 +278,9 @@ async def test_every_act_says_who_and_why(consoles: Consoles) -> None:
 # --- whose things -----------------------------------------------------------------------------------------------------------------
 
 
-async def paid(consoles: Consoles) -> str:
+async def paid(consoles: Consoles, **changed: Any) -> str:
     """The id of a payment of the first shop."""
-    browser, accounts = await customer_logged_in(consoles.site, consoles.http, consoles.site.shop.order(amount=1_000))
+    browser, accounts = await customer_logged_in(consoles.site, consoles.http, consoles.site.shop.order(amount=1_000, **changed))
     _, answer, _ = await browser.pay(accounts["bank"])
     assert answer["state"] == "captured"
     return str(answer["payment"])

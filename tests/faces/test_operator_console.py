@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -24,9 +25,11 @@ from hanbit.payments.halt import why_halted
 from hanbit.payments.sign_in import act
 from tests.faces.consoles import OTHER_SHOP, Consoles, Member, running_consoles
 from tests.faces.site import SHOP
+from tests.faces.test_consoles import paid
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 WHY = "as agreed by letter"
+BRAND_SEEN_S = 20.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -315,3 +318,72 @@ def to_tell_row(name: str, tid: str, at: int) -> Append:
     """An outcome that was told five times."""
     row: dict[str, str | int | None] = {"hash": name, "version": 1, "merchant": SHOP, "tid": tid, "next_at": at + 600}
     return Append("outbox", row | {"tries": 5, "stored_at": at, "acknowledged_at": None})
+
+
+# --- how the operator shows itself, and refunds that are stuck ----------------------------------------------------------------------
+
+
+async def test_the_brand_is_changed_on_the_customers_pages_too(consoles: Consoles) -> None:
+    admin, viewer = await consoles.person("operator", "admin"), await consoles.person("operator", "viewer")
+    fields = {
+        "name_ko": "푸른은행", "name_en": "Blue <Bank>", "colour": "#123a6b", "telephone": "1599-1234",
+        "terms_url": "https://blue.example/terms", "open_account_url": "",
+    }  # fmt: skip
+    for wrong in ({"colour": "#ffe9b0"}, {"colour": "red"}, {"terms_url": "http://blue.example"}, {"name_en": " "}, {"telephone": "x"}):
+        refused = await admin.post("/brand/change", reason=WHY, **(fields | wrong))
+        assert (refused.status, refused.text.count("field-error")) == (422, 1), wrong
+    assert (await viewer.post("/brand/change", reason=WHY, **fields)).status == 403
+    assert "is changed" not in (await does(admin, "/brand/change", **fields))
+    assert audited(consoles, admin, "brand: name_ko 푸른은행")
+    before = consoles.gateway.clock.monotonic()
+    while True:  # within a second; a slow machine may take longer to ask than that
+        async with consoles.http.get(consoles.site.base + "/my/login?lang=en", headers={"Accept": "text/html"}) as answer:
+            shown = await answer.text()
+        if "Blue &lt;Bank&gt;" in shown or consoles.gateway.clock.monotonic() > before + BRAND_SEEN_S:
+            break
+    assert "Blue &lt;Bank&gt;" in shown
+    for said in ("#123a6b", "tel:1599-1234", "https://blue.example/terms"):
+        assert said in shown
+    again = await admin.post("/brand/change", reason=WHY, **fields)
+    assert again.status == 422, "nothing would change"
+
+
+async def test_the_overview_can_be_watched_and_watching_keeps_no_session_alive(consoles: Consoles) -> None:
+    admin = await consoles.person("operator", "admin")
+    shown = await admin.get("/?live=on")
+    assert (shown.status, shown.headers.get("refresh")) == (200, "15")
+    assert "refresh" not in (await admin.get("/")).headers
+    assert isinstance(consoles.gateway.clock, SandboxClock)
+    for _ in range(4):
+        consoles.gateway.clock.offset_s += 5 * 60
+        shown = await admin.get("/?live=on")
+    assert shown.status == 303, "after fifteen minutes"
+
+
+async def test_a_refund_that_came_too_late_is_listed_and_allowed(tmp_path: Path) -> None:
+    async with running_consoles(tmp_path) as consoles:
+        await stuck_and_allowed(consoles)
+
+
+async def stuck_and_allowed(consoles: Consoles) -> None:
+    """A shop may not refund any more; the staff sees it and lets it."""
+    gateway, at = consoles.gateway, consoles.gateway.clock.now()
+    payment = await paid(consoles, refund_by=at + 60)
+    row = gateway.reader.one("SELECT tid FROM payments WHERE id = ?", payment)
+    assert row is not None
+    assert isinstance(gateway.clock, SandboxClock)
+    gateway.clock.offset_s += 120
+    admin = await consoles.person("operator", "admin")
+    assert "Nothing" in (await admin.get("/exceptions")).words
+    stuck: dict[str, Any] = {
+        "merchant": SHOP, "id": "A" * 22, "tid": row["tid"], "payment": payment, "amount": 1000, "currency": "KRW", "reason": "late",
+        "result": "too_late", "request_hash": "A" * 43, "answer_hash": "A" * 43, "refunded": 0, "at": gateway.clock.now(),
+    }  # fmt: skip
+    await gateway.book.commit(Change(appends=(Append("cancellations", stuck),)))
+    assert f"/payments/{payment}/allow-refund" in (await admin.get("/exceptions")).text
+    day = day_of(gateway.clock.now(), zone_of(gateway.settings.time_zone)) + timedelta(days=3)
+    early = await admin.post(f"/payments/{payment}/allow-refund", reason=WHY, until=str(day - timedelta(days=30)))
+    assert early.status == 422
+    await does(admin, f"/payments/{payment}/allow-refund", until=str(day))
+    assert audited(consoles, admin, "allow refund until")
+    assert "Allowed until" in (await admin.get("/exceptions")).words

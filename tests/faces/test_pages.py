@@ -29,7 +29,7 @@ ORDER = OrderCard(
 @pytest.fixture(scope="module")
 def pages() -> Pages:
     operator = OperatorCard("demo", {"ko": "한빛은행", "en": "Hanbit Bank"}, "1588-0000", test_mode=True)
-    return Pages(operator, Assets(gateway_urn="urn:hanbit:demo:gateway", root_point=b"\4" + bytes(64)))
+    return Pages(lambda: operator, Assets(gateway_urn="urn:hanbit:demo:gateway", root_point=b"\4" + bytes(64)))
 
 
 def visit(pages: Pages, code: LanguageCode) -> Visit:

@@ -9,7 +9,7 @@ from hanbit.cli.options import CommandGroup, ask_secret, data_option, json_optio
 
 @click.group(cls=CommandGroup)
 def customer() -> None:
-    """Customers: create, list, suspend, resume, and one-time codes for their wallets.
+    """Customers: create, list, suspend, resume, one-time codes for their wallets, and links for a forgotten password.
 
     \b
     Example:
@@ -60,6 +60,21 @@ def enrol_code(login: str, data: Path, as_json: bool) -> None:
       hanbit customer enrol-code hong --data /srv/hanbit
     """
     show(operate(data, "enrol_code", login=login), as_json=as_json)
+
+
+@customer.command("password-link")
+@click.argument("login")
+@click.option("--reason", required=True, help="How he has proved who he is; kept in the audit.")
+@data_option
+@json_option
+def password_link(login: str, reason: str, data: Path, as_json: bool) -> None:
+    """Make a one-time link by which a customer who has forgotten it sets a new log-in password; it works for an hour.
+
+    \b
+    Example:
+      hanbit customer password-link hong --reason "came to the counter with his passport" --data /srv/hanbit
+    """
+    show(operate(data, "make_password_link", login=login, reason=reason), as_json=as_json)
 
 
 @click.group(cls=CommandGroup)

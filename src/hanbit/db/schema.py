@@ -171,6 +171,8 @@ grants = table(  # a customer's leave to try one payment of one order through it
     Index("grants_by_time", "expires_at"),
 )
 
+STUCK = "result IN ('too_late', 'merchant_funds')"
+"""Refunds that the operator's staff can help with; their list says so in these words."""
 cancellations = table(  # append-only: what a merchant asked back, and the answer that it gets for ever
     "cancellations",
     text("merchant", key=True),
@@ -187,6 +189,7 @@ cancellations = table(  # append-only: what a merchant asked back, and the answe
     whole("at"),
     CheckConstraint("amount > 0 AND refunded BETWEEN 0 AND amount", name="cancellation_amounts"),
     Index("cancellations_by_payment", "merchant", "tid"),
+    where("cancellations_stuck", STUCK, "at"),
 )
 
 # --- evidence and what must still be told -------------------------------------------------------------------------------------------

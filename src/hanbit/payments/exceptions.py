@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from hanbit.db.change import Change, Put
 from hanbit.db.reading import Row
+from hanbit.db.schema import STUCK
 from hanbit.kernel.errors import NotFound, WrongState
 from hanbit.payments import payment as payments
 from hanbit.payments.gateway import Gateway
@@ -21,6 +22,7 @@ TRIES: Final = 3
 """What was tried so often is no passing trouble."""
 LISTED_MAX: Final = 50
 LOOKED_BACK_S: Final = 7 * 86_400
+STUCK_LOOKED_BACK_S: Final = 90 * 86_400
 OFFSET_S: Final = 5
 """A clock that is off by more will soon be refused."""
 REFUSED_ACTS: Final = ("answer to a notice", "order", "purchase")
@@ -36,6 +38,13 @@ _UNTOLD: Final = (
 _REFUSED: Final = (
     "SELECT a.at, a.actor, a.act, a.reason, a.merchant, p.id AS payment FROM audit a LEFT JOIN payments p "
     "ON p.merchant = a.merchant AND p.tid = a.tid WHERE a.act IN (?, ?, ?) AND a.at >= ? ORDER BY a.at DESC LIMIT ?"
+)
+_STUCK: Final = (
+    "SELECT c.at, c.merchant, c.tid, c.amount, c.currency, c.result, c.reason, p.id AS payment, s.value AS allowed FROM cancellations c "  # noqa: S608 - words of our own
+    "JOIN payments p ON p.merchant = c.merchant AND p.tid = c.tid "
+    "LEFT JOIN settings s ON s.name = 'refund_until:' || c.merchant || ':' || c.tid "
+    f"WHERE c.{STUCK} AND c.at >= ? AND p.captured > p.refunded AND NOT EXISTS "
+    "(SELECT 1 FROM cancellations n WHERE n.merchant = c.merchant AND n.tid = c.tid AND n.at > c.at) ORDER BY c.at DESC LIMIT ?"
 )
 
 _UNSENT: Final = (
@@ -57,6 +66,15 @@ def untold(gateway: Gateway) -> list[Row]:
 def refused(gateway: Gateway) -> list[Row]:
     """Orders and answers of the last week that broke a rule: too late, another amount, another key. None of them changed anything."""
     return gateway.reader.all(_REFUSED, *REFUSED_ACTS, gateway.clock.now() - LOOKED_BACK_S, LISTED_MAX)
+
+
+def stuck(gateway: Gateway) -> list[Row]:
+    """Refunds of the last weeks that a shop may not or cannot make, as the last thing that it asked of their payments.
+
+    `too_late` wants the operator's leave (`operations.allow_refund`), `merchant_funds` money in the shop's account or in the reserve; then
+    the shop asks again.
+    """
+    return gateway.reader.all(_STUCK, gateway.clock.now() - STUCK_LOOKED_BACK_S, LISTED_MAX)
 
 
 def clocks(gateway: Gateway) -> list[dict[str, Any]]:

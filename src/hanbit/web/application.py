@@ -16,6 +16,7 @@ from hanbit.kernel.errors import Unavailable
 from hanbit.payments.gateway import Gateway
 from hanbit.web import faults
 from hanbit.web.customer.enrolment import EnrolmentFace
+from hanbit.web.customer.forgotten import ForgottenFace
 from hanbit.web.customer.home import HomeFace
 from hanbit.web.customer.purchase import PurchaseFace
 from hanbit.web.customer.routes import CustomerFace
@@ -74,6 +75,7 @@ def create(gateway: Gateway, metrics: RequestMetrics, *, is_ready: Callable[[], 
         *WindowFace(face).routes(),
         *EnrolmentFace(gateway).routes(),
         *HomeFace(face).routes(),
+        *ForgottenFace(face).routes(),
         Route("/healthz", healthz),
         Route("/readyz", readyz),
     ]

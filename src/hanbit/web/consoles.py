@@ -33,8 +33,9 @@ from hanbit.payments.staff import console_url
 from hanbit.payments.staff_sign_in import At
 from hanbit.web import faults
 from hanbit.web.assets import Assets
+from hanbit.web.card import Card
 from hanbit.web.forms import address
-from hanbit.web.pages import Language, OperatorCard, Pages, Visit, alternates
+from hanbit.web.pages import Language, Pages, Visit, alternates
 from hanbit.web.permissions import Rule, rule_of
 from hanbit.web.words import choose_language
 
@@ -61,19 +62,12 @@ class Console:
     """One console: `face` is "operator" or "merchant"."""
 
     def __init__(self, gateway: Gateway, face: str, navigation: Sequence[Entry]) -> None:
-        settings = gateway.settings
         root = x509.load_der_x509_certificate(gateway.keyring.root).public_key()
         assert isinstance(root, EllipticCurvePublicKey)
         self.gateway = gateway
         self.face = face
         self.assets = Assets(gateway_urn=gateway.urn, root_point=public_point(root))
-        card = OperatorCard(
-            id=settings.operator,
-            names={"ko": settings.name_ko, "en": settings.name_en},
-            telephone=settings.telephone,
-            test_mode=settings.is_test,
-        )
-        self.pages = Pages(card, self.assets)
+        self.pages = Pages(Card(gateway), self.assets)
         self.cookie = f"__Host-hanbit-{face}"
         self.done_cookie = f"{self.cookie}-done"
         self._navigation = navigation

@@ -1,6 +1,6 @@
 """What all pages share: a language with its words, amounts and dates, and the environment in which templates are rendered."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -41,6 +41,8 @@ class OperatorCard:
     open_account_url: str = ""
     test_mode: bool = False
     sandbox: bool = False
+    colour: str = "#0f3b33"
+    """Of the mark's ground."""
 
     def in_language(self, code: LanguageCode) -> dict[str, object]:
         """What templates call `operator`."""
@@ -52,6 +54,7 @@ class OperatorCard:
             "open_account_url": self.open_account_url,
             "test_mode": self.test_mode,
             "sandbox": self.sandbox,
+            "colour": self.colour,
         }
 
 
@@ -118,8 +121,9 @@ def short_number(payment_id: str) -> str:
 class Pages:
     """Renders every page of one operator."""
 
-    def __init__(self, operator: OperatorCard, assets: Assets) -> None:
-        self.operator = operator
+    def __init__(self, operator: Callable[[], OperatorCard], assets: Assets) -> None:
+        """`operator` is asked for each page: the operator may change its name and mark at any time."""
+        self._operator = operator
         self.languages = {code: Language.of(code) for code in LANGUAGES}
         self._environment = Environment(
             loader=PackageLoader("hanbit.web"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
@@ -129,6 +133,11 @@ class Pages:
         self._environment.filters.update(amount=_amount, minor=_minor, moment=_moment, time_of_day=_time_of_day, embed=embed)
         for template in self._environment.list_templates(extensions=["html"]):
             self._environment.get_template(template)  # compiled now: a mistake stops the start, not a payment
+
+    @property
+    def operator(self) -> OperatorCard:
+        """The institution as it is now."""
+        return self._operator()
 
     def render(self, template: str, visit: Visit, **context: Any) -> str:
         """A whole page."""

@@ -75,6 +75,7 @@ PERMISSIONS: Final[dict[str, dict[str, Rule]]] = {
         "GET /payments/sheet": allow("support", ADMIN, "auditor"),
         "GET /payments/{id}": allow(*_STAFF),
         "GET /payments/{id}/messages/{hash}": allow("support", "admin", "auditor"),
+        **_act("/payments/{id}/allow-refund", ADMIN),
         # merchants
         "GET /merchants": allow(*_STAFF),
         **_act("/merchants/register", ADMIN),
@@ -104,6 +105,9 @@ PERMISSIONS: Final[dict[str, dict[str, Rule]]] = {
         **_act("/payouts/instructions", ADMIN),
         **_act("/payouts/reconcile", ADMIN),
         **_act("/payouts/{reference}/{act}", ADMIN),
+        # how the operator shows itself
+        "GET /brand": allow(*_STAFF),
+        **_act("/brand/change", ADMIN),
         # what is watched
         "GET /exceptions": allow(*_STAFF),
         **_act("/exceptions/ask/{id}", "support", ADMIN),

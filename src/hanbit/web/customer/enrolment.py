@@ -17,7 +17,7 @@ from hanbit.crypto import envelopes
 from hanbit.db.change import Append, Change, Put, Stale
 from hanbit.kernel import ids
 from hanbit.kernel.errors import Conflict, NotAllowed, NotSignedIn, ProtocolViolation
-from hanbit.parties import enrolment, merchants, passkeys
+from hanbit.parties import brand, enrolment, merchants, passkeys
 from hanbit.payments import factors, lines, redirect_flow
 from hanbit.payments.apply import signing_still
 from hanbit.payments.certificates import issue
@@ -60,7 +60,8 @@ class EnrolmentFace:
     async def show_keys(self, _: Request) -> Response:
         """To whom an enrolment is to be sealed; the wallet verifies it up to the root that it trusts."""
         settings = self.gateway.settings
-        operator = {"id": settings.operator, "name": settings.name_ko, "telephone": settings.telephone}
+        shown = brand.of(self.gateway.reader, settings)
+        operator = {"id": settings.operator, "name": shown.name_ko, "telephone": shown.telephone}
         seal = [encode_der(der) for der in self.gateway.keyring.seal_chain()]
         return json_response({"gateway": self.gateway.urn, "operator": operator, "seal": seal})
 

@@ -42,10 +42,11 @@ from hanbit.payments.redirect_flow import Shown, SignedIn
 from hanbit.payments.sign_in import sign_in
 from hanbit.payments.states import FINAL, State
 from hanbit.web.assets import Assets
+from hanbit.web.card import Card
 from hanbit.web.customer.forms import KeyForm, LoginForm, OpeningForm, PayForm, read_form, read_query
 from hanbit.web.customer.outcomes import PAGES, OrderCard, ReceiptCard, page_of
 from hanbit.web.faults import json_response, language_of, visit_of, wants_page
-from hanbit.web.pages import Language, OperatorCard, Pages
+from hanbit.web.pages import Language, Pages
 from hanbit.web.security import session_token, set_session
 
 PAGE_LIFE_S: Final = 15 * 60
@@ -59,21 +60,11 @@ class CustomerFace:
     """The handlers; they hold nothing but the gateway and the pages."""
 
     def __init__(self, gateway: Gateway) -> None:
-        settings = gateway.settings
         root = x509.load_der_x509_certificate(gateway.keyring.root).public_key()
         assert isinstance(root, EllipticCurvePublicKey)
         self.gateway = gateway
         self.assets = Assets(gateway_urn=gateway.urn, root_point=public_point(root))
-        self.operator = OperatorCard(
-            id=settings.operator,
-            names={"ko": settings.name_ko, "en": settings.name_en},
-            telephone=settings.telephone,
-            terms_url=settings.terms_url,
-            open_account_url=settings.open_account_url,
-            test_mode=settings.is_test,
-            sandbox=settings.sandbox,
-        )
-        self.pages = Pages(self.operator, self.assets)
+        self.pages = Pages(Card(gateway), self.assets)
 
     @property
     def origin(self) -> str:
@@ -258,7 +249,7 @@ class CustomerFace:
     def shown_opening(self, request: Request, opening: Opening) -> dict[str, Any]:
         """R4's object, which the payment program verifies."""
         offer, merchant = opening.offer, opening.merchant
-        operator = self.operator.in_language(language_of(request, self.pages).code)
+        operator = self.pages.operator.in_language(language_of(request, self.pages).code)
         return {
             "gateway": self.gateway.urn,
             "operator": {name: operator[name] for name in ("id", "name", "telephone")},

@@ -3,7 +3,7 @@
 GET  /customers                    found by the beginning of an ID, or by the whole number of an account
      /customers/open               a new one
      /customers/{id}               accounts, devices, latest payments
-     /customers/{id}/{act}         suspend, resume, open an account, a code for a device
+     /customers/{id}/{act}         suspend, resume, open an account, a code for a device, a link for a new password
      /accounts/{id}/{act}          suspend, resume, pay in (a second person approves)
 """
 
@@ -20,14 +20,14 @@ from hanbit.kernel.errors import BadInput, NotFound
 from hanbit.kernel.money import AMOUNT, CURRENCY_EXPONENTS, Money
 from hanbit.parties import accounts, customers
 from hanbit.parties.customers import Customer
-from hanbit.payments import operations, proposals, search
+from hanbit.payments import forgotten, operations, proposals, search
 from hanbit.payments.search import Wanted
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
 from hanbit.web.deeds import Check, Deed, Field, choice
 from hanbit.web.forms import ROWS, Line, address, read_query
 
-CUSTOMER_ACTS: Final = ("suspend", "resume", "account", "code")
+CUSTOMER_ACTS: Final = ("suspend", "resume", "account", "code", "password")
 ACCOUNT_ACTS: Final = ("suspend", "resume", "fund")
 LATEST: Final = 20
 PASSWORD_MAX: Final = 128
@@ -91,7 +91,7 @@ class CustomerPages:
             accounts=found,
             devices=reader.all(_DEVICES, customer.id, ROWS),
             payments=latest.rows,
-            acts=[name for name in CUSTOMER_ACTS if name != ("resume" if customer.state == "active" else "suspend")],
+            acts=[name for name in CUSTOMER_ACTS if name not in (("resume",) if customer.state == "active" else ("suspend", "password"))],
         )
 
     async def show_open(self, request: Request) -> Response:
@@ -154,6 +154,10 @@ class CustomerPages:
             if name == "code":
                 made = await operations.enrol_code(gateway, by, login=customer.login, reason=reason)
                 return self.console.page(request, "operator/code.html", code=made["code"], back=back, name=customer.name)
+            if name == "password":
+                link = await forgotten.make_password_link(gateway, by, login=customer.login, reason=reason)
+                shown = {"link": link["link"], "until": link["expires_at"], "back": back, "name": customer.name}
+                return self.console.page(request, "operator/link.html", **shown)
             if name == "account":
                 values = {part: form[part] for part in ("kind", "number", "password", "currency")}
                 credit = form["credit"] or "0"

@@ -9,6 +9,7 @@ GET  /                                   what is going on now
      /settlement…, /payouts…             see settlement.py
      /exceptions…, /audit…, /evidence…   see watch.py
      /staff…                             see web/team.py
+     /brand…                             see brand.py
 """
 
 from typing import Final
@@ -24,10 +25,12 @@ from hanbit.payments.pulse import last_hour
 from hanbit.web.account import OwnAccount
 from hanbit.web.consoles import LIVE, Console, Entry
 from hanbit.web.entrance import Entrance
+from hanbit.web.operator.brand import BrandPages
 from hanbit.web.operator.charts import columns_of
 from hanbit.web.operator.customers import CustomerPages
 from hanbit.web.operator.merchants import MerchantPages
 from hanbit.web.operator.proposals import ProposalPages
+from hanbit.web.operator.refunds import RefundPages
 from hanbit.web.operator.settlement import SettlementPages
 from hanbit.web.operator.watch import WatchPages
 from hanbit.web.payment_pages import PaymentPages
@@ -45,6 +48,11 @@ NAVIGATION: Final = (
     Entry("/evidence", "operator.nav.evidence"),
     Entry("/audit", "operator.nav.audit"),
     Entry("/staff", "operator.nav.staff"),
+    Entry("/brand", "operator.nav.brand"),
+)
+PARTS: Final = (
+    *(Entrance, OwnAccount, Team, PaymentPages, RefundPages),
+    *(MerchantPages, CustomerPages, ProposalPages, SettlementPages, WatchPages, BrandPages),
 )
 LINES_SHOWN: Final = 20
 MERCHANTS_MAX: Final = 1_000
@@ -61,7 +69,7 @@ class OperatorFace:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.console = console = Console(gateway, "operator", NAVIGATION)
-        for part in (Entrance, OwnAccount, PaymentPages, Team, MerchantPages, CustomerPages, ProposalPages, SettlementPages, WatchPages):
+        for part in PARTS:
             part(console)
         console.route("GET", "/", self.show_home)
 

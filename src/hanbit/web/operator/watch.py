@@ -65,6 +65,7 @@ class WatchPages:
             "operator/exceptions.html",
             unknown=unknown,
             untold=exceptions.untold(self.gateway),
+            stuck=[(row, Money(row["amount"], row["currency"])) for row in exceptions.stuck(self.gateway)],
             refused=exceptions.refused(self.gateway),
             clocks=exceptions.clocks(self.gateway),
         )
