@@ -4,6 +4,7 @@ import ipaddress
 import re
 import tomllib
 from dataclasses import dataclass, field, fields
+from datetime import tzinfo
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,11 @@ class Settings:
         _check_leased(self)
         _check_tls(self)
         _check_mail(self)
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone of `time_zone`: of the operator's days, and of every time that a page or sheet shows."""
+        return zone_of(self.time_zone)
 
     @property
     def is_test(self) -> bool:

@@ -116,8 +116,9 @@ async def _altered(page: Page, stage: Stage) -> None:
     """Somebody between shows another amount than the one that was signed."""
 
     async def alter(route: Route) -> None:
-        answer = await route.fetch()
-        await route.fulfill(response=answer, body=(await answer.text()).replace("220,000", "22,000"))
+        async with stage.consoles.http.get(route.request.url, headers=await route.request.all_headers()) as answer:
+            headers = {name: value for name, value in answer.headers.items() if name.lower() != "content-length"}
+            await route.fulfill(status=answer.status, headers=headers, body=(await answer.text()).replace("220,000", "22,000"))
 
     await page.route("**/pay?*", alter)
     await page.reload()
@@ -224,6 +225,18 @@ GALLERY = (
     customer("bad-request", "/pay", status=400),
     customer("password-link", "/my/password/{password_link}"),
     customer("window", "/window", then=_window_alone),
+    # the customer's home
+    customer("my-login", "/my/login"),
+    customer("my-login-error", "/my/login", then=_nothing_typed),
+    customer("my", "/my", CUSTOMER),
+    customer("my-statement", "/my/accounts/{account_bank}", CUSTOMER),
+    customer("my-statement-nothing", "/my/accounts/{account_bank}?words=nothing", CUSTOMER),
+    customer("my-statement-error", "/my/accounts/{account_bank}?since=x", CUSTOMER, status=422),
+    customer("my-settings", "/my/accounts/{account_bank}/settings", CUSTOMER),
+    customer("my-payment", "/my/payments/{captured}", CUSTOMER),
+    customer("my-payment-refunded", "/my/payments/{refunded}", CUSTOMER),
+    customer("my-security", "/my/security", CUSTOMER),
+    customer("my-not-found", "/my/payments/{nowhere}", CUSTOMER, status=404),
     # the operator's console
     operator("login", "/login", ""),
     operator("login-error", "/login", "", then=_nothing_typed),
@@ -292,6 +305,10 @@ GALLERY = (
     operator("person-role", "/staff/{operator_support}/role"),
     operator("person-suspend", "/staff/{operator_support}/suspend"),
     operator("person-link", "/staff/{operator_support}/link"),
+    operator("me", "/me", "support"),
+    operator("me-password", "/me/password", "support"),
+    operator("me-factor", "/me/factor", "support"),
+    operator("me-factor-remove", "/me/factors/{operator_support_factor}/remove", "support"),
     operator("not-allowed", "/staff/invite", "viewer", status=403),
     operator("not-found", "/payments/{nowhere}", status=404),
     # a merchant's console
@@ -304,12 +321,21 @@ GALLERY = (
     merchant("payments-nothing", "/payments?state=authorized&until=2020-01-01", "viewer"),
     merchant("payment", "/payments/{captured}"),
     merchant("payment-refunded", "/payments/{refunded}", "cashier"),
+    merchant("settlement", "/settlement", "viewer"),
+    merchant("settlement-account", "/settlement/account"),
+    merchant("settlement-day", "/settlement/{day}"),
+    merchant("line", "/line"),
+    merchant("certificate-revoke", "/certificates/{certificate}/revoke"),
     merchant("staff", "/staff"),
     merchant("staff-invite", "/staff/invite"),
     merchant("person", "/staff/{merchant_cashier}"),
     merchant("person-role", "/staff/{merchant_cashier}/role"),
     merchant("person-suspend", "/staff/{merchant_cashier}/suspend"),
     merchant("person-link", "/staff/{merchant_cashier}/link"),
+    merchant("me", "/me", "cashier"),
+    merchant("me-password", "/me/password", "cashier"),
+    merchant("me-factor", "/me/factor", "cashier"),
+    merchant("me-factor-remove", "/me/factors/{merchant_cashier_factor}/remove", "cashier"),
     merchant("not-found", "/payments/{nowhere}", status=404),
 )
 
@@ -322,7 +348,7 @@ NOT_PAGES = {
     "/payments/{id}/state": "a state as JSON, for whoever waits",
     "/payments/{id}/receipt": "a signed receipt to keep",
     "/payments/{id}/messages/{hash}": "a signed message to keep",
-    "/settlement/days/{day}/sheet": "a table to keep",
-    "/audit/sheet": "a table to keep",
 }
 """Addresses that answer GET with something else than a page, and with what."""
+TABLES = ("/sheet", ".csv")
+"""How the addresses of tables to keep end."""

@@ -221,6 +221,9 @@ async def _today(stage: Stage) -> None:
     things["untold"] = row["hash"]
     things |= {"shop": SHOP, "nowhere": ids.new_token(), "day": str(settlement.days(gateway.reader)[0].day)}
     things["reference"] = payouts.of_state(gateway.reader, "instructed")[0].reference
+    row = gateway.reader.one("SELECT kid FROM certificates WHERE urn = ? AND purpose = 'line'", gateway.settings.merchant_urn(SHOP))
+    assert row is not None
+    things["certificate"] = row["kid"]
     for row in gateway.reader.all("SELECT id, login FROM customers"):
         things[f"customer_{row['login']}"] = row["id"]
     for row in gateway.reader.all("SELECT a.id, a.kind FROM accounts a JOIN customers c ON c.id = a.customer WHERE c.login = ?", CUSTOMER):
@@ -265,7 +268,10 @@ async def _people(stage: Stage) -> None:
     for face, roles in (("operator", ("viewer", "support", "admin", "auditor")), ("merchant", ("viewer", "cashier", "admin"))):
         for role in roles:
             await stage.cookies(face, role)
-            stage.things[f"{face}_{role}"] = stage.members[face, role].person.id
+            stage.things[f"{face}_{role}"] = person = stage.members[face, role].person.id
+            row = stage.consoles.gateway.reader.one("SELECT id FROM people_factors WHERE person = ?", person)
+            assert row is not None
+            stage.things[f"{face}_{role}_factor"] = row["id"]
         made = await staff.invite_staff(
             stage.consoles.gateway,
             login=f"{face}-new",

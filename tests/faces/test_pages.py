@@ -7,14 +7,17 @@ from dataclasses import replace
 import pytest
 from jinja2 import UndefinedError
 
+from hanbit.kernel.days import zone_of
 from hanbit.kernel.money import CURRENCY_EXPONENTS, Money
 from hanbit.payments.states import DECLINE_REASONS, State
 from hanbit.web.assets import Assets
 from hanbit.web.customer.outcomes import MISMATCHES, PAGES, OrderCard, ReceiptCard, page_of
+from hanbit.web.forms import day_begins, day_ends
 from hanbit.web.pages import Language, OperatorCard, Pages, Visit, alternates, embed, short_number
 from hanbit.web.words import LANGUAGES, LanguageCode
 
 AT = 1_795_000_000
+SEOUL = zone_of("Asia/Seoul")
 OUTCOMES = sorted((set(PAGES) - {"login", "payment", "decline", "receipt"}) | {"not_opened", "expired_order", "line_down", "halted"})
 ORDER = OrderCard(
     merchant_name="<b>가람</b> & 전자",
@@ -29,7 +32,7 @@ ORDER = OrderCard(
 @pytest.fixture(scope="module")
 def pages() -> Pages:
     operator = OperatorCard("demo", {"ko": "한빛은행", "en": "Hanbit Bank"}, "1588-0000", test_mode=True)
-    return Pages(lambda: operator, Assets(gateway_urn="urn:hanbit:demo:gateway", root_point=b"\4" + bytes(64)))
+    return Pages(lambda: operator, Assets(gateway_urn="urn:hanbit:demo:gateway", root_point=b"\4" + bytes(64)), SEOUL)
 
 
 def visit(pages: Pages, code: LanguageCode) -> Visit:
@@ -50,20 +53,38 @@ def visit(pages: Pages, code: LanguageCode) -> Visit:
     ],
 )
 def test_an_amount_is_written_as_the_language_writes_it(code: LanguageCode, money: Money, expected: str) -> None:
-    assert Language.of(code).amount(money) == expected
+    assert Language.of(code, SEOUL).amount(money) == expected
 
 
 @pytest.mark.parametrize(("code", "currency"), list(itertools.product(LANGUAGES, CURRENCY_EXPONENTS)))
 def test_the_digits_of_an_amount_are_its_minor_units_so_that_the_program_can_compare_them(code: LanguageCode, currency: str) -> None:
     for minor in (1, 10, 99, 1_234, 220_000, 999_999_999_999_999):
-        shown = re.sub("[^0-9]", "", Language.of(code).amount(Money(minor, currency)))
+        shown = re.sub("[^0-9]", "", Language.of(code, SEOUL).amount(Money(minor, currency)))
         assert shown.lstrip("0") == str(minor)
 
 
 def test_times_are_the_operators_and_readable() -> None:
-    assert Language.of("ko").moment(AT) == "2026년 11월 18일 20:06:40"
-    assert Language.of("en").moment(AT) == "18 November 2026, 20:06:40"
-    assert Language.of("ko").time_of_day(AT) == "20시 6분"
+    assert Language.of("ko", SEOUL).moment(AT) == "2026년 11월 18일 20:06:40"
+    assert Language.of("en", SEOUL).moment(AT) == "18 November 2026, 20:06:40"
+    assert Language.of("ko", SEOUL).time_of_day(AT) == "20시 6분"
+    assert Language.of("ko", zone_of("America/New_York")).moment(AT) == "2026년 11월 18일 06:06:40"
+    assert Language.of("en", zone_of("UTC")).time_of_day(AT) == "11:06"
+
+
+@pytest.mark.parametrize("zone", ["Asia/Seoul", "UTC", "America/New_York"])
+def test_a_day_that_is_searched_for_is_one_of_the_operators(zone: str) -> None:
+    begins, ends = day_begins("2026-11-01", zone_of(zone)), day_ends("2026-11-01", zone_of(zone))
+    assert begins is not None
+    assert ends is not None
+    shown = [Language.of("en", zone_of(zone)).moment(at) for at in (begins, ends - 1, ends)]
+    assert shown == ["1 November 2026, 00:00:00", "1 November 2026, 23:59:59", "2 November 2026, 00:00:00"]
+    assert ends - begins == (25 if zone == "America/New_York" else 24) * 3600, "clocks were put back that night"
+
+
+@pytest.mark.parametrize("text", ["", "2026-13-01", "2026-02-30", "20261101", "1.11.2026", "2026-11-01 ", "9999-12-31", "0001-01-01"])
+def test_what_is_no_day_is_none(text: str) -> None:
+    assert day_begins(text, SEOUL) is None
+    assert day_ends(text, SEOUL) is None
 
 
 def test_the_same_page_in_another_language_keeps_the_order() -> None:

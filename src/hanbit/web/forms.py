@@ -2,23 +2,21 @@
 
 import re
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import timedelta, tzinfo
 from typing import Annotated, Final, TypeVar
 from urllib.parse import parse_qsl, urlencode
-from zoneinfo import ZoneInfo
 
 import msgspec
 from starlette.requests import Request
 
+from hanbit.kernel.days import begins_at, read_day
 from hanbit.kernel.errors import BadInput, WrongMediaType
-from hanbit.web.pages import TIMEZONE
 
 URLENCODED: Final = "application/x-www-form-urlencoded"
 FIELDS_MAX: Final = 60
 QUERY_MAX: Final = 4096
 ROWS: Final = 50
 """Rows of one page of a list."""
-_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 Line = Annotated[str, msgspec.Meta(max_length=200)]
 """One line that somebody types; longer than anything that is right."""
@@ -78,24 +76,23 @@ def own_path(unverified: str) -> str:
     return unverified if good else "/"
 
 
-def day_begins(text: str) -> int | None:
-    """The first second of a day (2026-11-22) in the pages' zone; None if it is no day."""
-    if not _DAY.fullmatch(text):
-        return None
+def is_day(text: str) -> bool:
+    """Whether this is a day (2026-11-22)."""
     try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        return None
-    return int(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(TIMEZONE)).timestamp())
+        read_day(text)
+    except BadInput:
+        return False
+    return True
 
 
-def day_ends(text: str) -> int | None:
+def day_begins(text: str, zone: tzinfo) -> int | None:
+    """The first second of a day (2026-11-22) in the pages' zone; None if it is no day."""
+    return begins_at(read_day(text), zone) if is_day(text) else None
+
+
+def day_ends(text: str, zone: tzinfo) -> int | None:
     """The first second after a day."""
-    begins = day_begins(text)
-    if begins is None:
-        return None
-    following = datetime.fromtimestamp(begins, ZoneInfo(TIMEZONE)) + timedelta(days=1)
-    return int(following.timestamp())
+    return begins_at(read_day(text) + timedelta(days=1), zone) if is_day(text) else None
 
 
 def fields_of(form: msgspec.Struct) -> Mapping[str, str]:

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, tzinfo
 from decimal import Decimal
 from functools import cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
-from zoneinfo import ZoneInfo
 
 import msgspec
 from babel import Locale
@@ -23,8 +22,6 @@ from hanbit.web.words import LANGUAGES, LanguageCode, catalogue
 
 SHORT_NUMBER_CHARACTERS: Final = 8
 """The first so many characters of a payment's id are its receipt number: enough to find it by, short enough to read out."""
-TIMEZONE: Final = "Asia/Seoul"
-"""The zone of the times on pages; messages and the book count seconds."""
 _PROGRAM_WORDS = ("program.", "decline.")
 _MOMENTS: Final[Mapping[LanguageCode, str]] = {"ko": "y년 M월 d일 HH:mm:ss", "en": "d MMMM y, HH:mm:ss"}
 _TIMES: Final[Mapping[LanguageCode, str]] = {"ko": "H시 m분", "en": "HH:mm"}
@@ -65,12 +62,12 @@ class Language:
     code: LanguageCode
     words: Mapping[str, str]
     locale: Locale
-    timezone: ZoneInfo
+    zone: tzinfo
 
     @classmethod
-    def of(cls, code: LanguageCode) -> "Language":
-        """The language with its catalogue."""
-        return cls(code, catalogue(code), Locale(code), ZoneInfo(TIMEZONE))
+    def of(cls, code: LanguageCode, zone: tzinfo) -> "Language":
+        """The language with its catalogue, and the zone of the times that it writes; messages and the book count seconds."""
+        return cls(code, catalogue(code), Locale(code), zone)
 
     def say(self, place: str, **values: str) -> Markup:
         """The words for this place, with values that are escaped unless they are Markup; an unknown place is our bug: KeyError."""
@@ -86,11 +83,11 @@ class Language:
 
     def moment(self, at: int) -> str:
         """A date with the time of day, in the operator's time zone."""
-        return str(format_datetime(datetime.fromtimestamp(at, self.timezone), _MOMENTS[self.code], self.timezone, self.locale))
+        return str(format_datetime(datetime.fromtimestamp(at, self.zone), _MOMENTS[self.code], self.zone, self.locale))
 
     def time_of_day(self, at: int) -> str:
         """The time of day to the minute, in the operator's time zone."""
-        return str(format_time(datetime.fromtimestamp(at, self.timezone), _TIMES[self.code], self.timezone, self.locale))
+        return str(format_time(datetime.fromtimestamp(at, self.zone), _TIMES[self.code], self.zone, self.locale))
 
     @property
     def program_words(self) -> dict[str, str]:
@@ -121,10 +118,10 @@ def short_number(payment_id: str) -> str:
 class Pages:
     """Renders every page of one operator."""
 
-    def __init__(self, operator: Callable[[], OperatorCard], assets: Assets) -> None:
+    def __init__(self, operator: Callable[[], OperatorCard], assets: Assets, zone: tzinfo) -> None:
         """`operator` is asked for each page: the operator may change its name and mark at any time."""
         self._operator = operator
-        self.languages = {code: Language.of(code) for code in LANGUAGES}
+        self.languages = {code: Language.of(code, zone) for code in LANGUAGES}
         self._environment = Environment(
             loader=PackageLoader("hanbit.web"), undefined=StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
         )

@@ -4,6 +4,7 @@ The operator's staff sees everybody's; a merchant's people see their own, and an
 """
 
 from collections.abc import Sequence
+from datetime import tzinfo
 from typing import Final
 
 import msgspec
@@ -18,7 +19,7 @@ from hanbit.payments import search, timeline, views
 from hanbit.payments.payment import Payment
 from hanbit.payments.search import STATES, Listed, Wanted
 from hanbit.web.consoles import Console
-from hanbit.web.forms import ROWS, Errors, Line, address, day_begins, day_ends, fields_of, read_query
+from hanbit.web.forms import ROWS, Errors, Line, address, day_begins, day_ends, fields_of, is_day, read_query
 from hanbit.web.sheets import moment, sheet
 
 SHEET_ROWS_MAX: Final = 10_000
@@ -79,7 +80,7 @@ class PaymentPages:
         if _checked(form):
             raise BadInput("a state of the list, and days such as 2026-11-22")
         page = await search.listed(self.gateway.reader, self._wanted(request, form), SHEET_ROWS_MAX)
-        return sheet("hanbit-payments", COLUMNS, [_row(one) for one in page.rows])
+        return sheet("hanbit-payments", COLUMNS, [_row(one, self.gateway.settings.zone) for one in page.rows])
 
     async def show_payment(self, request: Request) -> Response:
         """Everything that is known of one payment; each signature is verified as the page is made."""
@@ -114,7 +115,8 @@ class PaymentPages:
     def _wanted(self, request: Request, form: FilterForm) -> Wanted:
         """A merchant's people see their own, whatever the address says."""
         whose = self.console.merchant(request) or form.merchant or None
-        return Wanted(whose, form.state, day_begins(form.since), day_ends(form.until), form.after)
+        zone = self.gateway.settings.zone
+        return Wanted(whose, form.state, day_begins(form.since, zone), day_ends(form.until, zone), form.after)
 
     def _list_page(self, request: Request, form: FilterForm, errors: Errors, page: search.Page) -> Response:
         narrowed = {**fields_of(form), "after": ""}
@@ -143,12 +145,12 @@ def shown_payment(console: Console, request: Request) -> Payment:
 def _checked(form: FilterForm) -> Errors:
     errors = Errors()
     errors.check("state", form.state in {"", *STATES}, "console.field.state")
-    errors.check("since", not form.since or day_begins(form.since) is not None, "console.field.day")
-    errors.check("until", not form.until or day_ends(form.until) is not None, "console.field.day")
+    errors.check("since", not form.since or is_day(form.since), "console.field.day")
+    errors.check("until", not form.until or is_day(form.until), "console.field.day")
     return errors
 
 
-def _row(one: Listed) -> Sequence[str | int | None]:
+def _row(one: Listed, zone: tzinfo) -> Sequence[str | int | None]:
     refunded = 0 if one.refunded is None else one.refunded.amount_minor
-    facts = (moment(one.opened_at), one.id, one.merchant, one.tid, one.state, one.reason, one.text, one.money.amount_minor, refunded)
-    return (*facts, one.money.currency, one.method, None if one.ended_at is None else moment(one.ended_at))
+    facts = (moment(one.opened_at, zone), one.id, one.merchant, one.tid, one.state, one.reason, one.text, one.money.amount_minor, refunded)
+    return (*facts, one.money.currency, one.method, None if one.ended_at is None else moment(one.ended_at, zone))

@@ -3,13 +3,10 @@
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Final
-from zoneinfo import ZoneInfo
 
 from starlette.responses import Response
-
-from hanbit.web.pages import TIMEZONE
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -24,9 +21,9 @@ def sheet(name: str, columns: Sequence[str], rows: Iterable[Sequence[str | int |
     return Response("\ufeff" + text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-def moment(at: int) -> str:
+def moment(at: int, zone: tzinfo) -> str:
     """A time in the zone of the pages, as spreadsheets read it."""
-    return datetime.fromtimestamp(at, ZoneInfo(TIMEZONE)).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _cell(value: str | int | None) -> str | int:

@@ -36,7 +36,7 @@ from hanbit.payments.statement import Line, Wanted
 from hanbit.web.customer.forms import JOSE, read_body
 from hanbit.web.customer.routes import CustomerFace
 from hanbit.web.faults import json_response, language_of, visit_of
-from hanbit.web.forms import ROWS, Errors, address, day_begins, day_ends, fields_of, own_path, read_query
+from hanbit.web.forms import ROWS, Errors, address, day_begins, day_ends, fields_of, is_day, own_path, read_query
 from hanbit.web.forms import Line as Typed
 from hanbit.web.security import end_session, set_session
 
@@ -120,7 +120,7 @@ class HomeFace:
         account, form, errors = self._account(request, who), read_query(request, SearchForm), _wrong_days(request)
         page = statement.Page([], "")
         if not errors:
-            page = await statement.page(self.gateway.reader, account.id, _wanted(form), ROWS)
+            page = await statement.page(self.gateway.reader, account.id, self._wanted(form), ROWS)
         here, narrowed = f"/my/accounts/{account.id}", {**fields_of(form), "after": ""}
         return self._page(
             request,
@@ -144,7 +144,7 @@ class HomeFace:
         if _wrong_days(request):
             raise NotFound("no such day")
         lines: list[Line] = []
-        wanted, following = _wanted(form), ""
+        wanted, following = self._wanted(form), ""
         for _ in range(CSV_PORTIONS_MAX):
             page = await statement.page(self.gateway.reader, account.id, wanted, CSV_PORTION)
             lines, following = lines + page.lines, page.following
@@ -172,6 +172,10 @@ class HomeFace:
         name = f'attachment; filename="hanbit-statement-{account.masked[-4:]}.csv"'
         # The mark in front tells a spreadsheet that this is UTF-8.
         return Response("\ufeff" + written.getvalue(), media_type="text/csv; charset=utf-8", headers={"Content-Disposition": name})
+
+    def _wanted(self, form: SearchForm) -> Wanted:
+        zone = self.gateway.settings.zone
+        return Wanted(day_begins(form.since, zone), day_ends(form.until, zone), form.words.strip(), form.after)
 
     async def show_settings(self, request: Request, who: SignedIn) -> Response:
         """An account's own limits, and its password."""
@@ -308,13 +312,9 @@ def _within_home(unverified: str) -> str:
 
 def _wrong_days(request: Request) -> Errors:
     form, errors = read_query(request, SearchForm), Errors()
-    errors.check("since", not form.since or day_begins(form.since) is not None, "home.field.day")
-    errors.check("until", not form.until or day_ends(form.until) is not None, "home.field.day")
+    errors.check("since", not form.since or is_day(form.since), "home.field.day")
+    errors.check("until", not form.until or is_day(form.until), "home.field.day")
     return errors
-
-
-def _wanted(form: SearchForm) -> Wanted:
-    return Wanted(day_begins(form.since), day_ends(form.until), form.words.strip(), form.after)
 
 
 def _cell(text: str) -> str:

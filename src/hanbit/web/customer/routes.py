@@ -64,7 +64,7 @@ class CustomerFace:
         assert isinstance(root, EllipticCurvePublicKey)
         self.gateway = gateway
         self.assets = Assets(gateway_urn=gateway.urn, root_point=public_point(root))
-        self.pages = Pages(Card(gateway), self.assets)
+        self.pages = Pages(Card(gateway), self.assets, gateway.settings.zone)
 
     @property
     def origin(self) -> str:

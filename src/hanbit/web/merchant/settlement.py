@@ -88,8 +88,10 @@ class SettlementPages:
         """Every capture and refund of the day, and what else moved the account."""
         _, statement = self._statement(request)
         lines = await statement_lines.of(self.gateway.reader, statement)
+        zone = self.gateway.settings.zone
         rows = [
-            (line.entry, moment(line.at), line.kind, line.minor, statement.currency, line.payment, line.tid, line.text) for line in lines
+            (line.entry, moment(line.at, zone), line.kind, line.minor, statement.currency, line.payment, line.tid, line.text)
+            for line in lines
         ]
         return sheet(f"hanbit-{statement.day}", LINE_COLUMNS, rows)
 

@@ -9,6 +9,7 @@ GET  /exceptions                      what needs a look, each with the act that 
 """
 
 from collections.abc import Mapping
+from datetime import tzinfo
 from typing import Final
 
 import msgspec
@@ -24,7 +25,7 @@ from hanbit.payments.audit_search import Sought
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
 from hanbit.web.deeds import Deed
-from hanbit.web.forms import ROWS, Errors, Line, address, day_begins, day_ends, fields_of, read_query
+from hanbit.web.forms import ROWS, Errors, Line, address, day_begins, day_ends, fields_of, is_day, read_query
 from hanbit.web.sheets import sheet
 
 EVIDENCE_ACTS: Final = ("halt", "resume", "sign")
@@ -73,7 +74,7 @@ class WatchPages:
     async def show_audit(self, request: Request) -> Response:
         """Newest first, fifty a page."""
         form, errors = read_query(request, AuditForm), Errors()
-        sought = _sought(form, errors)
+        sought = _sought(form, errors, self.gateway.settings.zone)
         rows, cursor = ([], "") if errors else await audit_search.found(self.gateway.reader, sought, ROWS)
         narrowed = {**fields_of(form), "after": ""}
         return self.console.page(
@@ -90,7 +91,7 @@ class WatchPages:
     async def download_audit(self, request: Request) -> Response:
         """The same, the newest ten thousand."""
         form, errors = read_query(request, AuditForm), Errors()
-        sought = _sought(form, errors)
+        sought = _sought(form, errors, self.gateway.settings.zone)
         if errors:
             raise BadInput("since, until: a day such as 2026-11-22")
         rows, _ = await audit_search.found(self.gateway.reader, sought, SHEET_MAX)
@@ -154,9 +155,10 @@ class WatchPages:
         return Deed(f"operator.deed.evidence_{name}", "/evidence", (), do)
 
 
-def _sought(form: AuditForm, errors: Errors) -> Sought:
-    errors.check("since", not form.since or day_begins(form.since) is not None, "console.field.day")
-    errors.check("until", not form.until or day_ends(form.until) is not None, "console.field.day")
+def _sought(form: AuditForm, errors: Errors, zone: tzinfo) -> Sought:
+    errors.check("since", not form.since or is_day(form.since), "console.field.day")
+    errors.check("until", not form.until or is_day(form.until), "console.field.day")
     if "\x00" in "".join(fields_of(form).values()):
         raise BadInput("no word")
-    return Sought(form.actor.strip(), form.merchant.strip(), form.word.strip(), day_begins(form.since), day_ends(form.until), form.after)
+    since, until = day_begins(form.since, zone), day_ends(form.until, zone)
+    return Sought(form.actor.strip(), form.merchant.strip(), form.word.strip(), since, until, form.after)
