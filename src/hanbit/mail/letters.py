@@ -6,7 +6,7 @@ Plain text, one part. Whatever stands in a header was checked when it was stored
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -42,7 +42,7 @@ def write(settings: Settings, row: Mapping[str, Any], *, token: str) -> Letter:
     if not EMAIL.fullmatch(sender) or not EMAIL.fullmatch(recipient):
         raise BadInput("address")
     code: LanguageCode = "en" if row["language"] == "en" else "ko"
-    language = _language(code)
+    language = _language(code, settings.zone)
     operator = settings.name_en if code == "en" else settings.name_ko
     words = _words(settings, language, operator, json.loads(row["facts"]) | {"token": token})
     subject = _said(language, f"mail.{row['kind']}.subject", words)
@@ -87,5 +87,5 @@ def _said(language: Language, place: str, words: dict[str, str]) -> str:
 
 
 @cache
-def _language(code: LanguageCode) -> Language:
-    return Language.of(code)
+def _language(code: LanguageCode, zone: tzinfo) -> Language:
+    return Language.of(code, zone)
