@@ -162,24 +162,56 @@ def shared(folder: Path) -> Cluster:
 
 def start(programs: Path, **options: str) -> Cluster:
     """Make a cluster and start it; the caller stops it."""
+    user, folder = _folder()
+    data, secret = folder / "data", folder / "password"
+    secret.write_text(PASSWORD, "ascii")
+    secret.chmod(0o644)
+    initdb = [str(programs / "initdb"), "-D", str(data), "-U", SUPERUSER, "--auth-local=trust", "--auth-host=scram-sha-256"]
+    cluster = _cluster(programs, folder, user, options)
+    subprocess.run([*initdb, "--pwfile", str(secret), "-E", "UTF8", "--locale=C.UTF-8"], check=True, capture_output=True, **cluster.lent)
+    _begin(cluster)
+    cluster.sql(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{PASSWORD}'")
+    return cluster
+
+
+def standby(primary: Cluster) -> Cluster:
+    """A second server that follows this one, and without which it acknowledges nothing from here on; the caller stops it."""
+    user, folder = _folder()
+    cluster = _cluster(primary.binaries, folder, user, {})
+    source = ["-h", str(primary.folder), "-p", str(primary.port), "-U", SUPERUSER]
+    basebackup = [str(primary.binaries / "pg_basebackup"), *source, "-D", str(folder / "data"), "-R", "-X", "stream", "-c", "fast"]
+    subprocess.run(basebackup, check=True, capture_output=True, **cluster.lent)
+    _begin(cluster)
+    primary.sql("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    primary.sql("SELECT pg_reload_conf()")
+    deadline = time.monotonic() + START_WITHIN_S
+    while primary.sql("SELECT sync_state FROM pg_stat_replication") != "sync":
+        assert time.monotonic() < deadline, "it does not follow"
+        time.sleep(0.05)
+    return cluster
+
+
+def _folder() -> tuple[pwd.struct_passwd | None, Path]:
+    """Whose, and where."""
     user = unprivileged()
     folder = Path(tempfile.mkdtemp(prefix="hanbit-pg-", dir=memory.roomy()))
     if user is not None:
         os.chown(folder, user.pw_uid, user.pw_gid)
     folder.chmod(0o711)  # the socket's folder: whoever runs the tests goes through it
-    data, secret = folder / "data", folder / "password"
-    secret.write_text(PASSWORD, "ascii")
-    secret.chmod(0o644)
-    initdb = [str(programs / "initdb"), "-D", str(data), "-U", SUPERUSER, "--auth-local=trust", "--auth-host=scram-sha-256"]
+    return user, folder
+
+
+def _cluster(programs: Path, folder: Path, user: pwd.struct_passwd | None, options: dict[str, str]) -> Cluster:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     said = {"port": str(port), "listen_addresses": "127.0.0.1", "unix_socket_directories": str(folder)} | OPTIONS | options
-    command = [str(programs / "postgres"), "-D", str(data), *(part for name, value in said.items() for part in ("-c", f"{name}={value}"))]
-    cluster = Cluster(programs, folder, port, user, command)
-    subprocess.run([*initdb, "--pwfile", str(secret), "-E", "UTF8", "--locale=C.UTF-8"], check=True, capture_output=True, **cluster.lent)
+    command = [str(programs / "postgres"), "-D", str(folder / "data")]
+    command += [part for name, value in said.items() for part in ("-c", f"{name}={value}")]
+    return Cluster(programs, folder, port, user, command)
+
+
+def _begin(cluster: Cluster) -> None:
     atexit.register(cluster.stop)
     cluster.watch()
     cluster.launch()
-    cluster.sql(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{PASSWORD}'")
-    return cluster

@@ -1,6 +1,7 @@
 """Which engine the books of all in-process tests are on: SQLite, or PostgreSQL with HANBIT_TEST_ENGINE=postgresql.
 
-Whoever makes a data folder takes `database()` for its setting, and whoever copies one, `copied(folder)`; on SQLite neither does anything.
+Whoever makes a data folder takes `database()` for its setting, and whoever copies one, `copied(folder)` or `copy(prepared, folder)`; on
+SQLite there is nothing to be done for that.
 What a test does to a book behind its program's back (raw SQL, an older copy put back) is here in both engines' words.
 """
 
@@ -60,6 +61,14 @@ def copied(folder: Path) -> Iterator[None]:
         _ended.append(name)
         while len(_ended) > KEPT_MAX:
             own.drop(_ended.popleft())
+
+
+@contextmanager
+def copy(prepared: Path, folder: Path, data: str = "gateway") -> Iterator[Path]:
+    """A copy of a prepared site, and of the book of the data folder in it; the copy's folder."""
+    shutil.copytree(prepared, folder)
+    with copied(folder / data):
+        yield folder
 
 
 @contextmanager

@@ -16,7 +16,7 @@ class Wire:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.lose_answer_to: bytes = b""
-        self.lost, self._deaf = 0, False
+        self.lost = 0
         self._ends: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
@@ -29,18 +29,20 @@ class Wire:
                 return
             server = socket.create_connection(self._target)
             self._ends += [client, server]
+            deaf = threading.Event()  # the client hears nothing more on this connection
             for one, other, forth in ((client, server, True), (server, client, False)):
-                thread = threading.Thread(target=self._carry, args=(one, other, forth), daemon=True)
+                thread = threading.Thread(target=self._carry, args=(one, other, forth, deaf), daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
-    def _carry(self, source: socket.socket, target: socket.socket, forth: bool) -> None:
+    def _carry(self, source: socket.socket, target: socket.socket, forth: bool, deaf: threading.Event) -> None:
         try:
             while data := source.recv(65536):
                 if forth and self.lose_answer_to and self.lose_answer_to in data:
-                    self.lose_answer_to, self._deaf = b"", True
-                if not forth and self._deaf:  # the server has carried it out; nobody hears of it
-                    self._deaf, self.lost = False, self.lost + 1
+                    self.lose_answer_to = b""
+                    deaf.set()
+                if not forth and deaf.is_set():  # the server has carried it out; nobody hears of it
+                    self.lost += 1
                     return
                 target.sendall(data)
         except OSError:

@@ -29,6 +29,7 @@ PROCESSES = {
     "test_slow_peers",
     "test_stop",
     "test_workers",
+    "test_workers_failover",
     "test_workers_together",
 }
 """Files whose tests start and kill real processes, or try hundreds of ways to stop: `make check` leaves them to `make test`."""

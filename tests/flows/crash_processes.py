@@ -41,6 +41,8 @@ PAUSE_S: Final = 0.05
 """Another process's state cannot be awaited; it is looked at again after so long."""
 PATIENCE_S: Final = 90
 """Far beyond every wait of ours: it only turns a hang into a failure."""
+RESTART_S: Final = 10
+"""After a restart the service takes a new payment within ten seconds, untouched."""
 IN_THE_SHOP: Final = {"captured": "settled", "refused": "voided", "voided": "voided", "closed": "closed"}
 
 CANCELLING: Final = {"hanbit-cancel", "hanbit-cancel-confirmation", "hanbit-cancel-refusal"}
@@ -257,6 +259,11 @@ def prepare_with_tls(folder: Path, **changed: Any) -> tuple[Path, Ports]:
 def trusting(certificate: Path) -> ssl.SSLContext:
     """What a browser would need to know of a site whose certificate is its own authority."""
     return ssl.create_default_context(cafile=certificate)
+
+
+def restart_s() -> float:
+    """RESTART_S for processes that have the machine's cores to themselves; as much longer as others are running on them."""
+    return RESTART_S * max(1.0, os.getloadavg()[0])
 
 
 async def insist(ask: Callable[[], Awaitable[T]]) -> T:

@@ -200,9 +200,13 @@ class Parties:
 
 
 async def make_folder(folder: Path, clock: Clock, ports: Ports, **changed: Any) -> None:
-    """An operator with one customer, his two accounts and his device, and one shop, all enrolled as in life; `changed`: settings."""
+    """An operator with one customer, his two accounts and his device, and one shop, all enrolled as in life; `changed`: settings.
+
+    The book is where the run's books are, unless `database` says otherwise.
+    """
     data = folder / "gateway"
     usual: dict[str, Any] = {"public_url": f"http://pay.localhost:{ports.pay}", "listen_port": ports.pay, "line_port": ports.line}
+    usual["database"] = changed["database"] if "database" in changed else engine.database()
     settings = Settings(**usual | changed)
     await create(data, settings, clock, root_key=None, root_passphrase=None)
     async with server.running(data, clock) as running, Http(tls=ssl.create_default_context()) as http:

@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import json
-import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from hanbit.loopback import LoopbackResolver
 from hanbit.settings import load
 from hanbit.wallet.client import Http
 from hanbit.wallet.store import Store
+from tests import engine
 from tests.flows.crash_processes import PATIENCE_S, Child, Site, insist
 from tests.flows.crash_world import PRICE, make_folder
 from tests.unit.merchant.agent.support import Received, Receiver, receiver, register
@@ -40,9 +40,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
 
 
 @pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> tuple[Path, Ports]:
-    shutil.copytree(prepared[0], tmp_path / "site")
-    return tmp_path / "site", prepared[1]
+def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
+    with engine.copy(prepared[0], tmp_path / "site") as folder:
+        yield folder, prepared[1]
 
 
 @dataclass(slots=True)

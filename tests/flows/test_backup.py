@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-import shutil
 import subprocess
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,15 @@ from hanbit.demo.world import Ports
 from hanbit.kernel.clock import SystemClock
 from hanbit.upkeep.backup import verify
 from hanbit.upkeep.doctor.findings import holder
+from tests import engine
 from tests.flows.crash_processes import Site, site
 from tests.flows.crash_world import make_folder
 from tests.unit.cli.world import installed
 
 PASSPHRASE = b"a passphrase that is long enough\n"
+
+
+pytestmark = pytest.mark.skipif(engine.is_postgresql(), reason="a database's backups are its own; see test_postgres_backup")
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +35,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
 
 
 @pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> tuple[Path, Ports]:
-    shutil.copytree(prepared[0], tmp_path / "site")
-    return tmp_path / "site", prepared[1]
+def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
+    with engine.copy(prepared[0], tmp_path / "site") as folder:
+        yield folder, prepared[1]
 
 
 async def command(*arguments: str | Path, answers: bytes = b"") -> Any:

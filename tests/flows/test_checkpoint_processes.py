@@ -3,18 +3,19 @@
 import asyncio
 import contextlib
 import json
-import shutil
-import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from hanbit.db.sqlite import BOOK_FILE
+from hanbit.db.reading import Reader
 from hanbit.demo.world import Ports
+from hanbit.folder import place_at
 from hanbit.kernel import ids
 from hanbit.kernel.clock import SystemClock
+from tests import engine
 from tests.flows.crash_processes import PATIENCE_S, PAUSE_S, Child, Site, site
 from tests.flows.crash_world import make_folder
 from tests.unit.cli.world import installed
@@ -36,9 +37,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
 
 
 @pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> tuple[Path, Ports]:
-    shutil.copytree(prepared[0], tmp_path / "site")
-    return tmp_path / "site", prepared[1]
+def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
+    with engine.copy(prepared[0], tmp_path / "site") as folder:
+        yield folder, prepared[1]
 
 
 async def run(*arguments: str | Path) -> tuple[int, Any]:
@@ -47,10 +48,17 @@ async def run(*arguments: str | Path) -> tuple[int, Any]:
     return done.returncode, json.loads(done.stdout)
 
 
-async def is_held(s: Site, output: Path, older: Path) -> None:
+def checkpoints(data: Path) -> set[str]:
+    """What the book has signed so far; nobody has it open for long."""
+    reader = Reader(place_at(data))
+    try:
+        return {str(row[0]) for row in reader.all("SELECT hash FROM checkpoints")}
+    finally:
+        reader.close()
+
+
+async def is_held(s: Site, output: Path, known: set[str]) -> None:
     """Wait until the running shop holds a checkpoint that the older book does not know; it is written out by the shop itself."""
-    with contextlib.closing(sqlite3.connect(older)) as book:
-        known = {row[0] for row in book.execute("SELECT hash FROM checkpoints")}
     async with asyncio.timeout(PATIENCE_S):
         while True:
             command = ("merchant", "checkpoint", "-o", output, "--directory", s.folder / "shop")
@@ -76,23 +84,18 @@ async def shown(s: Site, location: str, status: int, words: str) -> tuple[str, s
             await asyncio.sleep(PAUSE_S)
 
 
-def put_back(gateway: Path, older: Path) -> None:
-    for path in gateway.glob(f"{BOOK_FILE}*"):
-        path.unlink()
-    shutil.copy(older, gateway / BOOK_FILE)
-
-
 async def test_an_older_copy_takes_no_payments_until_the_operator_answers_for_it(place: tuple[Path, Ports], tmp_path: Path) -> None:
     folder, ports = place
-    data, held, older = folder / "gateway", tmp_path / "shop.checkpoint", tmp_path / "older.sqlite"
-    shutil.copy(data / BOOK_FILE, older)
+    data, held, older = folder / "gateway", tmp_path / "shop.checkpoint", tmp_path / "older"
+    known = checkpoints(data)
+    engine.keep(data, older)
     async with site(folder, ports) as s:
-        await is_held(s, held, older)
+        await is_held(s, held, known)
         await s.new_payment()
         status, found = await run("evidence", "check", "--data", data, "--checkpoint", held)
         assert (status, found["first"]) == (0, None), "while it serves"
         await _stop(s.gateway)
-        put_back(data, older)
+        engine.put_back(data, older)
         status, found = await run("evidence", "check", "--data", data)
         assert (status, found["whole"]) == (0, True), "from inside nobody can tell"
         status, found = await run("evidence", "check", "--data", data, "--checkpoint", held)

@@ -4,8 +4,8 @@ The full matrix is in tests/long.
 """
 
 import asyncio
-import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ from hanbit.merchant.shop import Shop
 from hanbit.protocols.redirect.gateway import HOLD_LIFE_S
 from hanbit.protocols.redirect.messages import Confirmation, Voided
 from hanbit.protocols.signed import peek_typ
+from tests import engine
 from tests.flows.crash_processes import Child, Site, insist, site
 from tests.flows.crash_world import PRICE, make_folder
 from tests.flows.sandbox_world import prepare, sandbox
@@ -36,9 +37,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
 
 
 @pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> tuple[Path, Ports]:
-    shutil.copytree(prepared[0], tmp_path / "site")
-    return tmp_path / "site", prepared[1]
+def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
+    with engine.copy(prepared[0], tmp_path / "site") as folder:
+        yield folder, prepared[1]
 
 
 async def paid(s: Site) -> str:

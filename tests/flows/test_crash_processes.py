@@ -4,8 +4,8 @@ The full matrix is in tests/long.
 """
 
 import asyncio
-import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,11 +15,9 @@ from hanbit.demo.world import Ports
 from hanbit.folder import CONTROL_FILE, LOCK_FILE, hold
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import Conflict, NotFound, Unavailable
-from tests.flows.crash_processes import Child, Site, site
+from tests import engine
+from tests.flows.crash_processes import Child, Site, restart_s, site
 from tests.flows.crash_world import LOGIN, make_folder
-
-RESTART_S = 10
-"""After a restart the service takes a new payment within ten seconds, untouched."""
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +29,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
 
 
 @pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> tuple[Path, Ports]:
-    shutil.copytree(prepared[0], tmp_path / "site")
-    return tmp_path / "site", prepared[1]
+def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
+    with engine.copy(prepared[0], tmp_path / "site") as folder:
+        yield folder, prepared[1]
 
 
 async def comes_back(s: Site, child: Child) -> None:
     """Start it again and pay at once."""
-    async with asyncio.timeout(RESTART_S):
+    async with asyncio.timeout(restart_s()):
         await child.start()
         await s.new_payment()
 

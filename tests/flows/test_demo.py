@@ -4,6 +4,10 @@ import json
 import subprocess
 import sys
 
+from tests import engine
+
+PATIENCE_S = 300
+"""Far beyond what it takes: it only turns a hang into a failure."""
 EXPECTED = {
     "paid": ("captured", None, 0),
     "amount_altered": ("refused", "amount_mismatch", 0),
@@ -18,7 +22,8 @@ EXPECTED = {
 
 
 def test_every_case_of_the_demo_ends_as_it_must_and_its_evidence_is_judged_by_a_stranger() -> None:
-    done = subprocess.run([sys.executable, "-m", "hanbit", "demo", "--once", "--json"], capture_output=True, timeout=180, check=False)
+    command = [sys.executable, "-m", "hanbit", "demo", "--once", "--json", "--database", engine.database()]
+    done = subprocess.run(command, capture_output=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 0, done.stderr.decode()
     report = json.loads(done.stdout)
     assert {row["case"]: (row["state"], row["reason"], row["refunded"]) for row in report["payments"]} == EXPECTED

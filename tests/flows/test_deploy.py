@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from hanbit.settings import load
 from hanbit.wallet.client import Http
 from hanbit.wallet.pay import Device, Wallet
 from hanbit.wallet.store import Store
+from tests import engine
 from tests.faces.test_site_certificate import make_site_certificate
 from tests.flows import real_systemd
 from tests.flows.crash_processes import PATIENCE_S, insist, site, trusting
@@ -49,9 +50,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
 
 
 @pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> tuple[Path, Ports]:
-    shutil.copytree(prepared[0], tmp_path / "site")
-    return tmp_path / "site", prepared[1]
+def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
+    with engine.copy(prepared[0], tmp_path / "site") as folder:
+        yield folder, prepared[1]
 
 
 def exec_start(unit: str) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hanbit.demo.world import Ports
+from tests import engine
 from tests.flows.example_shops import KINDS, program
 from tests.flows.sandbox_world import NO_CONSOLES
 
@@ -27,6 +28,7 @@ def commands(kind: str, ports: Ports) -> str:
     assert {mark for mark, _ in found} == {"", "once", *KINDS}
     text = "".join(block for mark, block in found if mark in {"", kind})
     listen = f"--public-url http://pay.localhost:{bank} --listen 127.0.0.1:{bank} --line 127.0.0.1:{line} {' '.join(NO_CONSOLES)}"
+    listen += f" --database '{engine.database()}'" if engine.is_postgresql() else ""
     for old, new in (
         ("hanbit init ./bank --sandbox", f"hanbit init ./bank --sandbox {listen}"),
         ("hanbit merchant serve ./shop-keys", f"hanbit merchant serve ./shop-keys --listen 127.0.0.1:{agent}"),

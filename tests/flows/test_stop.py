@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
@@ -13,6 +13,7 @@ import pytest
 from hanbit.demo.world import Ports
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import HanbitError
+from tests import engine
 from tests.flows.crash_processes import Site, site
 from tests.flows.crash_world import make_folder
 from tests.flows.slow_peers import BODIES, HEADS, READS
@@ -31,9 +32,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
 
 
 @pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> tuple[Path, Ports]:
-    shutil.copytree(prepared[0], tmp_path / "site")
-    return tmp_path / "site", prepared[1]
+def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
+    with engine.copy(prepared[0], tmp_path / "site") as folder:
+        yield folder, prepared[1]
 
 
 async def pay_until_refused(s: Site, answered: dict[str, str]) -> None:

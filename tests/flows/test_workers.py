@@ -1,6 +1,7 @@
 """Several workers on one book: any of them may be killed at any moment, and the others carry on with nothing lost and nothing doubled."""
 
 import asyncio
+import json
 import os
 import signal
 from pathlib import Path
@@ -16,6 +17,7 @@ from hanbit.workers import parent
 from tests.flows.crash_processes import Child, Site, site
 from tests.flows.crash_world import make_folder
 from tests.flows.workers import end, holders, job_holders, rows, workers
+from tests.unit.cli.world import installed
 from tests.waiting import until
 
 WORKERS = 3
@@ -85,6 +87,18 @@ async def test_a_hanging_worker_is_replaced_and_none_outlives_its_parent(place: 
         await s.gateway.start()
         await s.new_payment()
         await s.proven()
+
+
+async def test_the_doctor_is_told_the_same_by_whichever_worker_takes_its_question(place: tuple[Path, Ports]) -> None:
+    async with site(*place, workers=WORKERS) as s:
+        await until(lambda: is_split(s))
+        await s.new_payment()
+        asked = ("doctor", "--data", s.folder / "gateway", "--json")
+        for done in await asyncio.gather(*(asyncio.to_thread(installed, *asked) for _ in range(WORKERS + 1))):
+            found = {finding["code"]: finding for finding in json.loads(done.stdout)["findings"]}
+            assert found["server"]["severity"] == "ok", found
+            assert "1 of 1 merchants" in found["line"]["found"], found
+            assert [code for code, finding in found.items() if finding["severity"] == "wrong"] == []
 
 
 def is_split(s: Site) -> bool:

@@ -2,9 +2,8 @@
 
 import asyncio
 import random
-import shutil
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,14 +11,13 @@ import pytest
 
 from hanbit.demo.world import Ports
 from hanbit.kernel.clock import SystemClock
-from tests.flows.crash_processes import Child, Site, site
+from tests import engine
+from tests.flows.crash_processes import Child, Site, restart_s, site
 from tests.flows.crash_world import PRICE, make_folder
 from tests.flows.test_crash_cancel import PART, paid
 
 pytestmark = pytest.mark.long
 
-RESTART_S = 10
-"""After a restart the service takes a new payment within ten seconds, untouched."""
 AT_ONCE = 64
 KILLS = 5
 GATEWAY = (
@@ -64,9 +62,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
 
 
 @pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> tuple[Path, Ports]:
-    shutil.copytree(prepared[0], tmp_path / "site")
-    return tmp_path / "site", prepared[1]
+def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
+    with engine.copy(prepared[0], tmp_path / "site") as folder:
+        yield folder, prepared[1]
 
 
 @asynccontextmanager
@@ -94,7 +92,7 @@ async def pays_and_goes_on(s: Site, *dying: Child) -> None:
         tid, location = await s.order()
         assert (await s.pay(s.wallet(), location)).state == "captured"
         assert await s.final(tid) == "captured"
-        async with asyncio.timeout(RESTART_S):
+        async with asyncio.timeout(restart_s()):
             await s.new_payment()
     for each in s.tids:  # an order whose answer was lost was made again: the first stands unpaid in the shop
         assert await s.final(each) == "captured"
@@ -193,7 +191,7 @@ async def test_many_payments_while_the_gateway_is_killed_again_and_again(place: 
             killed.set()
 
         await asyncio.gather(kill(), *(buy() for _ in range(AT_ONCE)))
-        async with asyncio.timeout(RESTART_S):
+        async with asyncio.timeout(restart_s()):
             await s.new_payment()
         assert {await s.final(tid) for tid in s.tids} == {"captured"}
         assert len(s.tids) > AT_ONCE

@@ -21,25 +21,27 @@ SHOP_LOGINS = (("minji", "rainbow"), ("junho", "umbrella"))
 @click.command()
 @click.option("--once", is_flag=True, help="Play every case by the installed payment program on free ports, then stop.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: print one JSON object and nothing else on standard output.")
-def demo(once: bool, as_json: bool) -> None:
+@click.option("--database", default="", help="The book in this empty PostgreSQL database: postgresql://USER@HOST/DATABASE.")
+def demo(once: bool, as_json: bool, database: str) -> None:
     """Run payment server, demo shops and sample customers in a fresh folder, make one purchase to prove that they work, and stay up.
 
     \b
     Example:
       hanbit demo
       hanbit demo --once --json
+      hanbit demo --database postgresql://hanbit@db.internal/demo
     """
     if as_json and not once:
         raise click.UsageError("--json goes with --once")
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="hanbit-demo-") as directory:
-        good = uvloop.run(_once(Path(directory), console, as_json=as_json) if once else _stay(Path(directory), console))
+        good = uvloop.run(_once(Path(directory), database, console, as_json=as_json) if once else _stay(Path(directory), database, console))
     raise SystemExit(0 if good else 1)
 
 
-async def _once(directory: Path, console: Console, *, as_json: bool) -> bool:
+async def _once(directory: Path, database: str, console: Console, *, as_json: bool) -> bool:
     with console.status("starting") as status:
-        async with demo_world(directory, Ports.free(), SystemClock(), status.update) as world:
+        async with demo_world(directory, Ports.free(), SystemClock(), status.update, database) as world:
             report, good = await play(world, list(CASES), status.update)
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False))
@@ -55,13 +57,13 @@ async def _once(directory: Path, console: Console, *, as_json: bool) -> bool:
     return good
 
 
-async def _stay(directory: Path, console: Console) -> bool:
+async def _stay(directory: Path, database: str, console: Console) -> bool:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         with console.status("starting") as status:
-            world = await stack.enter_async_context(demo_world(directory, FIXED_PORTS, SystemClock(), status.update))
+            world = await stack.enter_async_context(demo_world(directory, FIXED_PORTS, SystemClock(), status.update, database))
             report, good = await play(world, ["paid"], status.update)
         if not good:
             click.echo(json.dumps(report, ensure_ascii=False), err=True)

@@ -139,8 +139,8 @@ class World:
 
 
 @asynccontextmanager
-async def demo_world(directory: Path, ports: Ports, clock: Clock, say: Callable[[str], None]) -> AsyncIterator[World]:
-    """Make and start everything in `directory`; whatever was started is stopped again."""
+async def demo_world(directory: Path, ports: Ports, clock: Clock, say: Callable[[str], None], database: str = "") -> AsyncIterator[World]:
+    """Make and start everything in `directory`, the book too if no empty database is named; whatever was started is stopped again."""
     data = directory / "gateway"
     settings = Settings(
         operator="demo",
@@ -149,6 +149,7 @@ async def demo_world(directory: Path, ports: Ports, clock: Clock, say: Callable[
         listen_port=ports.pay,
         line_port=ports.line,
         metrics_port=ports.metrics,
+        database=database,
     )
     say("making keys, certificates and an empty book")
     await folder.create(data, settings, clock, root_key=None, root_passphrase=None)

@@ -239,15 +239,15 @@ async def revoke(gateway: Gateway, by: str = ACTOR, *, kid: str, reason: str = "
 
 
 async def list_parties(gateway: Gateway, *, what: str) -> Result:
-    """Customers, accounts, merchants or certificates, newest first, at most a thousand."""
+    """Customers, accounts, merchants or certificates, newest first (of one second by id, on either engine), at most a thousand."""
     queries = {
-        "customers": "SELECT id, login, name, state FROM customers ORDER BY created_at DESC LIMIT 1000",
+        "customers": "SELECT id, login, name, state FROM customers ORDER BY created_at DESC, id LIMIT 1000",
         "accounts": "SELECT a.id, c.login, a.kind, a.masked, a.currency, a.state, l.credits_posted - l.debits_posted AS balance, "
         "l.debits_pending AS held FROM accounts a JOIN customers c ON c.id = a.customer JOIN ledger_accounts l ON l.id = a.id "
-        "ORDER BY a.created_at DESC LIMIT 1000",
+        "ORDER BY a.created_at DESC, a.id LIMIT 1000",
         "merchants": "SELECT id, name, telephone, state, orders, currency, return_url, line_mode FROM merchants "
-        "ORDER BY created_at DESC LIMIT 1000",
-        "certificates": "SELECT kid, urn, purpose, not_after, revoked_at FROM certificates ORDER BY issued_at DESC LIMIT 1000",
+        "ORDER BY created_at DESC, id LIMIT 1000",
+        "certificates": "SELECT kid, urn, purpose, not_after, revoked_at FROM certificates ORDER BY issued_at DESC, kid LIMIT 1000",
     }
     if what not in queries:
         raise BadInput("customers, accounts, merchants or certificates")
