@@ -413,7 +413,7 @@ async def test_static_files_are_kept_by_their_content_and_unknown_ones_are_404(s
         for name, kind in (
             ("page.js", "text/javascript"),
             ("pin.js", "text/javascript"),
-            ("pages.css", "text/css"),
+            ("style.css", "text/css"),
             ("mark.svg", "image/svg"),
         ):
             async with http.get(f"{site.base}/static/{version}/{name}") as answer:

@@ -26,6 +26,9 @@ CONTENT_TYPES: Final = {
     "txt": "text/plain; charset=utf-8",
 }
 PIN_NAME: Final = "pin.js"
+STYLE_NAME: Final = "style.css"
+STYLE: Final = ("tokens", "pages", "forms", "payment", "consoles", "lists", "screens")
+"""The parts of the one stylesheet (`style/*.css`) in their order: a page asks once, a reader finds his way."""
 _VERSION_CHARACTERS = 16
 
 
@@ -43,6 +46,9 @@ class Assets:
     def __init__(self, *, gateway_urn: str, root_point: bytes) -> None:
         """`root_point` is the root's public key as the 65 bytes of an uncompressed P-256 point."""
         self._files = dict(_read(resources.files("hanbit.web").joinpath("static"), ""))
+        parts = resources.files("hanbit.web").joinpath("style")
+        style = b"\n".join(parts.joinpath(f"{part}.css").read_bytes() for part in STYLE)
+        self._files[STYLE_NAME] = Asset(style, CONTENT_TYPES["css"])
         pin = f"export const GATEWAY = {json.dumps(gateway_urn)};\nexport const ROOT = {json.dumps(ids.encode_base64url(root_point))};\n"
         self._files[PIN_NAME] = Asset(pin.encode("ascii"), CONTENT_TYPES["js"])
         whole = hashlib.sha256()
