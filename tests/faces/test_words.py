@@ -11,6 +11,7 @@ from tests.tidy.files import texts
 
 # Places that are put together from a name: outcome.<page>.title, decline.<reason>, kind.<kind>, problem.<code>.title.
 COMPOSED = (
+    "operator.why.",
     "outcome.",
     "decline.",
     "kind.",

@@ -54,7 +54,7 @@ TARGET_MS: Final = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Ids that stand in addresses: a payment of the middle of the past, its tid, its customer, the first day and who was settled then."""
+    """Ids that stand in addresses: the oldest payment, its tid, its customer, the first day and who was settled then."""
 
     payment: str
     tid: str
@@ -176,9 +176,7 @@ def _addresses(face: str, ids: Found) -> Sequence[tuple[str, str]]:
 
 
 def _found(gateway: Gateway, first: str) -> Found:
-    at = gateway.clock.now() - DAYS * DAY_S // 2
-    sql = "SELECT id, tid, customer FROM payments WHERE merchant = ? AND opened_at >= ? ORDER BY opened_at LIMIT 1"
-    row = gateway.reader.one(sql, LARGEST, at)
+    row = gateway.reader.one("SELECT id, tid, customer FROM payments WHERE merchant = ? ORDER BY opened_at LIMIT 1", LARGEST)
     if row is None:
         raise Unavailable("the book is not filled")
     statements = settlement.statements_of_day(gateway.reader, first, limit=1)

@@ -83,6 +83,16 @@ def decided(reader: Reader, limit: int) -> list[Proposal]:
     return sorted(found, key=lambda one: one.decided_at or 0, reverse=True)[:limit]
 
 
+def about(reader: Reader, proposal: Proposal) -> str:
+    """Whose account it pays into, or up to which day it closes, as people know it."""
+    told = proposal.told
+    if proposal.act != FUND:
+        return told.get("through", told.get("currency", ""))
+    sql = "SELECT a.masked, c.name FROM accounts a JOIN customers c ON c.id = a.customer WHERE a.id = ?"
+    row = reader.one(sql, told["account"])
+    return told["account"] if row is None else f"{row['name']} {row['masked']}"
+
+
 async def propose_fund(gateway: Gateway, by: str, *, account: str, amount: str, reason: str) -> str:
     """Cash into a customer's account."""
     row = gateway.reader.one("SELECT currency FROM accounts WHERE id = ?", account)

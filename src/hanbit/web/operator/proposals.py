@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hanbit.kernel.errors import NotFound
-from hanbit.payments import proposals
+from hanbit.payments import actors, proposals
 from hanbit.payments.proposals import Proposal
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
@@ -32,11 +32,16 @@ class ProposalPages:
 
     async def show_list(self, request: Request) -> Response:
         """What is open, then what was decided lately."""
+        reader = self.gateway.reader
+        waiting, decided = proposals.waiting(reader), proposals.decided(reader, ROWS)
+        shown = [*waiting, *decided]
         return self.console.page(
             request,
             "operator/proposals.html",
-            waiting=proposals.waiting(self.gateway.reader),
-            decided=proposals.decided(self.gateway.reader, ROWS),
+            waiting=waiting,
+            decided=decided,
+            about={one.id: proposals.about(reader, one) for one in shown},
+            actors=actors.named(reader, (actor for one in shown for actor in (one.proposed_by, one.decided_by))),
         )
 
     async def show_act(self, request: Request) -> Response:
@@ -56,8 +61,11 @@ class ProposalPages:
             await decide(self.gateway, by, proposal, reason=form["reason"])
             return self.console.see("/proposals", f"operator.deed.done.proposal_{name}")
 
-        told = " ".join(proposal.told.values())
-        about = {"what": told, "by": proposal.proposed_by, "why": proposal.reason}
+        reader, language = self.gateway.reader, self.console.language(request)
+        by = actors.named(reader, (proposal.proposed_by,))[proposal.proposed_by].name
+        moved = "" if proposal.money is None else language.amount(proposal.money)
+        what = " ".join(filter(None, (str(language.say(f"operator.proposal.{proposal.act}")), proposals.about(reader, proposal), moved)))
+        about = {"what": what, "by": by, "why": proposal.reason}
         return Deed(f"operator.deed.proposal_{name}", "/proposals", (), do, about)
 
     def _proposal(self, request: Request) -> Proposal:

@@ -27,7 +27,7 @@ from hanbit.kernel.days import is_day, read_day
 from hanbit.kernel.errors import BadInput, NotFound
 from hanbit.kernel.money import CURRENCY_EXPONENTS
 from hanbit.parties import merchants
-from hanbit.payments import payouts, proposals, settlement
+from hanbit.payments import actors, payouts, proposals, settlement
 from hanbit.payments.settlement import CLOSING, Day
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
@@ -89,6 +89,7 @@ class SettlementPages:
             "operator/settlement.html",
             days=found[:ROWS],
             following_day=settlement.next_day(self.gateway),
+            actors=actors.named(reader, (one.closed_by for one in found)),
             cut_short=last is not None and last.state == CLOSING,
             waiting=[one for one in proposals.waiting(reader) if one.act == proposals.CLOSE],
             first="/settlement" if form.after else "",

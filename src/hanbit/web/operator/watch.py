@@ -16,10 +16,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from hanbit.db.reading import Reader
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, Conflict, NotFound
 from hanbit.kernel.money import Money
-from hanbit.payments import audit_search, checkpoints, exceptions, halt
+from hanbit.payments import actors, audit_search, checkpoints, exceptions, halt
 from hanbit.payments import payment as payments
 from hanbit.payments.audit_search import Sought
 from hanbit.web import deeds
@@ -74,7 +75,7 @@ class WatchPages:
     async def show_audit(self, request: Request) -> Response:
         """Newest first, fifty a page."""
         form, errors = read_query(request, AuditForm), Errors()
-        sought = _sought(form, errors, self.gateway.settings.zone)
+        sought = _sought(form, errors, self.gateway.settings.zone, self.gateway.reader)
         rows, cursor = ([], "") if errors else await audit_search.found(self.gateway.reader, sought, ROWS)
         narrowed = {**fields_of(form), "after": ""}
         return self.console.page(
@@ -83,6 +84,7 @@ class WatchPages:
             form=fields_of(form),
             errors=errors,
             acts=rows,
+            actors=actors.named(self.gateway.reader, (row["actor"] for row in rows)),
             first=address("/audit", **narrowed) if form.after else "",
             following=address("/audit", **{**narrowed, "after": cursor}) if cursor else "",
             as_sheet=address("/audit/sheet", **narrowed),
@@ -91,7 +93,7 @@ class WatchPages:
     async def download_audit(self, request: Request) -> Response:
         """The same, the newest ten thousand."""
         form, errors = read_query(request, AuditForm), Errors()
-        sought = _sought(form, errors, self.gateway.settings.zone)
+        sought = _sought(form, errors, self.gateway.settings.zone, self.gateway.reader)
         if errors:
             raise BadInput("since, until: a day such as 2026-11-22")
         rows, _ = await audit_search.found(self.gateway.reader, sought, SHEET_MAX)
@@ -155,10 +157,10 @@ class WatchPages:
         return Deed(f"operator.deed.evidence_{name}", "/evidence", (), do)
 
 
-def _sought(form: AuditForm, errors: Errors, zone: tzinfo) -> Sought:
+def _sought(form: AuditForm, errors: Errors, zone: tzinfo, reader: Reader) -> Sought:
     errors.check("since", not form.since or is_day(form.since), "console.field.day")
     errors.check("until", not form.until or is_day(form.until), "console.field.day")
     if "\x00" in "".join(fields_of(form).values()):
         raise BadInput("no word")
     since, until = day_begins(form.since, zone), day_ends(form.until, zone)
-    return Sought(form.actor.strip(), form.merchant.strip(), form.word.strip(), since, until, form.after)
+    return Sought(actors.actor_of(reader, form.actor.strip()), form.merchant.strip(), form.word.strip(), since, until, form.after)
