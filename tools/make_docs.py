@@ -33,8 +33,8 @@ from hanbit.merchant.agent.table import ADDRESSES
 from hanbit.merchant.probe.table import CASES
 from hanbit.payments.close import OUTCOMES
 from hanbit.payments.states import DECLINE_REASONS, FINAL, TABLE, State
+from hanbit.protocols import console, line
 from hanbit.protocols import keys as key_messages
-from hanbit.protocols import line
 from hanbit.protocols.cancellation import gateway as cancellation_gateway
 from hanbit.protocols.cancellation import messages as cancellation
 from hanbit.protocols.cancellation.gateway import Figures
@@ -394,7 +394,7 @@ def generated() -> dict[Path, dict[str, str]]:
     return {
         ROOT / "docs/protocol/redirect.md": {
             "messages": message_table(redirect.MESSAGES),
-            "line-messages": message_table(line.MESSAGES),
+            "line-messages": message_table((*line.MESSAGES, *console.MESSAGES)),
             "examples": examples("redirect", redirect.MESSAGES),
         },
         ROOT / "docs/protocol/dual-signature.md": {

@@ -9,12 +9,18 @@ import pytest
 import pytest_asyncio
 
 from hanbit.evidence.log_check import check as check_log
+from hanbit.kernel import ids
 from hanbit.kernel.clock import SandboxClock
 from hanbit.kernel.days import day_of, zone_of
+from hanbit.kernel.errors import BadInput, Unavailable
+from hanbit.kernel.money import Money, parse_typed
 from hanbit.ledger.check import check as check_ledger
 from hanbit.parties import terms as agreed
 from hanbit.payments import payment as payments
 from hanbit.payments import settlement
+from hanbit.protocols import console
+from hanbit.protocols.line import RefusedByMerchant
+from hanbit.protocols.signed import head, peek_typ, recall, sign
 from tests.faces.consoles import OTHER_SHOP, Consoles, Member, running_consoles
 from tests.faces.site import SHOP
 from tests.faces.test_customer_site import logged_in as customer_logged_in
@@ -198,3 +204,180 @@ async def test_days_are_paged(consoles: Consoles, monkeypatch: pytest.MonkeyPatc
     assert following
     assert f"/settlement/{days[0]}" in (await viewer.get(following[1])).text
     assert (await viewer.get("/settlement?after=x")).status == 400
+
+
+# --- what the shop is asked ---------------------------------------------------------------------------------------------------------------
+
+
+class Answering:
+    """The shop's program behind the line of the site: it knows what a console asks, or is an older one that does not."""
+
+    def __init__(self, consoles: Consoles) -> None:
+        self.consoles = consoles
+        self.acts: list[console.ConsoleAct] = []
+        self.looks: tuple[console.Look, ...] = ()
+        self.result = "done"
+        self.is_old = False
+        self._ask = consoles.site.shop.ask
+
+    async def ask(self, merchant_id: str, message: str) -> str:
+        if peek_typ(message) not in {console.ConsoleAct.TYP, console.ConsoleQuestion.TYP}:
+            return await self._ask(merchant_id, message)
+        shop, at = self.consoles.site.shop, self.consoles.gateway.clock.now()
+        if not shop.up:
+            raise Unavailable("no line")
+        if self.is_old:
+            claims = head(shop.merchant.signer, self.consoles.gateway.urn, at)
+            return sign(RefusedByMerchant(**claims, req=ids.digest(message.encode()), code="typ"), shop.merchant.signer).compact
+        if peek_typ(message) == console.ConsoleQuestion.TYP:
+            question = recall(message, console.ConsoleQuestion)
+            rows = {"looks": self.looks} if question.claims.about == "orders" else {"callbacks": (CALL_BACK,)}
+            return console.make_rows(shop.merchant.signer, question, at=at, **rows).compact
+        act = recall(message, console.ConsoleAct)
+        self.acts.append(act.claims)
+        return console.make_done(shop.merchant.signer, act, self.result, at=at).compact
+
+
+CALL_BACK = console.CallBack(
+    delivery="evt_1", endpoint="<b>shop", type="order.settled", tid="A" * 22, state="given_up", created_at=1, tries=3, last_status=500
+)
+
+
+@pytest.fixture
+def shop(consoles: Consoles, monkeypatch: pytest.MonkeyPatch) -> Answering:
+    """The shop's program, which knows what a console asks."""
+    answering = Answering(consoles)
+    monkeypatch.setattr(consoles.site.shop, "ask", answering.ask)
+    return answering
+
+
+def token_in(page: str) -> str:
+    found = re.search(r'name="request" value="([A-Za-z0-9_-]{22})"', page)
+    assert found
+    return found[1]
+
+
+async def test_a_cashier_asks_for_a_part_and_sent_twice_it_asks_once(consoles: Consoles, shop: Answering) -> None:
+    payment = await paid(consoles)
+    cashier = await consoles.person("merchant", "cashier")
+    assert f"/payments/{payment}/refund" in (await cashier.get(f"/payments/{payment}")).text
+    form = await cashier.get(f"/payments/{payment}/refund")
+    assert "₩10,000 is left" in form.words
+    fields = {"much": "part", "amount": "4,000", "reason": WHY, "request": token_in(form.text)}
+    for _ in range(2):
+        done = await cashier.post(f"/payments/{payment}/refund", **fields)
+        assert (done.status, done.location) == (303, f"/payments/{payment}"), done.words
+    (act,) = shop.acts
+    assert (act.act, act.amount, act.currency, act.reason, act.person) == ("cancel", "4000", "KRW", WHY, cashier.person.actor)
+    shown = await cashier.get(f"/payments/{payment}")
+    assert "Your shop has done it" in shown.words
+    assert "Done by the shop" in shown.words
+    assert payments.by_id(consoles.gateway.reader, payment).refunded == 0, "the shop's word moves no money"  # type: ignore[union-attr]  # paid above
+    assert consoles.gateway.reader.one("SELECT reason FROM audit WHERE actor = ?", cashier.person.actor)["reason"] == WHY  # type: ignore[index]  # just written
+
+
+async def test_what_is_wrong_with_a_refund_is_said_at_the_field(consoles: Consoles, shop: Answering) -> None:
+    payment = await paid(consoles)
+    cashier = await consoles.person("merchant", "cashier")
+    good = {"much": "part", "amount": "1", "reason": WHY, "request": ids.new_token()}
+    for wrong in (
+        {"amount": "0"}, {"amount": "10,001"}, {"amount": "1.5"}, {"amount": "-1"}, {"amount": "1,00"}, {"amount": ""}, {"amount": "가"},
+        {"reason": ""}, {"reason": "x" * 201}, {"reason": "a\nb"}, {"much": "all"},
+    ):  # fmt: skip
+        answer = await cashier.post(f"/payments/{payment}/refund", **(good | wrong))
+        assert answer.status in {400, 422}, wrong
+    assert (await cashier.post(f"/payments/{payment}/refund", **(good | {"request": "x"}))).status == 400
+    assert shop.acts == []
+    assert consoles.gateway.reader.one("SELECT 1 FROM console_requests") is None
+
+
+async def test_a_viewer_a_stale_factor_and_another_merchant_refund_nothing(consoles: Consoles, shop: Answering) -> None:
+    payment = await paid(consoles)
+    fields = {"much": "whole", "amount": "", "reason": WHY, "request": ids.new_token()}
+    viewer, stale = await consoles.person("merchant", "viewer"), await consoles.person("merchant", "cashier", session="stale")
+    other = await consoles.person("merchant", "admin", merchant=OTHER_SHOP)
+    assert "/refund" not in (await viewer.get(f"/payments/{payment}")).text
+    assert (await viewer.post(f"/payments/{payment}/refund", **fields)).status == 403
+    assert (await stale.post(f"/payments/{payment}/refund", **fields)).location.startswith("/second-factor")
+    assert (await other.get(f"/payments/{payment}/refund")).status == 404
+    assert (await other.post(f"/payments/{payment}/refund", **fields)).status == 404
+    assert shop.acts == []
+
+
+async def test_while_the_line_is_down_the_request_waits_and_is_sent_again_by_hand(consoles: Consoles, shop: Answering) -> None:
+    payment = await paid(consoles)
+    cashier = await consoles.person("merchant", "cashier")
+    consoles.site.shop.up = False
+    await cashier.post(f"/payments/{payment}/refund", much="whole", amount="", reason=WHY, request=ids.new_token())
+    shown = await cashier.get(f"/payments/{payment}")
+    assert "its answer is still to come" in shown.words
+    again = re.search(r'action="(/requests/[A-Za-z0-9_-]{22}/again)"', shown.text)
+    assert again
+    second = await cashier.post(f"/payments/{payment}/refund", much="whole", amount="", reason=WHY, request=ids.new_token())
+    assert second.status == 409
+    other = await consoles.person("merchant", "admin", merchant=OTHER_SHOP)
+    assert (await other.post(again[1])).status == 404
+    consoles.site.shop.up = True
+    done = await cashier.post(again[1])
+    assert (done.status, done.location) == (303, f"/payments/{payment}")
+    assert [act.amount for act in shop.acts] == [None]
+    assert "Done by the shop" in (await cashier.get(f"/payments/{payment}")).words
+
+
+async def test_an_older_shop_is_answered_with_its_own_command(consoles: Consoles, shop: Answering) -> None:
+    shop.is_old = True
+    payment = await paid(consoles)
+    cashier = await consoles.person("merchant", "cashier")
+    await cashier.post(f"/payments/{payment}/refund", much="whole", amount="", reason=WHY, request=ids.new_token())
+    shown = await cashier.get(f"/payments/{payment}")
+    tid = payments.by_id(consoles.gateway.reader, payment).tid  # type: ignore[union-attr]  # paid above
+    assert f"hanbit merchant cancel {tid}" in shown.words
+    assert "hanbit merchant reconcile" in (await cashier.get("/orders")).words
+    assert "does not show this" in (await cashier.get("/callbacks")).words
+
+
+async def test_what_the_shop_says_is_text_and_its_refusals_have_words(consoles: Consoles, shop: Answering) -> None:
+    payment = payments.by_id(consoles.gateway.reader, await paid(consoles))
+    assert payment is not None
+    shop.looks = (
+        console.Look(kind="cancellation", tid=payment.tid, state="confirmed", why="<script>alert(1)</script>", since=1),
+        console.Look(kind="order", tid="B" * 22, state="placed", why="", since=1),
+    )
+    cashier, viewer = await consoles.person("merchant", "cashier"), await consoles.person("merchant", "viewer")
+    orders, calls = await cashier.get("/orders"), await cashier.get("/callbacks")
+    assert "<script>alert" not in orders.text
+    assert f'href="/payments/{payment.id}"' in orders.text
+    assert f"/orders/{payment.tid}/looked" in orders.text
+    assert "/looked" not in (await viewer.get("/orders")).text
+    assert "<b>shop" not in calls.text
+    assert "HTTP 500" in calls.words
+    for path, said in ((f"/orders/{payment.tid}/looked", "looked"), ("/callbacks/evt_1/resend", "resend")):
+        assert (await cashier.post(path, reason=WHY)).status == 303
+        assert shop.acts[-1].act == said
+    assert (await cashier.post("/callbacks/test", reason=WHY)).status == 403
+    admin = await consoles.person("merchant", "admin")
+    assert (await admin.post("/callbacks/test", reason=WHY)).location == "/callbacks"
+    for code in ("over_limit", "a_word_of_its_own"):
+        shop.result = code
+        await admin.post("/callbacks/evt_1/resend", reason=WHY)
+    words = (await admin.get("/callbacks")).words
+    assert "More than the shop allows with one request" in words
+    assert "a_word_of_its_own" in words
+    consoles.site.shop.up = False
+    for path in ("/orders", "/callbacks"):
+        assert "is not connected" in (await cashier.get(path)).words
+    consoles.site.shop.up = True
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "minor"),
+    [("220,000", "KRW", 220_000), (" 5 ", "KRW", 5), ("12.50", "USD", 1_250), ("12.5", "USD", 1_250), ("1,234.567", "KWD", 1_234_567)],
+)
+async def test_an_amount_is_read_as_people_write_it(text: str, currency: str, minor: int) -> None:
+    assert parse_typed(text, currency) == Money(minor, currency)
+
+
+@pytest.mark.parametrize("text", ["", "1,00", "01", "1.5", "-1", "1e3", "\uff11", "1 000", ".5", "9" * 16])
+async def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(BadInput):
+        parse_typed(text, "KRW")

@@ -29,7 +29,20 @@ COMPOSED = (
     "console.staff.act.",
     "console.staff.done.",
     *(f"operator.{part}." for part in ("act", "day", "deed", "device", "kind", "line_mode", "proposal")),
-    *(f"merchant.{part}" for part in ("deed.", "line.how.", "line.leased", "line.vpn")),
+    *(f"console.request.{part}." for part in ("acts", "states", "why")),
+    *(
+        f"merchant.{part}"
+        for part in (
+            "callbacks.states.",
+            "deed.",
+            "orders.advice.",
+            "orders.kinds.",
+            "request.done.",
+            "line.how.",
+            "line.leased",
+            "line.vpn",
+        )
+    ),
     "operator.orders.",
 )
 PLACE = re.compile(

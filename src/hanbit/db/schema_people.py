@@ -2,7 +2,7 @@
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint
 
-from hanbit.db.columns import table, text, whole
+from hanbit.db.columns import some, table, text, whole
 
 people = table(  # who works in a console; `password` is empty until the set-up link was used
     "people",
@@ -57,6 +57,34 @@ proposals = table(  # acts of one person that take effect when another approves
     CheckConstraint("state <> 'approved' OR decided_by <> proposed_by", name="a_second_person_approves"),
     Index("proposals_by_state", "state", "proposed_at"),
 )
+console_requests = table(  # what people of a merchant have asked their shop to do; the shop signs for it, the answer is its own
+    "console_requests",
+    text("merchant", key=True),
+    text("id", key=True),
+    whole("version"),
+    text("act"),
+    text("tid", null=True),
+    whole("amount", null=True),
+    text("currency", null=True),
+    text("delivery", null=True),
+    text("person"),
+    text("reason"),
+    text("state"),
+    text("result", null=True),
+    text("cancellation", null=True),
+    text("request_hash"),
+    text("answer_hash", null=True),
+    whole("asked_at"),
+    whole("next_at", null=True),
+    whole("tries"),
+    whole("decided_at", null=True),
+    CheckConstraint("act IN ('cancel', 'looked', 'resend', 'test')", name="console_act"),
+    CheckConstraint("state IN ('waiting', 'done', 'refused') AND (state = 'waiting') = (decided_at IS NULL)", name="console_request_state"),
+    CheckConstraint("(decided_at IS NULL) = (next_at IS NOT NULL)", name="what_waits_is_asked_again"),
+    Index("console_requests_by_payment", "merchant", "tid"),
+    Index("console_requests_by_time", "merchant", "asked_at"),
+    some("console_requests_due", "next_at"),
+)
 invitations = table(  # one-time links by which a person sets password and second factor, as hashes
     "invitations",
     text("token_hash", key=True),
@@ -82,5 +110,5 @@ console_sessions = table(  # without a second factor `stepped_up_at` is empty, a
     Index("console_sessions_by_time", "created_at"),
 )
 
-KEPT = ("people", "proposals")
+KEPT = ("people", "proposals", "console_requests")
 """Changed, and never removed."""

@@ -22,7 +22,7 @@ from hanbit.evidence.cancellations import check_cancellations
 from hanbit.evidence.purchases import Certified, approved
 from hanbit.kernel import ids
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
-from hanbit.protocols import checkpoint, keys, line
+from hanbit.protocols import checkpoint, console, keys, line
 from hanbit.protocols.cancellation import messages as cancellation
 from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
 from hanbit.protocols.dual_signature import messages as dual_signature
@@ -45,6 +45,7 @@ from hanbit.protocols.signed import RegisteredKey, SignedMessage, Trust, peek_cl
 
 KINDS: tuple[type[Message], ...] = (
     *redirect.MESSAGES, *dual_signature.MESSAGES, *cancellation.MESSAGES, *line.MESSAGES, *keys.MESSAGES, *checkpoint.MESSAGES,
+    *console.MESSAGES,
 )  # fmt: skip
 SHOWN_MAX = 20
 

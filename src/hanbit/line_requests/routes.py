@@ -13,7 +13,7 @@ from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel import ids
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, code_on_the_line
-from hanbit.payments import checkpoints, key_requests, outbox, views
+from hanbit.payments import checkpoints, console_requests, key_requests, outbox, views
 from hanbit.payments.allowance import TOO_MANY
 from hanbit.payments.apply import signing_still
 from hanbit.payments.cancellation_flow import cancel
@@ -25,6 +25,7 @@ from hanbit.payments.sign_in import act
 from hanbit.payments.states import InProgress
 from hanbit.protocols.cancellation.messages import Cancel
 from hanbit.protocols.checkpoint import ProofRequest
+from hanbit.protocols.console import ConsoleDone
 from hanbit.protocols.dual_signature.messages import AuthorizationRequest
 from hanbit.protocols.keys import KeyRecord, Renewal, SessionAuthorityRequest
 from hanbit.protocols.line import Acknowledgement, RefusedByGateway
@@ -44,6 +45,9 @@ async def answer(gateway: Gateway, merchant_id: str, unverified_frame: str) -> s
             return None
         if typ in (Confirmation.TYP, Refusal.TYP):
             await take_answer(gateway, merchant_id, unverified_frame)
+            return None
+        if typ == ConsoleDone.TYP:  # too late for whoever asked
+            await console_requests.take_answer(gateway, merchant_id, unverified_frame)
             return None
         asked = ANSWERED_BY.get(typ)
         if asked is None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, ProtocolViolation, TooLarge, TooManyTries, WrongState
-from hanbit.merchant.cancellation import CANCELLATIONS_MAX, Cancellation, CancellationState, Goods
+from hanbit.merchant.cancellation import CANCELLATIONS_MAX, LOOKED, Cancellation, CancellationState, Goods
 from hanbit.merchant.changes import (
     HELD_MAX,
     Acknowledge,
@@ -24,6 +24,7 @@ from hanbit.merchant.changes import (
     Keep,
     LookAtPurchase,
     MarkHandled,
+    MarkLooked,
     MarkReturned,
     OpenSession,
     Place,
@@ -117,7 +118,7 @@ class Batch:
                     self._keep(change)
                 case MarkHandled():
                     self._mark_handled(change)
-                case AskCancellation() | AnswerCancellation() | MarkReturned():
+                case AskCancellation() | AnswerCancellation() | MarkReturned() | MarkLooked():
                     self._decide_cancellation(change)
                 case OpenSession() | AskPurchase() | AnswerPurchase() | LookAtPurchase():
                     self._decide_purchase(change)
@@ -225,7 +226,7 @@ class Batch:
         if order is not None and order.final and order.state is change.state and order.handled_at is None:
             self._put(replace(order, handled_at=change.at))
 
-    def _decide_cancellation(self, change: AskCancellation | AnswerCancellation | MarkReturned) -> None:
+    def _decide_cancellation(self, change: AskCancellation | AnswerCancellation | MarkReturned | MarkLooked) -> None:
         match change:
             case AskCancellation():
                 self._ask_cancellation(change)
@@ -233,6 +234,8 @@ class Batch:
                 self._answer_cancellation(change)
             case MarkReturned():
                 self._mark_returned(change)
+            case MarkLooked():
+                self._mark_looked(change)
 
     def _ask_cancellation(self, change: AskCancellation) -> None:
         order = self._may_be_asked(change)
@@ -300,6 +303,12 @@ class Batch:
             raise WrongState("nothing is awaited back for this order")
         for awaited in [c for c in own if c.goods is Goods.AWAITED]:
             self._put_cancellation(replace(awaited, goods=Goods.RETURNED, changed_at=change.at))
+
+    def _mark_looked(self, change: MarkLooked) -> None:
+        flagged = [c for c in self._loaded.cancellations.values() if c.tid == change.tid and c.look is not None]
+        if not flagged:
+            raise NotFound("no cancellation of this order waits for a look")
+        self.rows.held += [Hold(LOOKED + one.id, change.by, change.at) for one in flagged]
 
     def _decide_purchase(self, change: OpenSession | AskPurchase | AnswerPurchase | LookAtPurchase) -> None:
         match change:

@@ -112,7 +112,12 @@ OF_AN_ORDER: Final = "c.tid = ? ORDER BY c.message"
 OF_ORDERS: Final = "c.tid IN (SELECT value FROM json_each(?))"
 BY_REQUEST_KEYS: Final = "c.request_key IN (SELECT value FROM json_each(?)) AND c.replaced_by IS NULL"
 ASKED: Final = "c.state = 'asked' AND c.message > ? ORDER BY c.message LIMIT ?"
-TO_LOOK_AT: Final = "c.look IS NOT NULL ORDER BY c.changed_at DESC LIMIT ?"
+OF_CONSOLES: Final = "c.request_key >= ? AND c.request_key < ? AND c.asked_at > ? AND c.state <> 'refused'"
+LOOKED: Final = "looked:"
+"""Before a cancellation's id: the name under which the book holds that somebody has compared. What was said stays as it is."""
+TO_LOOK_AT: Final = (
+    "c.look IS NOT NULL AND NOT EXISTS (SELECT 1 FROM held h WHERE h.name = 'looked:' || c.id) ORDER BY c.changed_at DESC LIMIT ?"  # LOOKED
+)
 RENEWABLE: Final = (
     "c.state = 'refused' AND c.replaced_by IS NULL AND c.early = 1 "
     "AND c.refusal IN ('amount_differs', 'remaining_differs', 'payment', 'prev') "  # EARLY_FIGURES

@@ -162,6 +162,15 @@ class MarkReturned:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkLooked:
+    """Somebody has looked at what the gateway said of this order's cancellations, and compared."""
+
+    tid: str
+    by: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class OpenSession:
     """D3: a session with the answer that its customer gets."""
 
@@ -232,6 +241,7 @@ Change: TypeAlias = (
     | AskCancellation
     | AnswerCancellation
     | MarkReturned
+    | MarkLooked
     | OpenSession
     | AskPurchase
     | AnswerPurchase

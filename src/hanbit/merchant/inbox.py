@@ -18,6 +18,7 @@ from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import BadInput, HanbitError, ProtocolViolation, Unavailable
 from hanbit.merchant.cancel_desk import CancellationDesk, is_answer
 from hanbit.merchant.changes import AnswerNotice, Conclude, Reject, Stale
+from hanbit.merchant.console_desk import TYPS, ConsoleDesk
 from hanbit.merchant.handlers import OnConfirm, ask_shop
 from hanbit.merchant.order_book import OrderBook
 from hanbit.merchant.purchase_desk import PurchaseDesk
@@ -58,6 +59,7 @@ class Inbox:
         attended: bool = True,
         on_unproven: Callable[[str], None] = lambda _tid: None,
         on_keys: Callable[[str, str], Awaitable[str | None]] | None = None,
+        console: ConsoleDesk | None = None,
     ) -> None:
         """`on_unproven` hears the tid of an outcome under a key that is good no more; `on_keys` takes messages about keys (typ, bytes)."""
         self._role = role
@@ -71,6 +73,7 @@ class Inbox:
         self._attended = attended
         self._on_unproven = on_unproven
         self._on_keys = on_keys
+        self._console = console
         self._answering: dict[str, asyncio.Future[str | None]] = {}
 
     async def receive(self, unverified: str, *, vouched_by: SignedMessage[Status] | None = None) -> str | None:
@@ -116,10 +119,7 @@ class Inbox:
                         return None
                     if route.typ in _ABOUT_KEYS and self._on_keys is not None:
                         return await self._on_keys(route.typ, unverified)
-                    if route.typ in (Status.TYP, RefusedByGateway.TYP):
-                        _log.info("an answer came that nobody waits for any more: %s", route.typ)
-                        return None
-                    raise ProtocolViolation("typ", "not for a shop")
+                    return await self._on_others(unverified, route)
                 except Stale:
                     continue
         except ProtocolViolation as violation:
@@ -127,6 +127,17 @@ class Inbox:
             await self._book.commit(Reject(unverified.encode(), violation.rule, violation.detail, self._clock.now()))
             raise
         raise Unavailable("the order changed three times meanwhile")
+
+    async def _on_others(self, unverified: str, route: "_Route") -> str | None:
+        """What is no step of a payment."""
+        if route.typ in TYPS and self._console is not None:
+            if not self._attended:
+                raise Unavailable("the shop's own program answers its console, not this tool beside it")
+            return await self._console.receive(route.typ, unverified, route.request)
+        if route.typ in (Status.TYP, RefusedByGateway.TYP):
+            _log.info("an answer came that nobody waits for any more: %s", route.typ)
+            return None
+        raise ProtocolViolation("typ", "not for a shop")
 
     async def _on_notice(self, unverified: str, route: "_Route") -> str:
         """R8, R9."""

@@ -40,6 +40,7 @@ from hanbit.merchant.changes import (
     Keep,
     LookAtPurchase,
     MarkHandled,
+    MarkLooked,
     MarkReturned,
     OpenSession,
     Place,
@@ -341,7 +342,7 @@ class OrderBook:
                 case AnswerCancellation(cancellation=asked, answer=message):
                     cancelled.add(asked.tid)
                     received.add(message.claims.jti)
-                case MarkReturned(tid=tid):
+                case MarkReturned(tid=tid) | MarkLooked(tid=tid):
                     cancelled.add(tid)
         bought = _bought(changes)
         received |= {change.answer.claims.jti for change in changes if isinstance(change, AnswerPurchase)}

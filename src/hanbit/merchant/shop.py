@@ -26,6 +26,7 @@ from hanbit.merchant import control, files
 from hanbit.merchant.cancel_desk import CancellationDesk
 from hanbit.merchant.cancellation import Cancellation
 from hanbit.merchant.changes import MarkReturned
+from hanbit.merchant.console_desk import ConsoleDesk, ConsoleTerms
 from hanbit.merchant.following import clock_of, take_up
 from hanbit.merchant.handlers import OnConfirm, OnOutcome, OutcomeDesk
 from hanbit.merchant.identity import Identity
@@ -65,6 +66,7 @@ class Shop:
         clock: Clock | None = None,
         issuing: Issuing | None = None,
         chain_of: Callable[[str], tuple[bytes, ...]] | None = None,
+        console: ConsoleTerms | None = None,
     ) -> None:
         """`issuing` is the shop's part in the dual-signature checkout, without which it takes redirects alone."""
         self.registration = registration
@@ -111,6 +113,8 @@ class Shop:
             has_outcome_handler=has_outcome_handler,
             on_ended=self._on_ended,
         )
+        self.console = ConsoleDesk(role=role, book=self.book, clock=self._clock, cancel=self.cancel, order=self.order, terms=console)
+        """What the merchants' console at the gateway may ask of this shop."""
         self._inbox = Inbox(
             role=role,
             book=self.book,
@@ -124,6 +128,7 @@ class Shop:
             # The gateway is to say under its present key what it stored.
             on_unproven=lambda _tid: self._reconciliation.ring(),
             on_keys=self._on_keys,
+            console=self.console,
         )
         self.witness = Witness(
             book=self.book,
@@ -147,13 +152,15 @@ class Shop:
         dial: bool = True,
         post_listen: tuple[str, int] | None = None,
         clock: Clock | None = None,
+        console_cancellations: ConsoleTerms | None = None,
     ) -> AsyncIterator[Self]:
         """Open an enrolled folder and keep the private line up, and its keys renewed, while the `async with` lasts.
 
         `on_alarm` hears of a certificate in this shop's name that it never asked for: somebody else could speak for it. `attended` is False
         for a tool that works on the folder while the shop's own program is stopped: it answers no new notice and leaves the outcomes to
         the shop's handler. With `post_listen` (host, port) the gateway's frames are taken by HTTPS POST too, at the address that the
-        operator has registered. `dial` is False for a shop that has only that, and for a tool that asks nothing of the gateway.
+        operator has registered. `dial` is False for a shop that has only that, and for a tool that asks nothing of the gateway. With
+        `console_cancellations` the shop's people may cancel and refund in the merchants' console, within these limits.
         """
         identity = Identity.load(directory)
         role = identity.merchant()
@@ -167,6 +174,7 @@ class Shop:
             clock=clock_of(identity.registration, clock or SystemClock()),
             issuing=None if role.plain else identity.issuing(),
             chain_of=identity.chain_of,
+            console=console_cancellations,
         ) as shop:
             clock = await take_up(shop._clock, shop.book)
             if not dial and post_listen is None:

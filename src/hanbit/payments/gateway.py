@@ -68,6 +68,8 @@ class Gateway:
     openings: KnownOpenings = field(default_factory=KnownOpenings)
     deciding: set[str] = field(default_factory=set)
     """Requests (by number) and grants that are being decided at this moment: beside themselves they try no factor a second time."""
+    speechless: dict[str, int] = field(default_factory=dict)
+    """Merchants whose program does not know a console's messages → until when it is not asked again."""
     allowances: Allowances = field(init=False)
 
     def __post_init__(self) -> None:

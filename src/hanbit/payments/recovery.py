@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from hanbit.db.change import Change, Stale
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable, WrongState
-from hanbit.payments import checkpoints, outbox, own_keys, revocation
+from hanbit.payments import checkpoints, console_requests, outbox, own_keys, revocation
 from hanbit.payments import payment as payments
 from hanbit.payments.close import close
 from hanbit.payments.gateway import Gateway
@@ -79,6 +79,7 @@ JOBS: tuple[Job, ...] = (
     end_due,
     ask_due,
     outbox.tell_due,
+    console_requests.send_due,
     checkpoints.sign_due,
     purge,
 )
@@ -90,6 +91,7 @@ async def merchant_connected(gateway: Gateway, merchant_id: str, unverified_chec
     await checkpoints.merchant_connected(gateway, merchant_id, unverified_checkpoint)
     await _move_all(gateway, payments.waiting_for(gateway.reader, merchant_id, gateway.clock.now(), AT_ONCE_MAX))
     await outbox.tell_waiting(gateway, merchant_id)
+    await console_requests.send_waiting(gateway, merchant_id)
 
 
 async def _move_all(gateway: Gateway, found: list[Payment]) -> int:

@@ -14,8 +14,8 @@ from starlette.responses import RedirectResponse, Response
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotFound
 from hanbit.kernel.money import Money
+from hanbit.payments import console_requests, search, timeline, views
 from hanbit.payments import payment as payments
-from hanbit.payments import search, timeline, views
 from hanbit.payments.payment import Payment
 from hanbit.payments.search import STATES, Listed, Wanted
 from hanbit.web.consoles import Console
@@ -94,6 +94,8 @@ class PaymentPages:
             refunded=Money(payment.refunded, payment.currency) if payment.refunded else None,
             remaining=Money(payment.captured - payment.refunded, payment.currency),
             cancellations=search.cancellations(self.gateway.reader, payment),
+            asked=console_requests.of_payment(self.gateway.reader, payment.merchant, payment.tid),
+            refundable=for_merchant and console_requests.remaining(payment).amount_minor > 0,
             timeline=timeline.of(self.gateway, payment, for_merchant=for_merchant),
             for_merchant=for_merchant,
         )

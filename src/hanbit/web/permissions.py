@@ -132,7 +132,15 @@ PERMISSIONS: Final[dict[str, dict[str, Rule]]] = {
         "GET /payments": allow(*_TEAM),
         "GET /payments/sheet": allow(*_TEAM),
         "GET /payments/{id}": allow(*_TEAM),
+        **_act("/payments/{id}/refund", "cashier", ADMIN),
+        "POST /requests/{id}/again": allow("cashier", ADMIN),
         "GET /payments/{id}/messages/{hash}": allow(*_TEAM),
+        # what the shop's own program shows
+        "GET /orders": allow(*_TEAM),
+        **_act("/orders/{id}/looked", "cashier", ADMIN),
+        "GET /callbacks": allow(*_TEAM),
+        **_act("/callbacks/test", ADMIN),
+        **_act("/callbacks/{id}/resend", "cashier", ADMIN),
         # settlement
         "GET /settlement": allow(*_TEAM),
         "GET /settlement/sheet": allow(*_TEAM),

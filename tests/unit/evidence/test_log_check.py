@@ -45,6 +45,19 @@ PEOPLE = (
         0,
     ),
     Put(
+        "console_requests",
+        {
+            **dict.fromkeys(("tid", "amount", "currency", "delivery", "result", "cancellation", "answer_hash", "decided_at")),
+            **dict.fromkeys(("merchant", "id", "person", "reason", "request_hash"), "x"),
+            "act": "test",
+            "state": "waiting",
+            "asked_at": NOW,
+            "next_at": NOW,
+            "tries": 0,
+        },
+        0,
+    ),
+    Put(
         "proposals",
         {
             "id": "p",

@@ -20,10 +20,12 @@ from hanbit.merchant.agent.faults import CustomerMessage, NoEndpoint
 from hanbit.merchant.agent.outbox import Outbox, TrialData, rfc_3339
 from hanbit.merchant.agent.settings import TEST
 from hanbit.merchant.cancellation import Cancellation, Goods
+from hanbit.merchant.console_desk import shown
 from hanbit.merchant.gateway_line import GatewayLine
 from hanbit.merchant.order import Order, owner_hash
 from hanbit.merchant.shop import Redirect, Shop
 from hanbit.merchant.states import Event
+from hanbit.protocols.console import CallBack
 from hanbit.protocols.dual_signature.messages import Purchase
 
 WAITS_MAX: Final = 256
@@ -218,27 +220,45 @@ class Calls:
         """The delivery log."""
         return await self._outbox.log(call.query)
 
-    async def resend(self, call: Call) -> shapes.DeliveryView:
+    async def resend_delivery(self, call: Call) -> shapes.DeliveryView:
         """Send an event again now."""
-        delivery = await self._outbox.resend(call.id)
-        self.ring()
-        return delivery
+        await self.resend(call.id)
+        return await self._outbox.delivery(call.id)
 
-    async def test(self, call: Call) -> shapes.DeliveryList:
+    async def send_test(self, call: Call) -> shapes.DeliveryList:
         """Send a test event."""
         asked: shapes.TrialAsked = call.body
-        names = [courier.endpoint.name for courier in self._couriers if asked.endpoint in (None, courier.endpoint.name)]
-        if not names:
-            raise NoEndpoint("there is no such endpoint" if asked.endpoint else "there is no endpoint")
-        data = TrialData(test=call.work, at=rfc_3339(self._clock.now()))
-        made = await self._outbox.put(TEST, subject=call.work, tid=None, data=data, only=asked.endpoint)
-        self.ring()
+        made = await self._put_test(call.work, asked.endpoint)
         return shapes.DeliveryList(deliveries=[await self._outbox.delivery(one) for one in made], next=None)
+
+    # --- what the merchants' console asks; see console_desk.py --------------------------------------------------------------------------
+
+    async def latest(self, limit: int) -> list[CallBack]:
+        """The newest events, without the addresses that they go to."""
+        return [_call_back(one) for one in (await self._outbox.log(shapes.DeliveriesQuery(limit=limit))).deliveries]
+
+    async def resend(self, delivery: str) -> None:
+        """Send an event again now; NotFound where there is none."""
+        await self._outbox.resend(delivery)
+        self.ring()
+
+    async def test(self, subject: str) -> None:
+        """A test event to every endpoint; NoEndpoint where there is none."""
+        await self._put_test(subject, None)
 
     def ring(self) -> None:
         """There is something to send."""
         for courier in self._couriers:
             courier.ring()
+
+    async def _put_test(self, subject: str, only: str | None) -> list[str]:
+        if not any(only in (None, courier.endpoint.name) for courier in self._couriers):
+            raise NoEndpoint("there is no such endpoint" if only else "there is no endpoint")
+        made = await self._outbox.put(
+            TEST, subject=subject, tid=None, data=TrialData(test=subject, at=rfc_3339(self._clock.now())), only=only
+        )
+        self.ring()
+        return made
 
     # --- inside ---------------------------------------------------------------------------------------------------------------------------
 
@@ -273,3 +293,19 @@ def _from_a_customer() -> Iterator[None]:
 
 def _cancellation_list(found: list[Cancellation]) -> shapes.CancellationList:
     return shapes.CancellationList(cancellations=[shapes.cancellation_view(one) for one in found])
+
+
+def _call_back(one: shapes.DeliveryView) -> CallBack:
+    last = one.attempts[0] if one.attempts else None
+    return CallBack(
+        delivery=one.id,
+        endpoint=one.endpoint,
+        type=one.type,
+        tid=one.tid,
+        state=one.state,
+        created_at=one.created_at,
+        next_at=one.next_at,
+        tries=len(one.attempts),
+        last_status=None if last is None else last.status,
+        last_error=None if last is None or last.error is None else shown(last.error.partition(":")[0]),
+    )

@@ -98,7 +98,9 @@ def running(
     """Open an enrolled folder and serve its API while the `async with` lasts; its line is as `Shop.open` says."""
     # The registration comes first: nothing is written into a folder that is no shop's.
     own = clock_of(read_registration(directory), clock)
-    return around(partial(Shop.open, directory, clock=own, dial=dial, post_listen=post_listen), directory, address, own)
+    terms = settings.load(directory).console.terms
+    opened = partial(Shop.open, directory, clock=own, dial=dial, post_listen=post_listen, console_cancellations=terms)
+    return around(opened, directory, address, own)
 
 
 @asynccontextmanager
@@ -133,6 +135,7 @@ async def around(open_shop: OpenShop, directory: Path, address: Address, clock: 
         couriers = [Courier(endpoint, secrets[endpoint.name], outbox, caller, clock) for endpoint in found.endpoints]
         calls = Calls(shop, outbox, couriers, clock)
         opened.set_result(calls)
+        shop.console.callbacks = calls
         if isinstance(clock, FollowingClock):
             clock.on_moved.append(calls.ring)
         for courier in couriers:

@@ -7,6 +7,13 @@
 
 Without `events` an endpoint gets every one but order.confirm. One endpoint at most takes order.confirm: then the shop has a say in each
 order, and its silence is a no. Without the file nobody is called.
+
+    [console]
+    cancellations = true
+    each_max = 500000
+    day_max = 3000000
+
+Without it the shop's people may cancel and refund in the merchants' console without a limit of the shop's own.
 """
 
 import re
@@ -18,7 +25,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from hanbit.kernel.errors import BadInput
+from hanbit.kernel.money import AMOUNT_MAX
 from hanbit.loopback import is_local
+from hanbit.merchant.console_desk import ConsoleTerms
 
 FILE: Final = "agent.toml"
 FILE_MAX: Final = 64 * 1024
@@ -46,10 +55,26 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     events: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=20)] = TOLD
 
 
+class Console(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether the shop's people may cancel and refund in the merchants' console, and up to how much, in minor units."""
+
+    cancellations: bool = True
+    each_max: Annotated[int, msgspec.Meta(ge=1, le=AMOUNT_MAX)] | None = None
+    """With one request."""
+    day_max: Annotated[int, msgspec.Meta(ge=1, le=AMOUNT_MAX)] | None = None
+    """In 24 hours."""
+
+    @property
+    def terms(self) -> ConsoleTerms | None:
+        """What the shop is opened with."""
+        return ConsoleTerms(self.each_max, self.day_max) if self.cancellations else None
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What agent.toml says."""
 
     endpoints: Annotated[tuple[Endpoint, ...], msgspec.Meta(max_length=ENDPOINTS_MAX)] = ()
+    console: Console = Console()
 
     @property
     def confirmer(self) -> Endpoint | None:

@@ -4,6 +4,8 @@ GET  /                       today
      /login, /set-up/…       see entrance.py
      /me…                    see account.py
      /payments…              see payment_pages.py
+     /payments/{id}/refund   see refunds.py
+     /orders, /callbacks…    see shop_book.py
      /settlement…            see settlement.py
      /line, /certificates…   see connection.py
      /staff…                 see team.py
@@ -22,14 +24,18 @@ from hanbit.web.consoles import Console, Entry
 from hanbit.web.entrance import Entrance
 from hanbit.web.merchant.connection import ConnectionPages
 from hanbit.web.merchant.own import own_merchant
+from hanbit.web.merchant.refunds import RefundPages
 from hanbit.web.merchant.settlement import SettlementPages
+from hanbit.web.merchant.shop_book import ShopBookPages
 from hanbit.web.payment_pages import PaymentPages
 from hanbit.web.team import Team
 
 NAVIGATION: Final = (
     Entry("/", "merchant.nav.home"),
     Entry("/payments", "merchant.nav.payments"),
+    Entry("/orders", "merchant.nav.orders"),
     Entry("/settlement", "merchant.nav.settlement"),
+    Entry("/callbacks", "merchant.nav.callbacks"),
     Entry("/line", "merchant.nav.line"),
     Entry("/staff", "merchant.nav.staff"),
 )
@@ -43,7 +49,7 @@ class MerchantFace:
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.console = console = Console(gateway, "merchant", NAVIGATION)
-        for part in (Entrance, OwnAccount, PaymentPages, SettlementPages, ConnectionPages, Team):
+        for part in (Entrance, OwnAccount, PaymentPages, RefundPages, ShopBookPages, SettlementPages, ConnectionPages, Team):
             part(console)
         console.route("GET", "/", self.show_home)
 
