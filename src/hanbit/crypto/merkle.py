@@ -20,6 +20,7 @@ PROOF_MAX = 64
 TILE_HEIGHT = 8
 TILE_WIDTH = 1 << TILE_HEIGHT
 EMPTY_ROOT = hashlib.sha256().digest()
+_sha256 = hashlib.sha256
 
 Node = Callable[[int, int], bytes]
 """(height, number) → the root of that perfect subtree."""
@@ -42,16 +43,26 @@ class Frontier:
 
     def append(self, leaf: bytes) -> list[Tile]:
         """Add a leaf's hash; the tiles that it completed, lowest first (nearly always none)."""
-        node, number, height = leaf, self.size, 0
+        return self.extend([leaf])
+
+    def extend(self, leaves: Sequence[bytes]) -> list[Tile]:
+        """Add the hashes of these leaves, a level of the tree after the other; the tiles that they completed, lowest first."""
+        row, number, height = list(leaves), self.size, 0
+        self.size += len(row)
         completed: list[Tile] = []
-        while number & 1:
-            node = node_hash(self.nodes.pop(), node)
+        perfect: list[bytes] = []
+        while row:
+            # Here `row` are the new nodes of this height, the first of which is `number`; a left neighbour waits in the frontier.
+            if height and not height % TILE_HEIGHT:
+                completed += [Tile(height // TILE_HEIGHT, place, node) for place, node in enumerate(row, number)]
+            if number & 1:
+                row.insert(0, self.nodes.pop())
+            if len(row) & 1:
+                perfect.append(row.pop())
+            row = [_sha256(b"\x01" + left + right).digest() for left, right in zip(row[::2], row[1::2], strict=True)]
             number >>= 1
             height += 1
-            if not height % TILE_HEIGHT:
-                completed.append(Tile(height // TILE_HEIGHT, number, node))
-        self.nodes.append(node)
-        self.size += 1
+        self.nodes += reversed(perfect)
         return completed
 
     def root(self) -> bytes:

@@ -8,35 +8,34 @@ What is decided here for every Change:
  4. no limited account goes below zero counting holds; one currency an entry; what an entry was to empty is empty behind it
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 
 import msgspec
 
-from hanbit.crypto.leaves import digest, write_leaf
+from hanbit.crypto.leaves import Written, write_leaves
 from hanbit.crypto.merkle import Frontier, Tile, leaf_hash
 from hanbit.db import schema
 from hanbit.db.change import Acknowledge, Append, Change, Delete, Put, Stale, StoredMessage, Value
-from hanbit.db.covered import COLUMNS, COVERED, INDEXED, KEY, KEYS, VALUES, Row
+from hanbit.db.covered import COLUMNS, COVERED, INDEXED, KEY, KEYS, VALUES, Row, getter
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, Conflict, Declined, HanbitError
 from hanbit.ledger.chart import KINDS
 from hanbit.ledger.entry import HOLD, Entry, Posting
 
 Key = tuple[Value, ...]
-Items = list[tuple[str, Key, bytes]]
-"""What one Change has written so far: table, key and hash of each row."""
 _HEADERS_KEPT = 4096
+_LIMITED = frozenset(kind.name for kind in KINDS.values() if kind.limited)
+_CREDIT_NORMAL = frozenset(kind.name for kind in KINDS.values() if kind.normal == "C")
 
 
-@dataclass(slots=True)
-class Counters:
-    """One ledger account while the batch is decided."""
+class Counters(msgspec.Struct, gc=False):
+    """One ledger account while the batch is decided: its row, but for whether it is limited, which its kind says."""
 
+    id: str
+    kind: str
     currency: str
-    limited: bool
-    credit_normal: bool
     credit_limit: int
     debits_pending: int
     credits_pending: int
@@ -47,14 +46,14 @@ class Counters:
         """Add one leg; the posted balance behind it. Declined("no_funds") if a limited account would go below zero counting holds."""
         if leg.side == "D":
             pending, posted = self.debits_pending + leg.pending, self.debits_posted + leg.posted
-            if self.limited and leg.pending + leg.posted > 0 and self.credits_posted + self.credit_limit < pending + posted:
+            if leg.pending + leg.posted > 0 and self.kind in _LIMITED and self.credits_posted + self.credit_limit < pending + posted:
                 raise Declined("no_funds")
             self.debits_pending, self.debits_posted = pending, posted
         else:
             self.credits_pending += leg.pending
             self.credits_posted += leg.posted
         balance = self.credits_posted - self.debits_posted
-        return balance if self.credit_normal else -balance
+        return balance if self.kind in _CREDIT_NORMAL else -balance
 
     def take_back(self, leg: Posting) -> None:
         """As if the leg had never been."""
@@ -71,25 +70,37 @@ class Counters:
         return self.credits_posted + self.credit_limit - self.debits_posted - self.debits_pending
 
 
-@dataclass(slots=True)
-class KnownEntry:
-    """An entry that the batch refers to: its number, amount and currency, and whether a capture or void has ended it."""
+class KnownEntry(msgspec.Struct, gc=False):
+    """An entry that the batch refers to: its number, amount and currency, and whether a capture or void has ended it (1 or 0)."""
 
     number: int
     kind: str
     amount: int
     currency: str
-    ended: bool
+    ended: int
+
+
+class Standing:
+    """The rows of one table that the batch's Changes are compared with: of each the columns that one of them names."""
+
+    __slots__ = ("place", "rows", "take")
+
+    def __init__(self, columns: tuple[str, ...], rows: dict[Key, Row]) -> None:
+        self.rows = rows
+        self.place = {column: place for place, column in enumerate(columns)}
+        """Column → where it stands in these rows."""
+        self.take: Callable[[Mapping[str, Value]], Row] = getter(columns)
+        """A whole row → what is compared of it."""
 
 
 @dataclass(slots=True)
 class Loaded:
-    """What the batch's Changes are compared with, as it stands under the book lock: of each row the columns that one of them names."""
+    """What the batch's Changes are compared with, as it stands under the book lock."""
 
     next_entry: int
     frontier: Frontier
     time: int
-    rows: dict[tuple[str, Key], dict[str, Value]]
+    rows: dict[str, Standing]
     accounts: dict[str, Counters]
     entries: dict[str, KnownEntry]
 
@@ -103,7 +114,7 @@ class Writes:
     appends: dict[str, list[Row]] = field(default_factory=dict)
     entries: list[Row] = field(default_factory=list)
     postings: list[Row] = field(default_factory=list)
-    accounts: set[str] = field(default_factory=set)
+    accounts: dict[str, Counters] = field(default_factory=dict)
     messages: list[Row] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     leaves: list[Row] = field(default_factory=list)
@@ -118,19 +129,24 @@ class Batch:
         self.loaded = loaded
         self.at = max(at, loaded.time)  # the book has one clock and it never goes back
         self.writes = Writes()
+        self._leaves: list[list[Written]] = []
 
     def decide(self, change: Change) -> HanbitError | None:
         """Accept the Change into the writes, or say why it is turned away; nothing of a Change turned away stays."""
-        items: Items = []
+        items: list[Written] = []
+        puts = change.puts
         try:
-            self._check_requires(change)
-            self._check_versions(change.puts)
-            self._check_versions(change.deletes)
-            self._post(change.entries, items)
+            if change.requires:
+                self._check_requires(change)
+            keys = [self._check_version(put, KEY[put.table](put.row)) for put in puts]
+            for delete in change.deletes:
+                self._check_version(delete, delete.key)
+            if change.entries:
+                self._post(change.entries, items)
         except HanbitError as error:
             return error
-        for put in change.puts:
-            self._put(put, items)
+        for put, key in zip(puts, keys, strict=True):
+            self._put(put, key, items)
         for delete in change.deletes:
             self._delete(delete)
         for append in change.appends:
@@ -140,57 +156,72 @@ class Batch:
         for acknowledge in change.acknowledges:
             self._acknowledge(acknowledge, items)
         if items:
-            self._add_leaf(items)
+            self._leaves.append(items)
         return None
 
+    def finish(self) -> Writes:
+        """Write the leaves of all accepted Changes, and the tree over them; the net effect of the batch is whole."""
+        frontier, writes = self.loaded.frontier, self.writes
+        data = write_leaves(frontier.size, self.at, self._leaves)
+        hashes = [leaf_hash(leaf) for leaf in data]
+        texts = [leaf.decode("utf-8") for leaf in data]
+        writes.leaves += zip(range(frontier.size, frontier.size + len(data)), ids.encode_digests(hashes), texts, strict=True)
+        writes.tiles += frontier.extend(hashes)
+        self._leaves.clear()
+        return writes
+
     def _check_requires(self, change: Change) -> None:
+        rows = self.loaded.rows
         for require in change.requires:
-            row = self.loaded.rows.get((require.table, (require.key,)))
-            if row is None or row[require.column] != require.value:
+            standing = rows[require.table]
+            row = standing.rows.get((require.key,))
+            if row is None or row[standing.place[require.column]] != require.value:
                 raise require.error
 
-    def _check_versions(self, changed: Iterable[Put | Delete]) -> None:
-        for row_change in changed:
-            row = self.loaded.rows.get((row_change.table, key_of(row_change)))
-            if (0 if row is None else row["version"]) != row_change.version:
-                raise Stale(row_change.table)
+    def _check_version(self, changing: Put | Delete, key: Key) -> Key:
+        standing = self.loaded.rows[changing.table]
+        row = standing.rows.get(key)
+        if (0 if row is None else row[standing.place["version"]]) != changing.version:
+            raise Stale(changing.table)
+        return key
 
-    def _put(self, put: Put, items: Items) -> None:
-        key, table = key_of(put), put.table
+    def _put(self, put: Put, key: Key, items: list[Written]) -> None:
+        table, standing = put.table, self.loaded.rows[put.table]
         row = {**put.row, "version": put.version + 1}
         values, puts, same = VALUES[table](row), self.writes.puts.setdefault(table, {}), None
         if put.version:
-            standing, earlier = self.loaded.rows[table, key], puts.get(key)
             if put.changed is None:
-                same = tuple([column for column in INDEXED[table] if standing[column] == row[column]])
+                stands, place = standing.rows[key], standing.place
+                same = tuple([column for column in INDEXED[table] if stands[place[column]] == row[column]])
             else:
                 same = unchanged(table, put.changed)
+            earlier = puts.get(key)
             if earlier is not None:  # the batch has changed this row before: what stands is what it found
                 same = None if earlier[0] is None else tuple([column for column in same if column in earlier[0]])
-        self.loaded.rows[table, key] = row
+        standing.rows[key] = standing.take(row)
         puts[key] = same, values
         if table in COVERED:
-            items.append((table, key, digest(table, values)))
+            items.append((table, key, (table, values)))
 
     def _delete(self, delete: Delete) -> None:
         assert delete.table in schema.VOLATILE, delete.table
-        self.loaded.rows.pop((delete.table, delete.key), None)
+        self.loaded.rows[delete.table].rows.pop(delete.key, None)
         self.writes.puts.get(delete.table, {}).pop(delete.key, None)  # deletes are written first; a put that follows makes a new row
         self.writes.deletes.setdefault(delete.table, {})[delete.key] = None
 
-    def _append(self, append: Append, items: Items) -> None:
+    def _append(self, append: Append, items: list[Written]) -> None:
         table = append.table
         values = VALUES[table](append.row)
         self.writes.appends.setdefault(table, []).append(values)
         width = COVERED.get(table)
         if width:
-            items.append((table, KEY[table](append.row), digest(table, values[:width])))
+            items.append((table, KEY[table](append.row), (table, values[:width])))
 
-    def _keep(self, message: StoredMessage, place: int, items: Items) -> None:
-        header = read_header(message.header)
-        signer = self.loaded.rows.get(("certificates", (header.kid,)))
+    def _keep(self, message: StoredMessage, place: int, items: list[Written]) -> None:
+        header, certificates = read_header(message.header), self.loaded.rows["certificates"]
+        signer = certificates.rows.get((header.kid,))
         self.writes.headers[header.id] = message.header
-        leaf = self.loaded.frontier.size
+        leaf = self.loaded.frontier.size + len(self._leaves)
         covered = (
             leaf,
             place,
@@ -202,58 +233,59 @@ class Batch:
             message.merchant,
             message.tid,
             self.at,
-            None if signer is None else signer["revoked_at"],
+            None if signer is None else signer[certificates.place["revoked_at"]],
         )
         self.writes.messages.append((*covered, message.payload, message.signature))
-        items.append(("messages", (leaf, place), digest("messages", covered)))
+        items.append(("messages", (leaf, place), ("messages", covered)))
 
-    def _acknowledge(self, acknowledge: Acknowledge, items: Items) -> None:
+    def _acknowledge(self, acknowledge: Acknowledge, items: list[Written]) -> None:
+        outbox = self.loaded.rows["outbox"]
         for outcome in acknowledge.hashes:
-            row = self.loaded.rows.get(("outbox", (outcome,)))
-            if row is not None and row["merchant"] == acknowledge.merchant and row["acknowledged_at"] is None:
+            stands = outbox.rows.get((outcome,))
+            if stands is None:
+                continue
+            row = dict(zip(outbox.place, stands, strict=True))
+            if row["merchant"] == acknowledge.merchant and row["acknowledged_at"] is None:
                 told = {**row, "acknowledged_at": self.at, "next_at": None}
-                self._put(Put("outbox", told, int(row["version"] or 0)), items)
+                self._put(Put("outbox", told, int(row["version"] or 0)), (outcome,), items)
 
-    def _add_leaf(self, items: Items) -> None:
-        frontier = self.loaded.frontier
-        data = write_leaf(frontier.size, self.at, items)
-        hashed = leaf_hash(data)
-        self.writes.leaves.append((frontier.size, ids.encode_base64url(hashed), data.decode("utf-8")))
-        self.writes.tiles.extend(frontier.append(hashed))
-
-    def _post(self, entries: tuple[Entry, ...], items: Items) -> None:
-        loaded = self.loaded
+    def _post(self, entries: tuple[Entry, ...], items: list[Written]) -> None:
+        loaded, writes = self.loaded, self.writes
         accounts, moved = loaded.accounts, list[tuple[Counters, Posting]]()
         begun: list[Entry] = []
         rows: list[tuple[Row, list[Row]]] = []
+        number = loaded.next_entry
         try:
             for entry in entries:
-                number = loaded.next_entry + len(rows)
                 ends = self._begin(entry, number)
                 begun.append(entry)
-                amount, currency = entry.money.amount_minor, entry.money.currency
+                money = entry.money
+                currency = money.currency
                 legs: list[Row] = []
-                for place, leg in enumerate(entry.postings):
-                    account = accounts.get(leg.account)
+                for leg in entry.postings:
+                    name = leg.account
+                    account = accounts.get(name)
                     if account is None or account.currency != currency:
-                        raise Conflict(f"account {leg.account}")
-                    legs.append((number, place, leg.account, leg.side, leg.pending, leg.posted, account.move(leg)))
+                        raise Conflict(f"account {name}")
+                    legs.append((number, len(legs), name, leg.side, leg.pending, leg.posted, account.move(leg)))
                     moved.append((account, leg))
                 if entry.empties is not None and accounts[entry.empties].left:
                     raise Stale(f"account {entry.empties}")
-                rows.append(((number, entry.id, entry.kind, entry.payment, ends, amount, currency, self.at), legs))
+                rows.append(((number, entry.id, entry.kind, entry.payment, ends, money.amount_minor, currency, self.at), legs))
+                number += 1
         except HanbitError:
             for account, leg in moved:
                 account.take_back(leg)
             for entry in reversed(begun):
                 self._forget(entry)
             raise
-        loaded.next_entry += len(rows)
+        loaded.next_entry = number
         for row, legs in rows:
-            items.append(("entries", (row[0],), digest("entries", row, *legs)))
-            self.writes.entries.append(row)
-            self.writes.postings.extend(legs)
-        self.writes.accounts.update([leg.account for _, leg in moved])
+            items.append(("entries", (row[0],), ("entries", row, *legs)))
+            writes.entries.append(row)
+            writes.postings += legs
+        for account, _ in moved:
+            writes.accounts[account.id] = account
 
     def _begin(self, entry: Entry, number: int) -> int | None:
         """Rule 3, then the entry is known to those behind it, also of its own Change; the number of the hold that it ends."""
@@ -268,15 +300,15 @@ class Batch:
                 raise Stale(f"hold {entry.ends}")
             if amount > hold.amount or currency != hold.currency:
                 raise Conflict("more than was held")
-            hold.ended, ends = True, hold.number
-        entries[entry.id] = KnownEntry(number, entry.kind, amount, currency, ended=False)
+            hold.ended, ends = 1, hold.number
+        entries[entry.id] = KnownEntry(number, entry.kind, amount, currency, 0)
         return ends
 
     def _forget(self, entry: Entry) -> None:
         """Its Change was turned away: the entry never was, and the hold that it ended goes on."""
         del self.loaded.entries[entry.id]
         if entry.ends is not None:
-            self.loaded.entries[entry.ends].ended = False
+            self.loaded.entries[entry.ends].ended = 0
 
 
 @cache
@@ -304,16 +336,3 @@ def read_header(segment: str) -> Header:
     except (BadInput, msgspec.MsgspecError, UnicodeError, RecursionError):
         kid = ""
     return Header(ids.digest(segment.encode("ascii")), kid)
-
-
-def key_of(put: Put | Delete) -> Key:
-    """The primary key of the row that is put or goes."""
-    if isinstance(put, Delete):
-        return put.key
-    return KEY[put.table](put.row)
-
-
-def new_counters(kind: str, currency: str, credit_limit: int, counters: tuple[int, int, int, int]) -> Counters:
-    """A ledger account of this kind with its four counters: debits and credits pending, debits and credits posted."""
-    known = KINDS[kind]
-    return Counters(currency, known.limited, known.normal == "C", credit_limit, *counters)

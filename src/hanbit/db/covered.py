@@ -28,7 +28,7 @@ INDEXED: dict[str, tuple[str, ...]] = {name: _indexed(table) for name, table in 
 """Table → its columns, but for the key, that an index is made of: to write one again unchanged would write its index again."""
 
 
-def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Value]], Row]:
+def getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Value]], Row]:
     """These columns of a row by name, as a tuple; twice as fast as asking for each."""
     if len(names) == 1:
         (name,) = names
@@ -36,9 +36,9 @@ def _getter(names: tuple[str, ...]) -> Callable[[Mapping[str, Value]], Row]:
     return itemgetter(*names)
 
 
-VALUES: dict[str, Callable[[Mapping[str, Value]], Row]] = {name: _getter(columns) for name, columns in COLUMNS.items()}
+VALUES: dict[str, Callable[[Mapping[str, Value]], Row]] = {name: getter(columns) for name, columns in COLUMNS.items()}
 """Table → a row's values in the order of its columns."""
-KEY: dict[str, Callable[[Mapping[str, Value]], Row]] = {name: _getter(columns) for name, columns in KEYS.items()}
+KEY: dict[str, Callable[[Mapping[str, Value]], Row]] = {name: getter(columns) for name, columns in KEYS.items()}
 """Table → a row's primary key."""
 COVERED: dict[str, int] = {
     name: schema.DERIVED.get(name, len(columns))

@@ -1,17 +1,19 @@
 """What a batch reads under the book lock, and in which order it writes: said once, whichever engine carries it out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from hanbit.db.batch import Batch, Counters, Key, KnownEntry, key_of, new_counters, read_header
-from hanbit.db.change import Change, Delete, Put, Value
-from hanbit.db.covered import COLUMNS, INDEXED, KEYS, Row, dump_frontier
+from hanbit.db.batch import Batch, Counters, Key, KnownEntry, Standing, Writes, read_header
+from hanbit.db.change import Change, Value
+from hanbit.db.covered import COLUMNS, INDEXED, KEY, KEYS, Row, dump_frontier
 from hanbit.kernel import ids
 
 SELECT_BOOK = "SELECT next_entry, next_leaf, frontier, time FROM book WHERE id = 1"
 UPDATE_BOOK = "UPDATE book SET next_entry = ?, next_leaf = ?, frontier = ?, time = ? WHERE id = 1"
+ACCOUNT = Counters.__struct_fields__
 COUNTERS = ("debits_pending", "credits_pending", "debits_posted", "credits_posted")
 
 
@@ -44,64 +46,60 @@ class Insert(NamedTuple):
 def wanted(changes: Sequence[Change]) -> Wanted:
     """Everything that these Changes read."""
     found = Wanted()
-    keys, columns = found.keys, found.columns
-    signers: set[str] = set()
-    changing: dict[str, set[str]] = {}
+    keys, columns, accounts, entries = defaultdict[str, set[Key]](set), defaultdict[str, set[str]](set), found.accounts, found.entries
+    found.keys, found.columns = keys, columns
     for change in changes:
-        changed: tuple[Put | Delete, ...] = (*change.puts, *change.deletes)
-        for put in changed:
-            keys.setdefault(put.table, set()).add(key_of(put))
-            changing.setdefault(put.table, {"version"})
-            if isinstance(put, Put) and put.changed is None:
-                changing[put.table].update(INDEXED[put.table])
-        for require in change.requires:
-            keys.setdefault(require.table, set()).add((require.key,))
-            columns.setdefault(require.table, set()).add(require.column)
-        signers.update(read_header(message.header).kid for message in change.messages)
-        for acknowledge in change.acknowledges:
-            keys.setdefault("outbox", set()).update((outcome,) for outcome in acknowledge.hashes)
-            columns.setdefault("outbox", set()).update(COLUMNS["outbox"])
+        for put in change.puts:
+            table = put.table
+            keys[table].add(KEY[table](put.row))
+            columns[table].add("version")
+            if put.version and put.changed is None:
+                columns[table].update(INDEXED[table])
         for entry in change.entries:
-            found.accounts.update(leg.account for leg in entry.postings)
-            found.entries.add(entry.id)
+            entries.add(entry.id)
             if entry.ends is not None:
-                found.entries.add(entry.ends)
-    for table, compared in changing.items():
-        columns.setdefault(table, set()).update(compared)
-    if signers:
-        keys.setdefault("certificates", set()).update((kid,) for kid in signers)
-        columns.setdefault("certificates", set()).add("revoked_at")
+                entries.add(entry.ends)
+            for leg in entry.postings:
+                accounts.add(leg.account)
+        for require in change.requires:
+            keys[require.table].add((require.key,))
+            columns[require.table].add(require.column)
+        for message in change.messages:
+            keys["certificates"].add((read_header(message.header).kid,))
+            columns["certificates"].add("revoked_at")
+        for delete in change.deletes:
+            keys[delete.table].add(delete.key)
+            columns[delete.table].add("version")
+        for acknowledge in change.acknowledges:
+            keys["outbox"].update((outcome,) for outcome in acknowledge.hashes)
+            columns["outbox"].update(COLUMNS["outbox"])
     return found
 
 
-def compared_rows(table: str, compared: tuple[str, ...], rows: Sequence[Row]) -> Iterator[tuple[tuple[str, Key], dict[str, Value]]]:
+def standing(table: str, compared: tuple[str, ...], rows: Sequence[Row]) -> Standing:
     """What was read of a table (its key, then the compared columns) as a batch looks it up."""
     width = len(KEYS[table])
-    for row in rows:
-        yield (table, row[:width]), dict(zip(compared, row[width:], strict=True))
+    return Standing(compared, {row[:width]: row[width:] for row in rows})
 
 
-def counters(row: Sequence[Any]) -> tuple[str, Counters]:
-    """A ledger account from its id followed by its whole row."""
-    name, _, kind, currency, _, credit_limit, *standing = row
-    return name, new_counters(kind, currency, credit_limit, tuple(standing))
+def accounts(rows: Sequence[Sequence[Any]]) -> dict[str, Counters]:
+    """The ledger accounts of these rows, of the columns of ACCOUNT."""
+    return {row[0]: Counters(*row) for row in rows}
 
 
-def known_entry(row: Sequence[Any]) -> tuple[str, KnownEntry]:
-    """An entry from id, number, kind, amount, currency and whether a capture or void has ended it."""
-    entry, number, kind, amount, currency, ended = row
-    return entry, KnownEntry(number, kind, amount, currency, ended=bool(ended))
+def known_entries(rows: Sequence[Sequence[Any]]) -> dict[str, KnownEntry]:
+    """Entries, each from id, number, kind, amount, currency and whether a capture or void has ended it."""
+    return {entry: KnownEntry(*known) for entry, *known in rows}
 
 
-def deletes(batch: Batch) -> Iterator[tuple[str, list[Value]]]:
+def deletes(writes: Writes) -> Iterator[tuple[str, list[Value]]]:
     """Table and keys of the rows that go; they go first, because a put that follows makes a new row."""
-    for table, keys in batch.writes.deletes.items():
+    for table, keys in writes.deletes.items():
         yield table, [key for (key,) in keys]
 
 
-def inserts(batch: Batch, known_headers: AbstractSet[str]) -> Iterator[Insert]:
+def inserts(writes: Writes, known_headers: AbstractSet[str]) -> Iterator[Insert]:
     """All rows in the order in which they are written: payments before entries, so that a refund finds its own Change's figures."""
-    writes = batch.writes
     for table, puts in writes.puts.items():
         alike: dict[tuple[str, ...] | None, list[Row]] = {}
         for same, row in puts.values():
@@ -118,19 +116,17 @@ def inserts(batch: Batch, known_headers: AbstractSet[str]) -> Iterator[Insert]:
     yield Insert("tiles", [(tile.level, tile.number, ids.encode_base64url(tile.root)) for tile in writes.tiles], "new")
 
 
-def account_rows(batch: Batch) -> list[Row]:
+def account_rows(writes: Writes) -> list[Row]:
     """Id and counters of the accounts that moved."""
-    accounts: Mapping[str, Counters] = batch.loaded.accounts
     return [
         (name, account.debits_pending, account.credits_pending, account.debits_posted, account.credits_posted)
-        for name in batch.writes.accounts
-        for account in (accounts[name],)
+        for name, account in writes.accounts.items()
     ]
 
 
-def entry_range(batch: Batch) -> tuple[int, int] | None:
+def entry_range(writes: Writes) -> tuple[int, int] | None:
     """First and last number of the new entries: over these the database adds up what was written before it commits."""
-    entries = batch.writes.entries
+    entries = writes.entries
     return (int(entries[0][0] or 0), int(entries[-1][0] or 0)) if entries else None
 
 

@@ -20,7 +20,7 @@ from psycopg import errors
 from sqlalchemy import Text
 
 from hanbit.db import ddl, plan, postgres_link, schema
-from hanbit.db.batch import Batch, Key, Loaded
+from hanbit.db.batch import Batch, Loaded
 from hanbit.db.change import Change, Stale, Value
 from hanbit.db.covered import COLUMNS, KEYS, Row, fill_log, load_frontier
 from hanbit.db.guards import GUARDS
@@ -269,19 +269,17 @@ async def _load(link: Link, changes: Sequence[Change]) -> Loaded:
     steps: list[Step] = [("BEGIN", ()), (_LOCK, ())]
     steps += [(_select(table, compared), _arrays(table, KEYS[table], list(keys))) for table, compared, keys in tables]
     if wanted.accounts:
-        steps.append((_select("ledger_accounts", COLUMNS["ledger_accounts"]), (texts(list(wanted.accounts)),)))
+        steps.append((_SELECT_ACCOUNTS, (texts(list(wanted.accounts)),)))
     if wanted.entries:
         steps.append((_SELECT_ENTRIES, (texts(list(wanted.entries)),)))
     _, book, *found = await link.pipeline(steps)
     if not book:
         raise Unavailable("the book's row is missing")
     next_entry, size, frontier, time = _numbers(book[0])
-    rows: dict[tuple[str, Key], dict[str, Value]] = {}
-    for (table, compared, _), there in zip(tables, found, strict=False):
-        rows.update(plan.compared_rows(table, compared, there))
+    rows = {table: plan.standing(table, compared, there) for (table, compared, _), there in zip(tables, found, strict=False)}
     rest = iter(found[len(tables) :])
-    accounts = dict(map(plan.counters, next(rest))) if wanted.accounts else {}
-    entries = dict(map(plan.known_entry, next(rest))) if wanted.entries else {}
+    accounts = plan.accounts(next(rest)) if wanted.accounts else {}
+    entries = plan.known_entries(next(rest)) if wanted.entries else {}
     return Loaded(next_entry, load_frontier(size, frontier), time, rows, accounts, entries)
 
 
@@ -293,19 +291,20 @@ def _numbers(row: Row) -> tuple[int, int, str, int]:
 
 def _writes(batch: Batch, known_headers: set[str]) -> Iterator[Step]:
     """The net effect of a batch in the order of `plan`; empty where every Change was turned away or nothing is written."""
-    for table, keys in plan.deletes(batch):
+    writes = batch.finish()
+    for table, keys in plan.deletes(writes):
         yield _delete(table), (texts([str(key) for key in keys]),)
-    for insert in plan.inserts(batch, known_headers):
+    for insert in plan.inserts(writes, known_headers):
         if insert.how == "replace":
             differing = tuple(column for column in COLUMNS[insert.table] if column not in insert.same)
             yield _update(insert.table, differing), _arrays(insert.table, COLUMNS[insert.table], insert.rows, differing)
         elif insert.rows:
             yield _insert(insert.table, insert.how), _arrays(insert.table, COLUMNS[insert.table], insert.rows)
-    accounts = plan.account_rows(batch)
+    accounts = plan.account_rows(writes)
     if accounts:
         columns = ("id", *plan.COUNTERS)
         yield _update("ledger_accounts", columns), _arrays("ledger_accounts", columns, accounts)
-    written = plan.entry_range(batch)
+    written = plan.entry_range(writes)
     if written is not None:
         yield _BALANCED, written
     book = plan.book_row(batch)
@@ -324,7 +323,7 @@ def _proof(batch: Batch) -> Step:
     for table, row in rows.items():
         same = " AND ".join(f"{column} IS NOT DISTINCT FROM ?" for column in COLUMNS[table])
         return f"SELECT 1 FROM {table} WHERE {same}", row  # noqa: S608 - names from our own schema
-    table, keys = next(plan.deletes(batch))  # what is gone is gone, whoever removed it
+    table, keys = next(plan.deletes(writes))  # what is gone is gone, whoever removed it
     return f"SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM {table} WHERE {KEYS[table][0]} = ?)", keys[:1]  # noqa: S608 - as above
 
 
@@ -341,6 +340,7 @@ _SELECT_ENTRIES = """
 SELECT e.id, e.number, e.kind, e.amount, e.currency, EXISTS (SELECT 1 FROM entries x WHERE x.ends = e.number)
 FROM unnest(?::text[]) wanted (id) JOIN entries e ON e.id = wanted.id
 """
+_SELECT_ACCOUNTS = f"SELECT {', '.join(plan.ACCOUNT)} FROM ledger_accounts WHERE id = ANY(?::text[])"  # noqa: S608 - as below
 _BALANCED = """
 SELECT 1 / (CASE WHEN sum(CASE side WHEN 'D' THEN pending ELSE -pending END) = 0
 AND sum(CASE side WHEN 'D' THEN posted ELSE -posted END) = 0 THEN 1 ELSE 0 END) FROM postings WHERE entry BETWEEN ? AND ?

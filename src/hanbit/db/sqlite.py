@@ -5,14 +5,16 @@ interpreter lock is given away once a statement, not once a row.
 """
 
 import asyncio
-import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import chain
 from operator import itemgetter
 from pathlib import Path
+
+import msgspec
 
 from hanbit.db import ddl, plan, schema, sqlite_file
 from hanbit.db.batch import Batch, Key, Loaded
@@ -115,7 +117,7 @@ class SqliteStore:
     def _turned_away(self, change: Change, error: Exception) -> HanbitError:
         """What a constraint means that the decision missed; names of tables are nobody's business outside."""
         if "messages." in str(error):
-            hashes = json.dumps([message.hash for message in change.messages])
+            hashes = _keys([message.hash for message in change.messages])
             if self._connection.execute(_SELECT_KNOWN, (hashes,)).fetchone() is not None:
                 return Stale("messages")  # these very bytes were stored by somebody else meanwhile
             return ProtocolViolation("jti", "this message's number was used with other bytes")
@@ -129,30 +131,30 @@ class SqliteStore:
     def _load(self, changes: Sequence[Change]) -> Loaded:
         execute, wanted = self._connection.execute, plan.wanted(changes)
         next_entry, size, frontier, time = execute(plan.SELECT_BOOK).fetchone()
-        rows: dict[tuple[str, Key], dict[str, Value]] = {}
-        for table, compared, keys in wanted.tables():
-            rows.update(plan.compared_rows(table, compared, execute(_select(table, compared), (json.dumps(list(keys)),)).fetchall()))
-        accounts = execute(_SELECT_ACCOUNTS, (json.dumps([[name] for name in wanted.accounts]),)) if wanted.accounts else ()
-        entries = execute(_SELECT_ENTRIES, (json.dumps(list(wanted.entries)),)) if wanted.entries else ()
-        counters, known = dict(map(plan.counters, accounts)), dict(map(plan.known_entry, entries))
-        return Loaded(next_entry, load_frontier(size, frontier), time, rows, counters, known)
+        rows = {
+            table: plan.standing(table, compared, execute(_select(table, compared), (_keys(keys),)).fetchall())
+            for table, compared, keys in wanted.tables()
+        }
+        accounts = execute(_SELECT_ACCOUNTS, (_keys(wanted.accounts),)).fetchall() if wanted.accounts else ()
+        entries = execute(_SELECT_ENTRIES, (_keys(wanted.entries),)).fetchall() if wanted.entries else ()
+        return Loaded(next_entry, load_frontier(size, frontier), time, rows, plan.accounts(accounts), plan.known_entries(entries))
 
     def _save(self, batch: Batch) -> None:
-        execute = self._connection.execute
-        for table, keys in plan.deletes(batch):
-            execute(_delete_statement(table), (json.dumps(keys),))
-        self._new_headers = batch.writes.headers.keys() - self._known_headers
-        for insert in plan.inserts(batch, self._known_headers):
+        execute, writes = self._connection.execute, batch.finish()
+        for table, keys in plan.deletes(writes):
+            execute(_delete_statement(table), (_keys(keys),))
+        self._new_headers = writes.headers.keys() - self._known_headers
+        for insert in plan.inserts(writes, self._known_headers):
             if insert.how == "replace":
                 written, take = _written(insert.table, insert.same)
                 for part in _parts(insert.rows):
-                    execute(_update_statement(insert.table, len(part), written), [value for row in part for value in take(row)])
+                    execute(_update_statement(insert.table, len(part), written), list(chain.from_iterable(map(take, part))))
                 continue
             for part in _parts(insert.rows):
-                execute(_insert_statement(insert.table, len(part), insert.how), [value for row in part for value in row])
-        for part in _parts(plan.account_rows(batch)):
-            execute(_update_statement("ledger_accounts", len(part), ("id", *plan.COUNTERS)), [value for row in part for value in row])
-        entries = plan.entry_range(batch)
+                execute(_insert_statement(insert.table, len(part), insert.how), list(chain.from_iterable(part)))
+        for part in _parts(plan.account_rows(writes)):
+            execute(_update_statement("ledger_accounts", len(part), ("id", *plan.COUNTERS)), list(chain.from_iterable(part)))
+        entries = plan.entry_range(writes)
         if entries is not None:
             self._check_balanced(*entries)
         book = plan.book_row(batch)
@@ -174,6 +176,10 @@ _SELECT_ENTRIES = """
 SELECT e.id, e.number, e.kind, e.amount, e.currency, EXISTS (SELECT 1 FROM entries x WHERE x.ends = e.number)
 FROM json_each(?) wanted JOIN entries e ON e.id = wanted.value
 """
+_SELECT_ACCOUNTS = (
+    f"SELECT {', '.join(f'a.{column}' for column in plan.ACCOUNT)} "  # noqa: S608 - names from our own schema
+    "FROM json_each(?) wanted JOIN ledger_accounts a ON a.id = wanted.value"
+)
 _SELECT_KNOWN = "SELECT 1 FROM json_each(?) wanted JOIN messages m ON m.hash = wanted.value LIMIT 1"
 _SUM_OF_LEGS = """
 SELECT sum(CASE side WHEN 'D' THEN pending ELSE -pending END), sum(CASE side WHEN 'D' THEN posted ELSE -posted END)
@@ -230,7 +236,12 @@ def _select(table: str, compared: tuple[str, ...]) -> str:
     return f"SELECT {columns} FROM json_each(?) wanted JOIN {table} t ON {on}"  # noqa: S608 - names from our own schema
 
 
-_SELECT_ACCOUNTS = _select("ledger_accounts", COLUMNS["ledger_accounts"])
+def _keys(keys: Collection[Key] | Collection[Value]) -> str:
+    """Keys as one parameter."""
+    return _encode(list(keys)).decode("utf-8")
+
+
+_encode = msgspec.json.Encoder().encode
 
 
 @cache

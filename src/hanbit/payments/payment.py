@@ -67,8 +67,8 @@ class Payment(msgspec.Struct, frozen=True, gc=False):
         if before is None:
             return Put("payments", row, self.version)
         assert before.version == self.version, self
-        stood = msgspec.structs.asdict(before)
-        return Put("payments", row, self.version, tuple([name for name in row if row[name] != stood[name]]))
+        stood = zip(row.items(), msgspec.structs.astuple(before), strict=True)
+        return Put("payments", row, self.version, tuple([name for (name, value), old in stood if value != old]))
 
 
 _SELECT = f"SELECT {columns('payments', Payment)} FROM payments "  # noqa: S608 - names of our own

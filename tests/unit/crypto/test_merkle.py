@@ -92,6 +92,15 @@ def test_a_tree_grown_leaf_by_leaf_is_the_tree(size: int) -> None:
     assert tiles == [(1, number, naive(leaves[number * 256 : number * 256 + 256])) for number in range(size // 256)]
 
 
+@given(st.integers(0, 600), st.integers(0, 1_100))
+def test_a_tree_grown_by_a_batch_is_the_one_that_grows_leaf_by_leaf(before: int, more: int) -> None:
+    leaves = hashes(before + more)
+    (expected, all_tiles), (frontier, tiles) = grown(leaves), grown(leaves[:before])
+    tiles += frontier.extend(leaves[before:])
+    assert (frontier.size, frontier.nodes) == (expected.size, expected.nodes)
+    assert sorted(tiles) == sorted(all_tiles)
+
+
 def test_tiles_of_tiles() -> None:
     frontier, tiles = grown(hashes(1 << 16))
     assert [tile.number for tile in tiles if tile.level == 1] == list(range(256))

@@ -47,6 +47,11 @@ def test_base64url_comes_back(data: bytes) -> None:
     assert ids.decode_base64url(ids.encode_base64url(data)) == data
 
 
+@given(st.lists(st.binary(min_size=32, max_size=32), max_size=5))
+def test_digests_are_written_together_as_one_by_one(digests: list[bytes]) -> None:
+    assert ids.encode_digests(digests) == [ids.encode_base64url(digest) for digest in digests]
+
+
 @given(st.text(alphabet=st.sampled_from("AQgwZz09-_=+/ \n"), max_size=12))
 def test_base64url_has_one_spelling(text: str) -> None:
     try:
