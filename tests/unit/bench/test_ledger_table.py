@@ -32,5 +32,5 @@ def test_every_row_is_a_run_that_the_command_knows() -> None:
         (True, ["440", "–", "100 / 300", "–", "40,123, 202"]),
     ],
 )
-def test_figures_are_told_as_they_are(by_hand: bool, cells: list[str]) -> None:  # noqa: FBT001 - a parameter of the test
+def test_figures_are_told_as_they_are(by_hand: bool, cells: list[str]) -> None:
     assert ledger_table.cells(REPORT, by_hand=by_hand) == cells
