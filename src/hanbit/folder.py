@@ -123,6 +123,7 @@ def open_gateway(
     tidy: bool = True,
     observe: Callable[[str, str], None] = lambda _what, _reason: None,
     observe_batch: Callable[[int, float], None] | None = None,
+    acknowledged_every_s: float = 0.0,
 ) -> Gateway:
     """Put the parts of a data folder together; the caller holds the folder. A sandbox's own clock goes before the one that is given.
 
@@ -159,6 +160,7 @@ def open_gateway(
         observe=observe,
         announce=announce,
         copier=Copier(place),
+        acknowledged_every_s=acknowledged_every_s,
     )
 
 

@@ -48,6 +48,8 @@ from hanbit.web.serving import serving
 from hanbit.web.visitors import Places, Proxies
 
 METRICS_CONNECTIONS_MAX = 50
+ACKNOWLEDGED_EVERY_S = 0.05
+"""Nobody waits for an acknowledgement to be stored: a lone payment's hold need not wait behind the one before it."""
 CONSOLE_CONNECTIONS_MAX = 500
 
 log = logging.getLogger("hanbit.server")
@@ -102,6 +104,7 @@ async def running(folder: Path, clock: Clock, worker: Worker | None = None) -> A
             tidy=worker is None,
             observe=metrics.outcome,
             observe_batch=metrics.committed,
+            acknowledged_every_s=ACKNOWLEDGED_EVERY_S,
         )
         line, settings = lines[0], gateway.settings
         sharing = shared[0] if shared else None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hanbit.crypto import certificates
 from hanbit.crypto.certificates import VerifiedCertificate
@@ -20,21 +21,19 @@ class Registry:
         self._reader = reader
         self._root = root
         self._operator = operator
-        self._verified: dict[str, VerifiedCertificate] = {}
+        self._verified: dict[str, tuple[VerifiedCertificate, RegisteredKey]] = {}
 
     def key(self, kid: str, chain: tuple[bytes, ...], at: int) -> RegisteredKey:
         """The registered key with this kid; `chain`, where a message carries one, must be the registered chain."""
         row = self._reader.one("SELECT revoked_at FROM certificates WHERE kid = ?", kid)
         if row is None:
             raise ProtocolViolation("unknown_key", "no such key is registered")
-        known = self._verified.get(kid)
-        if known is None:
-            chain_texts = self.chain_texts(kid)
-            known = certificates.verify_chain(decode_chain(chain_texts), root=self._root, at=at, operator=self._operator)
-            self._keep(kid, known)
+        known, key = self._verified.get(kid) or self._keep(
+            certificates.verify_chain(decode_chain(self.chain_texts(kid)), root=self._root, at=at, operator=self._operator)
+        )
         if chain and chain != known.chain:
             raise ProtocolViolation("unknown_key", "not the registered chain")
-        return _registered(known, row["revoked_at"])
+        return key if row["revoked_at"] is None else replace(key, revoked_at=row["revoked_at"])
 
     @property
     def root(self) -> bytes:
@@ -47,13 +46,12 @@ class Registry:
         row = self._reader.one("SELECT revoked_at FROM certificates WHERE kid = ? AND purpose = ''", kid)
         if row is None:
             raise ProtocolViolation("unknown_key", "no such session authority is registered")
-        known = self._verified.get(kid)
-        if known is None:
-            known = certificates.verify_session_authority(chain, root=self._root, at=at, operator=self._operator)
-            self._keep(kid, known)
+        known, key = self._verified.get(kid) or self._keep(
+            certificates.verify_session_authority(chain, root=self._root, at=at, operator=self._operator)
+        )
         if chain != known.chain:
             raise ProtocolViolation("unknown_key", "not the registered chain")
-        return _registered(known, row["revoked_at"])
+        return key if row["revoked_at"] is None else replace(key, revoked_at=row["revoked_at"])
 
     def chain_texts(self, kid: str) -> list[str]:
         """The registered chain in base64 DER, leaf first, to hand to customers beside an order."""
@@ -63,21 +61,16 @@ class Registry:
         except (ValueError, TypeError) as error:  # somebody has been at the book: `hanbit evidence check` names the row
             raise ProtocolViolation("unknown_key", "the registered chain cannot be read") from error
 
-    def _keep(self, kid: str, known: VerifiedCertificate) -> None:
+    def _keep(self, known: VerifiedCertificate) -> tuple[VerifiedCertificate, RegisteredKey]:
         if len(self._verified) >= _KEYS_KEPT:
             self._verified.clear()
-        self._verified[kid] = known
+        self._verified[known.kid] = known, _registered(known)
+        return self._verified[known.kid]
 
 
-def _registered(known: VerifiedCertificate, revoked_at: int | None) -> RegisteredKey:
+def _registered(known: VerifiedCertificate) -> RegisteredKey:
     return RegisteredKey(
-        kid=known.kid,
-        urn=known.urn,
-        purpose=known.purpose,
-        public=known.public,
-        not_before=known.not_before,
-        not_after=known.not_after,
-        revoked_at=revoked_at,
+        kid=known.kid, urn=known.urn, purpose=known.purpose, public=known.public, not_before=known.not_before, not_after=known.not_after
     )
 
 

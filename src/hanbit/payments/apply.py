@@ -1,8 +1,8 @@
 """One transition → one Change (state, journal entry, evidence, outbox) → committed. Nothing else in the house changes a payment."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 
+import msgspec
 import structlog
 from msgspec.structs import replace
 
@@ -27,8 +27,7 @@ BROUGHT = frozenset({"refund"})
 _log = structlog.get_logger("hanbit.payments")
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """One event with the messages that prove it, the columns that it changes and the entries that it brings.
 
     `tell` is the outcome that the merchant must hear.
@@ -36,7 +35,7 @@ class Step:
 
     event: Event
     messages: tuple[SignedMessage[Message], ...] = ()
-    columns: Mapping[str, Value] = field(default_factory=dict)
+    columns: Mapping[str, Value] = msgspec.field(default_factory=dict)
     tell: SignedMessage[Message] | None = None
     entries: tuple[Entry, ...] = ()
 

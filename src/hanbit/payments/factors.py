@@ -3,7 +3,6 @@
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
 import msgspec
 
@@ -28,8 +27,7 @@ SIGNED_METHODS = frozenset({"passkey", "device"})
 STALE_TRIES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Approval:
+class Approval(msgspec.Struct, frozen=True):
     """A factor that was right: the account it opens, the customer's signature if he gave one, rows that must move with it."""
 
     account: Account

@@ -65,6 +65,8 @@ class Gateway:
     """Copies the book for a backup while payments go on."""
     announce: Callable[[str, str, str], None] = lambda _what, _name, _text: None
     """Tells the other processes of this gateway: (what, name, text). What is told may be lost."""
+    acknowledged_every_s: float = 0.0
+    """Acknowledgements are stored together at moments so far apart; 0: each as it comes."""
     openings: KnownOpenings = field(default_factory=KnownOpenings)
     deciding: set[str] = field(default_factory=set)
     """Requests (by number) and grants that are being decided at this moment: beside themselves they try no factor a second time."""

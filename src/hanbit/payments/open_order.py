@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from hanbit.crypto import certificates
 from hanbit.kernel import ids
@@ -23,8 +25,7 @@ from hanbit.protocols.signed import SignedMessage, check_usable
 PLAIN_PAY_BY_S = 30 * 60
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(msgspec.Struct, frozen=True):
     """One opening of one order: verified order (or plain form), fresh keys, and the payment if the book has it already."""
 
     merchant: Merchant

@@ -96,6 +96,9 @@ async def take_acknowledgement(gateway: Gateway, merchant_id: str, unverified: s
     urn = gateway.settings.merchant_urn(merchant_id)
     at = gateway.clock.now()
     message = role.verify_acknowledgement(unverified, trust=gateway.registry, gateway=gateway.urn, merchant_urn=urn, at=at)
+    if gateway.acknowledged_every_s:
+        # To the next beat, at which all that came since the last one goes into one batch. What is lost by a stop is told again.
+        await asyncio.sleep(gateway.acknowledged_every_s - gateway.clock.monotonic() % gateway.acknowledged_every_s)
     if evidence.is_known(gateway.reader, message.hash):
         return
     if not _waits_for(gateway, merchant_id, message.claims.req):

@@ -1,7 +1,8 @@
 """Document A from top to bottom: R4 to R12 as the gateway lives them. The flow decides; what it calls computes."""
 
 from contextlib import suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from hanbit.db.change import Change, Stale
 from hanbit.evidence import store as evidence
@@ -30,16 +31,14 @@ from hanbit.protocols.signed import SignedMessage, verify
 ANSWER_TRIES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class SignedIn:
+class SignedIn(msgspec.Struct, frozen=True):
     """A live web session with its customer."""
 
     session: WebSession
     customer: Customer
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(msgspec.Struct, frozen=True):
     """A payment in its true state; `receipt` are the bytes that were stored a moment ago, None where the book is to be asked for them."""
 
     payment: Payment

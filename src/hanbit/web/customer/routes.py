@@ -75,10 +75,10 @@ class CustomerFace:
     def routes(self) -> list[BaseRoute]:
         """The addresses of this module."""
         return [
+            Route("/pay/submit", self.submit_payment, methods=["POST"]),  # first: routes are looked through in order
             Route("/pay", self.open_page),
             Route("/pay/login", self.log_in, methods=["POST"]),
             Route("/pay/screen", self.show_screen, methods=["POST"]),
-            Route("/pay/submit", self.submit_payment, methods=["POST"]),
             Route("/pay/cancel", self.cancel_payment, methods=["POST"]),
             Route("/payments/{id}", self.payment_page),
             Route("/payments/{id}/state", self.payment_state),
