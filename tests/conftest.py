@@ -1,19 +1,22 @@
-"""What every test may ask for: the programs of others, the vectors beside the checkout, and how long hypothesis may search."""
+"""What every test may ask for: all parties in one world, the programs of others, vectors; and how long hypothesis searches."""
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from hanbit.cli.bench import ON_DISK
 from hanbit.db.place import Place
 from hanbit.db.sqlite import BOOK_FILE
 from tests import cluster as clusters
 from tests import engine, memory
 from tests.cluster import Cluster
+from tests.world import World, open_world
 
 # A shared two-core machine has slow moments, so no example has a deadline; the suite as a whole is what must stay quick.
 settings.register_profile("usual", deadline=None, max_examples=60, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
@@ -118,6 +121,21 @@ def empty_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
         return tmp_path / BOOK_FILE
     address: str = request.getfixturevalue("database")
     return address
+
+
+@pytest.fixture
+def disk() -> Iterator[Path]:
+    """A folder outside memory: for a bench, which takes nothing there for durable, and a systemd, which mounts another /dev/shm."""
+    with TemporaryDirectory(dir=ON_DISK, prefix="hanbit-tests-") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """All parties, freshly enrolled; at the end every promise about money and evidence is checked from the store."""
+    async with open_world(tmp_path) as opened:
+        yield opened
+        await opened.prove()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """Attacks on C1: whoever asks, whatever is altered, replayed or made up, nothing changes and what cannot be known stays unknown."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,6 @@ from hanbit.protocols.fields import Message
 from hanbit.protocols.signed import Signer, encode_der, peek_claims, peek_typ
 from tests.flows.cancelling import Canceller
 from tests.world import OPERATOR, PRICE, Visit, World, open_world
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """All parties; at the end every promise about money and evidence is checked from the store."""
-    async with open_world(tmp_path) as opened:
-        yield opened
-        await opened.prove()
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,45 +22,16 @@ from hanbit.protocols import keys as role
 from hanbit.protocols import signed
 from hanbit.protocols.continuity import verify_continuity
 from hanbit.protocols.keys import Certificates, KeyRecord, KeyRequest, Renewal
-from hanbit.protocols.line import RefusedByGateway
 from hanbit.protocols.redirect.messages import Settled
 from hanbit.protocols.signed import PinnedTrust, Signer, decode_chain, head, peek_claims, peek_typ, sign
-from tests.world import NOW, OPERATOR, World, lose_request, open_world
-
-DAY_S = 86_400
-UNTOUCHED = ("audit", "log", "tiles", "throttles", "sessions")
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
-        yield opened
-        await opened.prove()
-
-
-def merchant(world: World, name: str = "shop") -> Signer:
-    return world.line.links[name].signer
+from tests.attacks.line_requests import DAY_S, UNTOUCHED, answered, merchant, refused
+from tests.world import NOW, OPERATOR, World, lose_request
 
 
 def asked(signer: Signer, world: World, **changes: Any) -> signed.SignedMessage[Renewal]:
     new = {purpose: new_key() for purpose in role.RENEWED_PURPOSES}
     good = role.make_renewal(signer, world.gateway.urn, new, at=world.clock.now())
     return good if not changes else sign(msgspec.structs.replace(good.claims, jti=ids.new_token(), **changes), signer)
-
-
-async def answered(world: World, compact: str, name: str = "shop") -> str:
-    reply = await world.line.links[name].to_gateway(compact)
-    assert reply is not None
-    return reply
-
-
-async def refused(world: World, compact: str, code: str, name: str = "shop") -> None:
-    """It is answered `refused` with this code, and not a row has changed but the audit's."""
-    before = world.dump(leave_out=UNTOUCHED)
-    reply = await answered(world, compact, name)
-    assert peek_typ(reply) == RefusedByGateway.TYP
-    assert peek_claims(reply)["code"] == code
-    assert world.dump(leave_out=UNTOUCHED) == before
 
 
 async def renewed(world: World, name: str = "shop") -> Signer:

@@ -1,9 +1,7 @@
 """Session authorities that nobody should get: for others, unproven, twice a day, under dead keys; and what one may not do."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,23 +17,9 @@ from hanbit.payments import operations
 from hanbit.protocols import keys as role
 from hanbit.protocols import signed
 from hanbit.protocols.keys import SessionAuthority, SessionAuthorityRequest
-from hanbit.protocols.line import RefusedByGateway
 from hanbit.protocols.signed import PinnedTrust, Signer, head, peek_claims, peek_typ
-from tests.world import OPERATOR, World, open_world
-
-DAY_S = 86_400
-UNTOUCHED = ("audit", "log", "tiles", "throttles", "sessions")
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    async with open_world(tmp_path) as opened:
-        yield opened
-        await opened.prove()
-
-
-def merchant(world: World, name: str = "shop") -> Signer:
-    return world.line.links[name].signer
+from tests.attacks.line_requests import DAY_S, UNTOUCHED, answered, merchant, refused
+from tests.world import OPERATOR, World
 
 
 def asked(world: World, key: EllipticCurvePrivateKey | None = None, signer: Signer | None = None) -> str:
@@ -47,21 +31,6 @@ def asked_for(world: World, urn: str, purpose: str) -> str:
     request = certificates.certificate_request(new_key(), urn, purpose)
     claims = head(merchant(world), world.gateway.urn, world.clock.now())
     return signed.sign(SessionAuthorityRequest(**claims, request=ids.encode_base64url(request)), merchant(world)).compact
-
-
-async def answered(world: World, compact: str, name: str = "shop") -> str:
-    reply = await world.line.links[name].to_gateway(compact)
-    assert reply is not None
-    return reply
-
-
-async def refused(world: World, compact: str, code: str, name: str = "shop") -> None:
-    """It is answered `refused` with this code, and not a row has changed but the audit's."""
-    before = world.dump(leave_out=UNTOUCHED)
-    reply = await answered(world, compact, name)
-    assert peek_typ(reply) == RefusedByGateway.TYP
-    assert peek_claims(reply)["code"] == code
-    assert world.dump(leave_out=UNTOUCHED) == before
 
 
 def read(world: World, reply: str, name: str = "shop") -> role.RecordedAuthority:

@@ -1,11 +1,15 @@
-"""One world a test, proved when the test has ended."""
+"""The folders that real processes start from, and which files start any."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.world import World, open_world
+from hanbit.demo.world import Ports
+from hanbit.kernel.clock import SystemClock
+from tests import engine
+from tests.flows.crash_world import make_folder
 
 PROCESSES = {
     "test_agent",
@@ -42,9 +46,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("processes")
 
 
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
+    """A folder that everybody starts from, for ports of its own."""
+    folder, ports = tmp_path_factory.mktemp("prepared"), Ports.free()
+    asyncio.run(make_folder(folder, SystemClock(), ports))
+    return folder, ports
+
+
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """All parties, freshly enrolled; at the end every promise about money and evidence is checked from the store."""
-    async with open_world(tmp_path) as opened:
-        yield opened
-        await opened.prove()
+def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
+    """A copy of it for one test."""
+    with engine.copy(prepared[0], tmp_path / "site") as folder:
+        yield folder, prepared[1]

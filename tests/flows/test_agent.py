@@ -5,7 +5,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,27 +22,12 @@ from hanbit.loopback import LoopbackResolver
 from hanbit.settings import load
 from hanbit.wallet.client import Http
 from hanbit.wallet.store import Store
-from tests import engine
 from tests.flows.crash_processes import PATIENCE_S, Child, Site, insist
-from tests.flows.crash_world import PRICE, make_folder
+from tests.flows.crash_world import PRICE
 from tests.unit.merchant.agent.support import Received, Receiver, receiver, register
 from tests.unit.merchant.agent.test_callbacks import verify_as_the_standard_says
 
 EVENTS = ["order.settled", "order.voided", "order.closed", "order.cancelled", "order.confirm"]
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
-    """A folder that everybody starts from, for ports of its own."""
-    folder, ports = tmp_path_factory.mktemp("prepared"), Ports.free()
-    asyncio.run(make_folder(folder, SystemClock(), ports))
-    return folder, ports
-
-
-@pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
-    with engine.copy(prepared[0], tmp_path / "site") as folder:
-        yield folder, prepared[1]
 
 
 @dataclass(slots=True)

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,32 +11,16 @@ import pytest
 
 from hanbit.db import copying, sqlite_file
 from hanbit.demo.world import Ports
-from hanbit.kernel.clock import SystemClock
 from hanbit.upkeep.backup import verify
 from hanbit.upkeep.doctor.findings import holder
 from tests import engine
 from tests.flows.crash_processes import Site, site
-from tests.flows.crash_world import make_folder
 from tests.unit.cli.world import installed
 
 PASSPHRASE = b"a passphrase that is long enough\n"
 
 
 pytestmark = pytest.mark.skipif(engine.is_postgresql(), reason="a database's backups are its own; see test_postgres_backup")
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
-    """A folder that everybody starts from, for ports of its own."""
-    folder, ports = tmp_path_factory.mktemp("prepared"), Ports.free()
-    asyncio.run(make_folder(folder, SystemClock(), ports))
-    return folder, ports
-
-
-@pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
-    with engine.copy(prepared[0], tmp_path / "site") as folder:
-        yield folder, prepared[1]
 
 
 async def command(*arguments: str | Path, answers: bytes = b"") -> Any:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +33,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
     folder, ports = tmp_path_factory.mktemp("prepared"), Ports.free()
     asyncio.run(make_folder(folder, FiveMinutesAgo(), ports))
     return folder, ports
-
-
-@pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
-    with engine.copy(prepared[0], tmp_path / "site") as folder:
-        yield folder, prepared[1]
 
 
 async def run(*arguments: str | Path) -> tuple[int, Any]:

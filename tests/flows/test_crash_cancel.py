@@ -5,41 +5,24 @@ The full matrix is in tests/long.
 
 import asyncio
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 from hanbit.demo.world import Ports, _line_is_up
-from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import HanbitError
 from hanbit.merchant.gateway_line import GatewayLine
 from hanbit.merchant.shop import Shop
 from hanbit.protocols.redirect.gateway import HOLD_LIFE_S
 from hanbit.protocols.redirect.messages import Confirmation, Voided
 from hanbit.protocols.signed import peek_typ
-from tests import engine
 from tests.flows.crash_processes import Child, Site, insist, site
-from tests.flows.crash_world import PRICE, make_folder
+from tests.flows.crash_world import PRICE
 from tests.flows.sandbox_world import prepare, sandbox
 from tests.unit.merchant.agent.support import Received
 
 PART = 70_000
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
-    """A folder that everybody starts from, for ports of its own."""
-    folder, ports = tmp_path_factory.mktemp("prepared"), Ports.free()
-    asyncio.run(make_folder(folder, SystemClock(), ports))
-    return folder, ports
-
-
-@pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
-    with engine.copy(prepared[0], tmp_path / "site") as folder:
-        yield folder, prepared[1]
 
 
 async def paid(s: Site) -> str:

@@ -5,7 +5,6 @@ The full matrix is in tests/long.
 
 import asyncio
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,25 +12,9 @@ import pytest
 from hanbit import control
 from hanbit.demo.world import Ports
 from hanbit.folder import CONTROL_FILE, LOCK_FILE, hold
-from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import Conflict, NotFound, Unavailable
-from tests import engine
 from tests.flows.crash_processes import Child, Site, restart_s, site
-from tests.flows.crash_world import LOGIN, make_folder
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
-    """A folder that everybody starts from, for ports of its own."""
-    folder, ports = tmp_path_factory.mktemp("prepared"), Ports.free()
-    asyncio.run(make_folder(folder, SystemClock(), ports))
-    return folder, ports
-
-
-@pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
-    with engine.copy(prepared[0], tmp_path / "site") as folder:
-        yield folder, prepared[1]
+from tests.flows.crash_world import LOGIN
 
 
 async def comes_back(s: Site, child: Child) -> None:

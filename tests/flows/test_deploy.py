@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,7 +27,6 @@ from hanbit.settings import load
 from hanbit.wallet.client import Http
 from hanbit.wallet.pay import Device, Wallet
 from hanbit.wallet.store import Store
-from tests import engine
 from tests.faces.test_site_certificate import make_site_certificate
 from tests.flows import real_systemd
 from tests.flows.crash_processes import PATIENCE_S, insist, site, trusting
@@ -40,19 +39,6 @@ UNITS = ("hanbit", "hanbit-agent")
 AGENT = "http://127.0.0.1:8405"
 EXPOSURE_MAX = 20
 """Tenths of `systemd-analyze security`'s scale, on which a service without restrictions has 96."""
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
-    folder, ports = tmp_path_factory.mktemp("prepared"), Ports.free()
-    asyncio.run(make_folder(folder, SystemClock(), ports))
-    return folder, ports
-
-
-@pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
-    with engine.copy(prepared[0], tmp_path / "site") as folder:
-        yield folder, prepared[1]
 
 
 def exec_start(unit: str) -> list[str]:
@@ -120,10 +106,10 @@ async def test_the_command_of_the_unit_tells_its_manager_that_it_is_ready_alive_
                 await process.wait()
 
 
-async def test_both_units_run_under_a_systemd_and_a_payment_goes_through_them(place: tuple[Path, Ports], tmp_path: Path) -> None:
+async def test_both_units_run_under_a_systemd_and_a_payment_goes_through_them(place: tuple[Path, Ports], disk: Path) -> None:
     """The shop is the agent's, the server the unit's: each confined as its file says, started and stopped by systemd."""
     folder, ports = place
-    under = tmp_path / "systemd"
+    under = disk / "systemd"
     under.mkdir()
     shutil.copytree(folder / "gateway", under / "hanbit")
     shutil.copytree(folder / "shop", under / "hanbit-agent")

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import socket
 import sys
 from pathlib import Path
 
@@ -17,13 +16,6 @@ from hanbit.merchant import enrolment
 from hanbit.wallet.pay import Device
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
-
-
-def free_port() -> int:
-    """A port that nobody uses now."""
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def enrol(world: World, folder: Path, port: int) -> None:
@@ -50,7 +42,7 @@ async def shelf(http: aiohttp.ClientSession, address: str) -> None:
 
 
 async def test_the_minimal_shop_sells_a_song(tmp_path: Path) -> None:
-    port = free_port()
+    port = Ports.free().pay
     address = f"http://song.localhost:{port}"
     async with demo_world(tmp_path, Ports.free(), SystemClock(), lambda _: None) as world:
         await enrol(world, tmp_path / "song", port)

@@ -1,13 +1,13 @@
 """Payments with shops that never dial: notices, outcomes and inquiries go by HTTPS POST, and whatever fails is finished by recovery."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from hanbit.demo.world import Ports
 from hanbit.kernel.errors import ProtocolViolation
 from hanbit.merchant import files
 from hanbit.merchant.handlers import Yes
@@ -16,12 +16,6 @@ from hanbit.merchant.shop import Shop
 from hanbit.payments import operations
 from tests.flows.test_line_leased import LEASED_HOST, SHOP_ADDRESS, Site, redirect_line, site
 from tests.waiting import until
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def greeted(world: Site) -> None:
@@ -36,8 +30,8 @@ async def greeted(world: Site) -> None:
 async def post_site(folder: Path, name: str = "shop", **line: str) -> AsyncIterator[tuple[Site, Path, int]]:
     """A payment server that takes POST at both doors, and a shop that is registered with an address for it."""
     async with AsyncExitStack() as stack:
-        world = await stack.enter_async_context(site(folder, line_post_port=free_port(), leased_post_port=free_port()))
-        port = free_port()
+        world = await stack.enter_async_context(site(folder, line_post_port=Ports.free().pay, leased_post_port=Ports.free().pay))
+        port = Ports.free().pay
         host = line.get("line_address", f"{name}.localhost")
         yield world, await world.enrol(name, post_url=f"https://{host}:{port}/line", **line), port
 

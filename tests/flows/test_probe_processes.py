@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from hanbit.demo.world import Ports
 from hanbit.merchant.probe.table import CASES
 
 CART = {
@@ -30,12 +30,6 @@ from hanbit.cli import main
 main()
 """
 """The same agent, in which the amount of a notice is not compared."""
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 async def hanbit(*words: object, given: str = "", status: int = 0) -> str:
@@ -107,7 +101,7 @@ class Place:
 @pytest.fixture
 async def place(tmp_path: Path) -> Place:
     """`probe init`, then `merchant enrol` at `probe enrol`, as two processes that meet."""
-    made, desk = Place(tmp_path, free_port(), free_port(), free_port()), free_port()
+    made, desk = Place(tmp_path, Ports.free().pay, Ports.free().pay, Ports.free().pay), Ports.free().pay
     probe = tmp_path / "probe"
     told = json.loads(await hanbit("merchant", "probe", "init", probe, "--line", f"127.0.0.1:{made.line}", "--json"))
     waiting = asyncio.create_task(

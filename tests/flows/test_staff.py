@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,17 +23,9 @@ from hanbit.server import running
 from hanbit.settings import Settings
 from tests.faces.site import client
 from tests.flows.authenticator import Authenticator
-from tests.world import World, open_world
+from tests.world import World
 
 PASSWORD = "a sentence to log in with"
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
-    """All parties; at the end every promise is checked from the store."""
-    async with open_world(tmp_path) as opened:
-        yield opened
-        await opened.prove()
 
 
 @dataclass

@@ -4,37 +4,19 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import aiohttp
-import pytest
 
 from hanbit.demo.world import Ports
-from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import HanbitError
-from tests import engine
 from tests.flows.crash_processes import Site, site
-from tests.flows.crash_world import make_folder
 from tests.flows.slow_peers import BODIES, HEADS, READS
 from tests.flows.test_slow_peers import slow_peers
 from tests.waiting import until
 
 STOPS_WITHIN_S = 15
 CUSTOMERS = 6
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
-    folder, ports = tmp_path_factory.mktemp("prepared"), Ports.free()
-    asyncio.run(make_folder(folder, SystemClock(), ports))
-    return folder, ports
-
-
-@pytest.fixture
-def place(prepared: tuple[Path, Ports], tmp_path: Path) -> Iterator[tuple[Path, Ports]]:
-    with engine.copy(prepared[0], tmp_path / "site") as folder:
-        yield folder, prepared[1]
 
 
 async def pay_until_refused(s: Site, answered: dict[str, str]) -> None:

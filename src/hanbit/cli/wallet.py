@@ -3,10 +3,10 @@
 A secret is typed at a hidden prompt, or comes line by line from a file descriptor (`--answers-fd`), never from the command line.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
 import click
 from rich.console import Console
@@ -119,92 +119,85 @@ async def enrol(url: str, folder: Path, answers_fd: int | None) -> None:
     _console.print("Next: hanbit wallet pay ADDRESS (the address to which the shop leads)")
 
 
-@wallet.command(
-    "pay",
-    epilog=(
-        "\b\nExample:\n"
-        "  hanbit wallet pay 'https://pay.example/pay?MID=shop&TID=…&AMOUNT=220000&CUR=KRW&ORDER=…'\n"
-        '  hanbit wallet pay --id hong --account 1 --yes --answers-fd 3 "$URL" 3< passwords'
-    ),
-)
-@click.argument("url")
-@_wish
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@_answers
-@_folder
-@command
-async def pay(
-    url: str,
-    login_id: str | None,
-    account: str | None,
-    factor: str | None,
-    folder: Path,
-    answers_fd: int | None,
-    *,
-    type_number: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
+class Asked(NamedTuple):
+    """What the command line says of a payment, the same for both ways to pay."""
+
+    url: str
+    wish: Wish
+    folder: Path
+    answers: Answers
+    output: Console
+    as_json: bool
+
+
+def _way_to_pay(name: str, address: str) -> Callable[[Callable[[Asked], Coroutine[Any, Any, None]]], click.Command]:
+    """The command `name` with everything by which a payment is decided; `address` is the URL of its example."""
+    examples = f'  hanbit wallet {name} {address}\n  hanbit wallet {name} --id hong --account 1 --yes --answers-fd 3 "$URL" 3< passwords'
+
+    def declare(way: Callable[[Asked], Coroutine[Any, Any, None]]) -> click.Command:
+        @wallet.command(name, help=way.__doc__, epilog=f"\b\nExample:\n{examples}")
+        @click.argument("url")
+        @_wish
+        @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+        @_answers
+        @_folder
+        @command
+        async def run(
+            url: str,
+            login_id: str | None,
+            account: str | None,
+            factor: str | None,
+            folder: Path,
+            answers_fd: int | None,
+            *,
+            type_number: bool,
+            yes: bool,
+            as_json: bool,
+        ) -> None:
+            wish = Wish(login_id, account, type_number, factor, yes)
+            await way(Asked(url, wish, folder, Answers.open(answers_fd), _output(as_json=as_json), as_json))
+
+        return run
+
+    return declare
+
+
+@_way_to_pay("pay", "'https://pay.example/pay?MID=shop&TID=…&AMOUNT=220000&CUR=KRW&ORDER=…'")
+async def pay(asked: Asked) -> None:
     """Pay the order to whose payment address URL the shop leads.
 
     The order, the amount, the payee and the payment server are verified before any password is asked for.
     """
-    wish = Wish(login_id, account, type_number, factor, yes)
-    answers, output = Answers.open(answers_fd), _output(as_json=as_json)
+    output = asked.output
     async with Http() as http:
-        program, opened, enrolment = await _visit(url, folder, http)
-        factor_name(wish, program, enrolment)
+        program, opened, enrolment = await _visit(asked.url, asked.folder, http)
+        factor_name(asked.wish, program, enrolment)
         show_order(output, program, opened)
-        chosen = await decide(output, program, opened, enrolment, wish, answers)
+        chosen = await decide(output, program, opened, enrolment, asked.wish, asked.answers)
         with output.status("Paying: the shop is asked to confirm the order…"):
             outcome = await program.pay(opened, chosen.factor, account=chosen.account, number=chosen.number)
-    report(output, outcome, opened, program, Store(folder), as_json=as_json)
+    report(output, outcome, opened, program, Store(asked.folder), as_json=asked.as_json)
 
 
-@wallet.command(
-    "buy",
-    epilog=(
-        "\b\nExample:\n"
-        "  hanbit wallet buy https://shop.example/hanbit/TID\n"
-        '  hanbit wallet buy --id hong --account 1 --yes --answers-fd 3 "$URL" 3< passwords'
-    ),
-)
-@click.argument("url")
-@_wish
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@_answers
-@_folder
-@command
-async def buy(
-    url: str,
-    login_id: str | None,
-    account: str | None,
-    factor: str | None,
-    folder: Path,
-    answers_fd: int | None,
-    *,
-    type_number: bool,
-    yes: bool,
-    as_json: bool,
-) -> None:
+@_way_to_pay("buy", "https://shop.example/hanbit/TID")
+async def buy(asked: Asked) -> None:
     """Buy what the shop's address URL offers, without leaving the shop: the address of an order's relay, or of the page with its button.
 
     The order, its lines, the payee and the payment server are verified before any password is asked for. The shop passes the purchase on
     and cannot read it; what became of it is believed from the payment server's receipt alone.
     """
-    wish = Wish(login_id, account, type_number, factor, yes)
-    answers, output = Answers.open(answers_fd), _output(as_json=as_json)
+    output = asked.output
     async with Http() as http:
-        relay, checkout = await Relay.find(http, url)
-        program, opened, enrolment = await _visit(checkout.redirect, folder, http)
+        relay, checkout = await Relay.find(http, asked.url)
+        program, opened, enrolment = await _visit(checkout.redirect, asked.folder, http)
         lines = shown_lines(opened, checkout)
-        factor_name(wish, program, enrolment)
+        factor_name(asked.wish, program, enrolment)
         show_order(output, program, opened)
         show_lines(output, lines)
-        chosen = await decide(output, program, opened, enrolment, wish, answers)
+        chosen = await decide(output, program, opened, enrolment, asked.wish, asked.answers)
         with output.status("Paying through the shop…"):
             outcome = await buy_through(program, opened, relay, lines, chosen.factor, account=chosen.account, number=chosen.number)
-    report(output, outcome, opened, program, Store(folder), as_json=as_json)
+    report(output, outcome, opened, program, Store(asked.folder), as_json=asked.as_json)
 
 
 async def _visit(url: str, folder: Path, http: Http) -> tuple[Wallet, Opened, Enrolment | None]:

@@ -6,6 +6,7 @@ The operator's side goes through the same commands and addresses that a real ope
 import asyncio
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -32,6 +33,9 @@ from hanbit.wallet.store import Enrolment, Store
 
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
+FREE_PORTS = range(20_000, 32_000)
+"""Systems take the ports of outgoing connections from above these."""
+FREE_TRIES_MAX = 100
 
 CUSTOMERS = (
     ("hong", "홍길동", "ko", "hanbit-login-1"),
@@ -62,14 +66,19 @@ class Ports:
 
     @classmethod
     def free(cls) -> "Ports":
-        """Ports that nobody uses now."""
+        """Ports that nobody uses now, and that no system gives to a connection going out before they are listened on."""
         with contextlib.ExitStack() as stack:
-            found = []
-            for _ in range(3 + len(SHOPS)):
-                probe = stack.enter_context(socket.socket())
-                probe.bind(("127.0.0.1", 0))
-                found.append(probe.getsockname()[1])
-        return cls(found[0], found[1], found[2], tuple(found[3:]))
+            pay, line, metrics, *shops = (_free_port(stack.enter_context(socket.socket())) for _ in range(3 + len(SHOPS)))
+        return cls(pay, line, metrics, tuple(shops))
+
+
+def _free_port(probe: socket.socket) -> int:
+    for _ in range(FREE_TRIES_MAX):
+        port = secrets.choice(FREE_PORTS)
+        with contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise Unavailable(f"{FREE_TRIES_MAX} ports between {FREE_PORTS[0]} and {FREE_PORTS[-1]} are all in use")
 
 
 FIXED_PORTS = Ports(8400, 8401, 8409, (8402, 8403))

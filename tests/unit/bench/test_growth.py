@@ -20,8 +20,8 @@ def test_the_sizes_are_shares_of_what_was_asked_for() -> None:
     assert GrowthPlan(20, 3, 6, 512).sizes == [1, 5, 10, 20]
 
 
-def test_a_short_run_measures_a_growing_book_beside_empty_ones(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, [*SHORT, "--ledger-only", "--directory", str(tmp_path), "--json"])
+def test_a_short_run_measures_a_growing_book_beside_empty_ones(disk: Path) -> None:
+    result = CliRunner().invoke(main, [*SHORT, "--ledger-only", "--directory", str(disk), "--json"])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert (report["audit"], report["with_evidence"], report["store"]) == ("passed", False, "sqlite")
@@ -31,15 +31,15 @@ def test_a_short_run_measures_a_growing_book_beside_empty_ones(tmp_path: Path) -
         assert size["grown"]["pairs_per_s"] > 0
         assert size["empty"]["cpu_us_book_and_callers"] > 0
         assert min(size["rate_kept"], size["cpu_kept"], size["book_mb"], size["rss_mb"]) > 0
-    assert not list(tmp_path.iterdir()), "nothing of the run is left"
+    assert not list(disk.iterdir()), "nothing of the run is left"
 
 
-def test_a_full_book_that_fails_its_audit_has_no_figure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_book_that_fails_its_audit_has_no_figure(monkeypatch: pytest.MonkeyPatch, disk: Path) -> None:
     async def found(_path: Path, _deals: Deals) -> list[str]:
         return ["ledger: entries_balance"]
 
     monkeypatch.setattr(ledger_audit, "prove", found)
-    result = CliRunner().invoke(main, [*SHORT, "--directory", str(tmp_path), "--json"])
+    result = CliRunner().invoke(main, [*SHORT, "--directory", str(disk), "--json"])
     assert result.exit_code == 1
     report = json.loads(result.stdout)
     assert (report["audit"], report["sizes"]) == ("failed", None)

@@ -22,8 +22,8 @@ NOW = 1_800_000_000
 
 
 @pytest.mark.parametrize("options", [(), ("--with-evidence", "--merchants", "zipf"), ("--merchants", "hot", "--shape", "pairs")])
-def test_a_short_run_is_audited_and_prints_one_object(options: tuple[str, ...], tmp_path: Path) -> None:
-    asked = ["bench", "ledger", "--seconds", "1", "--in-flight", "128", "--directory", str(tmp_path), "--json", *options]
+def test_a_short_run_is_audited_and_prints_one_object(options: tuple[str, ...], disk: Path) -> None:
+    asked = ["bench", "ledger", "--seconds", "1", "--in-flight", "128", "--directory", str(disk), "--json", *options]
     result = CliRunner().invoke(main, asked)
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
@@ -34,7 +34,7 @@ def test_a_short_run_is_audited_and_prints_one_object(options: tuple[str, ...], 
     assert report["p50_ms"] <= report["p99_ms"]
     assert (report["transfers_per_s"] is None) is ("--shape" in options)
     assert {"fdatasync_us", "commit_us", "plain_sqlite_pairs_per_s", "making_us", "p256_sign_us"} <= set(report["floors"])
-    assert not list(tmp_path.iterdir()), "nothing of the run is left"
+    assert not list(disk.iterdir()), "nothing of the run is left"
 
 
 async def opened(folder: Path, *, with_evidence: bool = True) -> tuple[Book, Deals]:
@@ -92,12 +92,12 @@ async def test_money_that_nobody_handed_in_fails_the_audit(tmp_path: Path) -> No
     assert len(broken) == 3, "two accounts and the number of transfers"
 
 
-def test_a_run_whose_audit_fails_has_no_figure_and_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_run_whose_audit_fails_has_no_figure_and_fails(monkeypatch: pytest.MonkeyPatch, disk: Path) -> None:
     async def found(_path: Path, _deals: Deals) -> list[str]:
         return ["ledger: entries_balance"]
 
     monkeypatch.setattr(ledger_audit, "prove", found)
-    asked = ["bench", "ledger", "--seconds", "1", "--in-flight", "1", "--directory", str(tmp_path), "--json"]
+    asked = ["bench", "ledger", "--seconds", "1", "--in-flight", "1", "--directory", str(disk), "--json"]
     result = CliRunner().invoke(main, asked)
     assert result.exit_code == 1
     report = json.loads(result.stdout)
