@@ -59,6 +59,7 @@ FORMS: dict[str, dict[str, str]] = {
     "POST /payouts/{reference}/{act}": {"reason": ""},
     "POST /exceptions/ask/{id}": {"reason": ""},
     "POST /exceptions/tell/{hash}": {"reason": ""},
+    "POST /exceptions/send/{id}": {"reason": ""},
     "POST /evidence/{act}": {"reason": ""},
     "POST /payments/{id}/allow-refund": {"until": "tomorrow", "reason": ""},
     "POST /brand/change": {

@@ -10,13 +10,19 @@ import aiohttp
 import pytest
 
 from hanbit.crypto import envelopes
+from hanbit.db.change import Change
 from hanbit.kernel import ids
-from hanbit.parties import limits
-from hanbit.payments import operations, sealed_forms
+from hanbit.kernel.errors import TooManyTries
+from hanbit.mail import post
+from hanbit.parties import enrolment, limits, visits
+from hanbit.payments import contact, home_keys, mails, operations, sealed_forms
 from tests.faces import program
-from tests.faces.site import ACCOUNT_PASSWORD, LOGIN, PASSWORD, Site, changes, client
+from tests.faces.site import ACCOUNT_PASSWORD, LOGIN, PASSWORD, Site, changes, client, running_site
 from tests.faces.test_customer_site import PAGE, Browser, logged_in
+from tests.mailbox import mailbox
 
+ACTS = ("logout", "sessions", "limits", "password", "login", "notices", "rename", "remove", "email", "confirm", "language")
+KEPT = ("SELECT * FROM mails", "SELECT * FROM email_links")
 JOSE = {"Content-Type": "application/jose"}
 
 
@@ -47,9 +53,14 @@ class Home(Browser):
                 self.cookie = answer.headers["Set-Cookie"].partition(";")[0]
             return answer.status, await answer.json(content_type=None), dict(answer.headers)
 
-    async def enter(self, login: str = LOGIN, password: str = PASSWORD) -> tuple[int, dict[str, Any], dict[str, str]]:
+    async def enter(self, login: str = LOGIN, password: str = PASSWORD, **headers: str) -> tuple[int, dict[str, Any], dict[str, str]]:
         blank = (await self.blanks("/my/login"))["/my/login"]
-        return await self.send("/my/login", self.sealed(blank, method="password", id=login, password=password))
+        return await self.send("/my/login", self.sealed(blank, method="password", id=login, password=password), **headers)
+
+    async def act(self, page: str, path: str, **fields: Any) -> tuple[int, dict[str, Any]]:
+        """Open a page and send one of its forms."""
+        status, answer, _ = await self.send(path, self.sealed((await self.blanks(page))[path], **fields))
+        return status, answer
 
     @property
     def accounts(self) -> dict[str, str]:
@@ -136,7 +147,7 @@ async def test_what_the_browser_seals_opens_and_is_sealed_to_the_pinned_bank_onl
 async def test_another_site_can_do_nothing(site: Site) -> None:
     async with client() as http:
         home = await at_home(site, http)
-        for path in ("/my/logout", "/my/sessions", "/my/limits", "/my/password", "/my/login"):
+        for path in (f"/my/{act}" for act in ACTS):
             for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
                 assert (await home.send(path, "x", **headers))[0] == 403
         assert (await home.page("/my"))[0] == 200
@@ -285,7 +296,7 @@ async def test_pages_speak_both_languages_and_lead_nowhere_else(site: Site) -> N
     async with client() as http:
         home = await at_home(site, http)
         bank = home.accounts["bank"]
-        for path in ("/my", "/my/security", f"/my/accounts/{bank}", f"/my/accounts/{bank}/settings"):
+        for path in ("/my", "/my/security", "/my/contact", f"/my/accounts/{bank}", f"/my/accounts/{bank}/settings"):
             for lang in ("ko", "en"):
                 status, text, headers = await home.page(path, lang)
                 assert (status, f'<html lang="{lang}">' in text) == (200, True)
@@ -294,3 +305,135 @@ async def test_pages_speak_both_languages_and_lead_nowhere_else(site: Site) -> N
         for following in ("https://evil.example/", "//evil.example", "/pay/login", "/my/login"):
             _, _, headers = await home.page(f"/my/login?next={following}")
             assert headers["Location"] == "/my"
+
+
+FIREFOX = {"User-Agent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"}
+CHROME = {"User-Agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/143.0 Safari/537.36"}
+
+
+def token_of(home: Home) -> str:
+    return ids.digest(home.cookie.partition("=")[2].encode())
+
+
+async def give_key(site: Site, kind: str, name: str, device: str) -> str:
+    """A passkey or device key of Hong's, as its row; its handle."""
+    customer = site.gateway.reader.one("SELECT id FROM customers WHERE login = ?", LOGIN)
+    assert customer is not None
+    put = enrolment.device_put(device_id=device, customer=customer[0], kind=kind, name=name, public={}, at=site.gateway.clock.now())
+    await site.gateway.book.commit(Change(puts=(put,)))
+    return next(key.handle for key in home_keys.of_customer(site.gateway, customer[0]) if key.name == name)
+
+
+async def test_a_log_in_from_a_new_browser_is_told_and_disowning_it_ends_every_other_session(site: Site) -> None:
+    async with client() as http:
+        home, other, thief = Home(site, http), Home(site, http), Home(site, http)
+        assert (await home.enter(**FIREFOX))[0] == 200
+        assert (await other.enter(**FIREFOX))[0] == 200
+        assert "An unusual log-in" not in (await home.page("/my"))[1], "the first of all has nothing to be compared with"
+        assert (await thief.enter(**CHROME))[0] == 200
+        assert "An unusual log-in" not in (await thief.page("/my"))[1], "it is not asked about itself"
+        _, text, _ = await home.page("/my")
+        assert all(word in text for word in ("An unusual log-in", "Chrome · Windows", "127.0.0.*", "That was me"))
+        again = Home(site, http)
+        assert (await again.enter(**CHROME))[0] == 200
+        assert "That was me" not in (await again.page("/my"))[1]
+        status, problem = await again.act("/my", "/my/notices", session=token_of(thief), mine="yes")
+        assert (status, problem["code"]) == (409, "wrong_state")
+        assert await home.act("/my", "/my/notices", session=token_of(thief), mine="no") == (200, {"done": "disowned"})
+        assert [(await one.page("/my"))[0] for one in (home, other, thief, again)] == [200, 303, 303, 303]
+        assert "An unusual log-in" not in (await home.page("/my"))[1]
+        assert (await thief.enter(**CHROME))[0] == 200
+        found = site.gateway.reader.all("SELECT unusual FROM sessions ORDER BY created_at, unusual")
+        assert [row[0] for row in found].count(visits.DISOWNED) == 1
+
+
+async def test_a_key_is_renamed_and_removed_with_a_fresh_approval_only(site: Site) -> None:
+    phone = await give_key(site, "passkey", "phone", "c2VjcmV0LWNyZWRlbnRpYWw")
+    await give_key(site, "code", "wallet", "code:k")
+    wallet = await give_key(site, "device", "wallet", "k")
+    async with client() as http:
+        home = await at_home(site, http)
+        _, text, _ = await home.page("/my/security")
+        assert ("phone" in text, text.count(">wallet<"), "Not yet" in text) == (True, 1, True)
+        assert await home.act(f"/my/keys/{phone}", "/my/rename", key=phone, name="내 전화") == (200, {"done": "renamed"})
+        for name in ("", "x" * 41, "a\nb"):
+            assert (await home.act(f"/my/keys/{phone}", "/my/rename", key=phone, name=name))[0] == 400
+        _, text, _ = await home.page(f"/my/keys/{phone}")
+        assert ("내 전화" in text, "This is the last one" in text) == (True, False)
+        before = changes(site.gateway)
+        for fields in ({}, {"password": "wrong"}, {"assertion": {"id": "x"}}):
+            assert (await home.act(f"/my/keys/{wallet}", "/my/remove", key=wallet, **fields))[0] in (401, 403)
+        assert changes(site.gateway) == before
+        assert await home.act(f"/my/keys/{wallet}", "/my/remove", key=wallet, password=PASSWORD) == (200, {"done": "removed"})
+        states = {row["id"]: row["state"] for row in site.gateway.reader.all("SELECT id, state FROM devices")}
+        assert (states["k"], states["code:k"], states["c2VjcmV0LWNyZWRlbnRpYWw"]) == ("removed", "removed", "active")
+        assert (await home.page(f"/my/keys/{wallet}"))[0] == 404
+        assert "This is the last one" in (await home.page(f"/my/keys/{phone}"))[1]
+        await operations.create_customer(site.gateway, login="kim", name="김철수", password="another good one")
+        kim = Home(site, http)
+        assert (await kim.enter("kim", "another good one"))[0] == 200
+        assert (await kim.page(f"/my/keys/{phone}"))[0] == 404
+        for act, more in (("rename", {"name": "mine"}), ("remove", {"password": "another good one"})):
+            blank = sealed_forms.blank(site.gateway, act, token_of(kim))
+            assert (await kim.send(f"/my/{act}", kim.sealed(blank, key=phone, **more)))[0] == 404
+
+
+async def test_an_address_counts_once_its_owner_has_confirmed_it_and_the_old_one_is_told(tmp_path: Path) -> None:
+    with mailbox(tmp_path / "mail") as box:
+        async with running_site(tmp_path, **box.settings()) as site, client() as http:
+
+            def stored() -> str | None:
+                row = site.gateway.reader.one("SELECT email FROM customers WHERE login = ?", LOGIN)
+                assert row is not None
+                return str(row[0]) if row[0] else None
+
+            home = await at_home(site, http)
+            for wrong in ("a@b\r\nBcc: x@y.z", "a b@c.d", "x@y,z@w"):
+                assert (await home.act("/my/contact", "/my/email", email=wrong, password=PASSWORD))[0] == 400
+            assert (await home.act("/my/contact", "/my/email", email="hong@example.com"))[0] == 403
+            assert await home.act("/my/contact", "/my/email", email="hong@example.com", password=PASSWORD) == (200, {"done": "email_asked"})
+            assert "hong@example.com" in (await home.page("/my/contact"))[1]
+            assert stored() is None
+            await post.send_due(site.gateway)
+            (letter,) = box.letters
+            link = letter.get_content().partition("/my/email/")[2].partition("?")[0]
+            kept = [tuple(row) for sql in KEPT for row in site.gateway.reader.all(sql)]
+            assert link not in str(kept)
+            assert (await home.page(f"/my/email/{link}"))[0] == 200
+            assert stored() is None, "to open it confirms nothing: mail programs open links too"
+            await operations.create_customer(site.gateway, login="kim", name="김철수", password="another good one")
+            kim = Home(site, http)
+            assert (await kim.enter("kim", "another good one"))[0] == 200
+            assert (await kim.act(f"/my/email/{link}", "/my/confirm", token=link))[0] == 404
+            assert await home.act(f"/my/email/{link}", "/my/confirm", token=link) == (200, {"done": "confirmed"})
+            assert stored() == "hong@example.com"
+            assert (await home.act(f"/my/email/{link}", "/my/confirm", token=link))[0] == 404, "once"
+            assert await home.act("/my/contact", "/my/language", language="en") == (200, {"done": "language", "language": "en"})
+            assert (await home.act("/my/contact", "/my/language", language="fr"))[0] == 400
+            assert '<html lang="en">' in (await home.get("/my", PAGE))[1], "his own language where the address names none"
+            assert await contact.set_email(site.gateway, login=LOGIN, email="new@example.com")
+            assert stored() == "hong@example.com"
+            await post.send_due(site.gateway)
+            link = box.letters[-1].get_content().partition("/my/email/")[2].partition("?")[0]
+            assert (await home.act(f"/my/email/{link}", "/my/confirm", token=link))[0] == 200
+            await post.send_due(site.gateway)
+            assert (box.to[-1], box.letters[-1]["Subject"]) == (["hong@example.com"], "Your mail address was changed")
+            assert "n•••@example.com" in box.letters[-1].get_content()
+            new = "a quite different one"
+            assert (await home.act("/my/security", "/my/password", old=PASSWORD, new=new, again=new))[0] == 200
+            await post.send_due(site.gateway)
+            assert (box.to[-1], box.letters[-1]["Subject"]) == (["new@example.com"], "Your password was changed")
+            assert new not in box.letters[-1].get_content()
+            for _ in range(contact.LINKS_MAX - 2):
+                await contact.set_email(site.gateway, login=LOGIN, email="a@b.c")
+            with pytest.raises(TooManyTries):
+                await contact.set_email(site.gateway, login=LOGIN, email="a@b.c")
+
+
+async def test_who_cannot_be_written_to_is_told_so(site: Site) -> None:
+    async with client() as http:
+        home = await at_home(site, http)
+        assert "sends no mail at present" in (await home.page("/my/contact"))[1]
+        assert not mails.is_on(site.gateway)
+        blank = sealed_forms.blank(site.gateway, "email", token_of(home))
+        assert (await home.send("/my/email", home.sealed(blank, email="a@b.c", password=PASSWORD)))[0] == 409

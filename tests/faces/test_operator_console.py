@@ -20,7 +20,7 @@ from hanbit.ledger.balances import available
 from hanbit.ledger.chart import merchant_account, operator_account
 from hanbit.ledger.check import check as check_ledger
 from hanbit.parties import customers, merchants
-from hanbit.payments import payouts, proposals, settlement
+from hanbit.payments import operations, payouts, proposals, settlement
 from hanbit.payments.halt import why_halted
 from hanbit.payments.sign_in import act
 from tests.faces.consoles import OTHER_SHOP, Consoles, Member, running_consoles
@@ -283,7 +283,8 @@ async def test_things_that_are_not_there_are_not_found(consoles: Consoles) -> No
     nobody = "A" * 22
     for path in (
         f"/customers/{nobody}", f"/customers/{nobody}/suspend", f"/accounts/{nobody}/fund", f"/proposals/{nobody}/approve",
-        f"/exceptions/ask/{nobody}", f"/exceptions/tell/{'A' * 43}", "/payouts/AAAA-AAAA/confirm", "/merchants/nobody/fees",
+        f"/exceptions/ask/{nobody}", f"/exceptions/tell/{'A' * 43}", f"/exceptions/send/{nobody}",
+        "/payouts/AAAA-AAAA/confirm", "/merchants/nobody/fees",
         f"/merchants/{SHOP}/perhaps", "/settlement/days/2020-01-01", "/settlement/days/2020-02-31",
     ):  # fmt: skip
         assert (await admin.get(path)).status == 404, path
@@ -302,13 +303,29 @@ async def test_what_is_stuck_is_shown_with_the_act_that_helps(tmp_path: Path) ->
         untold = to_tell_row("H" * 43, tid, at)
         refused = act(at, gateway.settings.merchant_urn(SHOP), "order", "late", SHOP, tid)
         await gateway.book.commit(Change(puts=(Put("payments", payment, 0),), appends=(untold, refused)))
+        await operations.create_customer(gateway, login="hong", name="홍길동", password="correct horse battery")
+        person = gateway.reader.one("SELECT id FROM customers WHERE login = 'hong'")
+        assert person is not None
+        letter = {
+            "id": "L" * 22, "customer": person[0], "kind": "paid", "address": "hong@example.com", "language": "ko", "facts": "{}",
+            "state": "given_up", "why": "refused 550", "next_at": None, "tries": 3, "stored_at": at, "ended_at": at,
+        }  # fmt: skip
+        await gateway.book.commit(Change(puts=(Put("mails", letter, 0),)))
         support = await consoles.person("operator", "support")
         shown = await support.get("/exceptions")
-        for link in (f"/exceptions/ask/{'P' * 22}", f"/exceptions/tell/{'H' * 43}", f"/payments/{'P' * 22}"):
+        assert ("refused 550" in shown.text, "hong@example.com" in shown.text) == (True, False)
+        for link in (
+            f"/exceptions/send/{'L' * 22}",
+            f"/exceptions/ask/{'P' * 22}",
+            f"/exceptions/tell/{'H' * 43}",
+            f"/payments/{'P' * 22}",
+        ):
             assert f'href="{link}"' in shown.text, link
         assert "<b>Shop" not in shown.text
         await does(support, f"/exceptions/ask/{'P' * 22}")
         await does(support, f"/exceptions/tell/{'H' * 43}")
+        await does(support, f"/exceptions/send/{'L' * 22}")
+        assert gateway.reader.one("SELECT state, why FROM mails")[:] == ("waiting", None)  # type: ignore[index]  # the one above
         assert gateway.reader.one("SELECT next_at FROM payments")[0] < at + 600  # type: ignore[index]  # the one above
         assert gateway.reader.one("SELECT next_at FROM outbox WHERE tid = ?", tid)[0] < at + 600  # type: ignore[index]  # as well
         assert audited(consoles, support, "ask now")

@@ -22,13 +22,13 @@ COMPOSED = (
     ),
     "console.purpose.",
     "console.statement.",
-    *(f"home.{part}." for part in ("csv", "done", "entry", "method", "reason")),
+    *(f"home.{part}." for part in ("csv", "done", "entry", "key", "language", "method", "reason", "unusual")),
     "console.operator",
     "mail.",
     "console.merchant",
     "console.staff.act.",
     "console.staff.done.",
-    *(f"operator.{part}." for part in ("act", "day", "deed", "device", "kind", "line_mode", "proposal")),
+    *(f"operator.{part}." for part in ("act", "day", "deed", "device", "kind", "letter", "line_mode", "proposal")),
     *(f"console.request.{part}." for part in ("acts", "states", "why")),
     *(
         f"merchant.{part}"

@@ -9,7 +9,7 @@ from hanbit.cli.options import CommandGroup, ask_secret, data_option, json_optio
 
 @click.group(cls=CommandGroup)
 def customer() -> None:
-    """Customers: create, list, suspend, resume, one-time codes for their wallets, and links for a forgotten password.
+    """Customers: create, list, suspend, resume, codes for their wallets, links for a forgotten password, mail addresses.
 
     \b
     Example:
@@ -75,6 +75,21 @@ def password_link(login: str, reason: str, data: Path, as_json: bool) -> None:
       hanbit customer password-link hong --reason "came to the counter with his passport" --data /srv/hanbit
     """
     show(operate(data, "make_password_link", login=login, reason=reason), as_json=as_json)
+
+
+@customer.command("email")
+@click.argument("login")
+@click.argument("address")
+@data_option
+@json_option
+def set_email(login: str, address: str, data: Path, as_json: bool) -> None:
+    """Send a link to a mail address; the customer is written to there once he has opened it and confirmed it.
+
+    \b
+    Example:
+      hanbit customer email hong hong@example.com --data /srv/hanbit
+    """
+    show(operate(data, "set_email", login=login, email=address), as_json=as_json)
 
 
 @click.group(cls=CommandGroup)

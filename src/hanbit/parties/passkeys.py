@@ -137,8 +137,8 @@ def enrol(unverified: Any, *, customer: Customer, name: str, site: Site, challen
     return device_put(device_id=made.id, customer=customer.id, kind="passkey", name=name, public={"key": made.key}, at=at)
 
 
-def check(reader: Reader, unverified: Any, *, site: Site, challenge: bytes) -> tuple[str, Put]:
-    """Verify an assertion over this challenge; returns the customer's id and the device row with its new counter.
+def check(reader: Reader, unverified: Any, *, site: Site, challenge: bytes, at: int) -> tuple[str, Put]:
+    """Verify an assertion over this challenge; returns the customer's id and the device row with its new counter and this use.
 
     Whatever is wrong (unknown passkey, other site, other challenge, no user verification) is ProtocolViolation("passkey").
     """
@@ -149,5 +149,5 @@ def check(reader: Reader, unverified: Any, *, site: Site, challenge: bytes) -> t
     if row is None:
         raise ProtocolViolation("passkey")
     counter = verify_use(unverified, row["public"], row["sign_count"], site=site, challenge=challenge)
-    counted = {name: row[name] for name in row.keys()} | {"sign_count": counter}  # noqa: SIM118 - a database row
+    counted = {name: row[name] for name in row.keys()} | {"sign_count": counter, "used_at": at}  # noqa: SIM118 - a database row
     return row["customer"], Put("devices", counted, row["version"])

@@ -48,8 +48,8 @@ _STUCK: Final = (
 )
 
 _UNSENT: Final = (
-    "SELECT m.id, m.kind, m.why, m.tries, m.stored_at, m.ended_at, c.login FROM mails m JOIN customers c ON c.id = m.customer "
-    "WHERE m.ended_at IS NOT NULL AND m.state = 'given_up' ORDER BY m.ended_at DESC LIMIT ?"
+    "SELECT m.id, m.kind, m.why, m.tries, m.stored_at, m.ended_at, c.id AS customer, c.login FROM mails m "
+    "JOIN customers c ON c.id = m.customer WHERE m.ended_at IS NOT NULL AND m.state = 'given_up' ORDER BY m.ended_at DESC LIMIT ?"
 )
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from hanbit.crypto.envelopes import equal
 from hanbit.db.change import Change, Put, Stale
+from hanbit.db.reading import Row
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, Declined, ProtocolViolation, Unavailable
 from hanbit.parties import accounts, passkeys, throttle
@@ -25,6 +26,7 @@ from hanbit.protocols.signed import SignedMessage
 SIGNED_METHODS = frozenset({"passkey", "device"})
 """Methods by which the customer signs; the others prove who he is to the gateway alone."""
 STALE_TRIES = 5
+USED_EVERY_S = 24 * 3600
 
 
 class Approval(msgspec.Struct, frozen=True):
@@ -131,10 +133,10 @@ async def _check_password(gateway: Gateway, customer: Customer, account: Account
 def _check_device(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction[CommonCore]) -> Approval:
     urn = ids.urn(gateway.settings.operator, "customer", customer.id)
     consent = role.verify_consent(instruction, trust=gateway.registry, gateway=gateway.urn, customer_urn=urn, at=gateway.clock.now())
-    row = gateway.reader.one("SELECT customer, state FROM devices WHERE id = ? AND kind = 'device'", consent.kid)
+    row = gateway.reader.one("SELECT * FROM devices WHERE id = ? AND kind = 'device'", consent.kid)
     if row is None or row["customer"] != customer.id or row["state"] != "active":
         raise ProtocolViolation("unknown_key")
-    return Approval(account, "device", consent=consent)
+    return Approval(account, "device", consent=consent, puts=_used(gateway, row))
 
 
 def _check_passkey(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction[CommonCore]) -> Approval:
@@ -143,21 +145,30 @@ def _check_passkey(gateway: Gateway, customer: Customer, account: Account, instr
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ProtocolViolation("passkey") from error
     challenge = consent_challenge(instruction.core_hash)
-    owner, counted = passkeys.check(gateway.reader, unverified, site=site(gateway), challenge=challenge)
+    owner, counted = passkeys.check(gateway.reader, unverified, site=site(gateway), challenge=challenge, at=gateway.clock.now())
     if owner != customer.id:
         raise ProtocolViolation("passkey")
     return Approval(account, "passkey", signature=instruction.auth.value, puts=(counted,))
 
 
 def _check_code(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction[CommonCore]) -> Approval:
-    sql = "SELECT id, public FROM devices WHERE customer = ? AND kind = 'code' AND state = 'active' LIMIT 20"
+    sql = "SELECT * FROM devices WHERE customer = ? AND kind = 'code' AND state = 'active' LIMIT 20"
     for row in gateway.reader.all(sql, customer.id):
         name = row["id"].removeprefix("code:")
         secret = unwrap(gateway.keyring.pepper, name, json.loads(row["public"])["wrapped"])
         expected = code_value(secret, instruction.code_binding, instruction.core_hash)
         if equal(expected.encode("ascii"), instruction.auth.value.encode("utf-8")):
-            return Approval(account, "code")
+            return Approval(account, "code", puts=_used(gateway, row))
     raise ProtocolViolation("code")
+
+
+def _used(gateway: Gateway, row: Row) -> tuple[Put, ...]:
+    """The row of a key that is used, when it is time to write that down: once a day is often enough to tell one that is never used."""
+    at = gateway.clock.now()
+    if row["used_at"] is not None and at < row["used_at"] + USED_EVERY_S:
+        return ()
+    used = {name: row[name] for name in row.keys() if name != "version"} | {"used_at": at}  # noqa: SIM118 - a database row
+    return (Put("devices", used, row["version"], changed=("used_at",)),)
 
 
 def site(gateway: Gateway) -> Site:

@@ -11,22 +11,28 @@ from hanbit.crypto.passwords import check_new
 from hanbit.db.change import Change, Put, Stale
 from hanbit.kernel.errors import BadInput, NotFound, NotSignedIn, WrongState
 from hanbit.kernel.money import Money, parse_money
-from hanbit.parties import accounts, limits, sessions
+from hanbit.parties import accounts, limits, sessions, visits
 from hanbit.parties.accounts import Account
 from hanbit.parties.limits import Limits
 from hanbit.parties.sessions import WebSession
-from hanbit.payments import factors, sealed_forms
+from hanbit.parties.visits import Whence
+from hanbit.payments import factors, mails, sealed_forms
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.redirect_flow import SignedIn
 from hanbit.payments.sign_in import act, identify
 
-LOGIN, OUT, END, LIMIT, PASSWORD = "login", "logout", "sessions", "limits", "password"
+LOGIN, OUT, END, LIMIT, PASSWORD, NOTICE = "login", "logout", "sessions", "limits", "password", "notices"
 """The acts that a form may be for."""
 SESSIONS_MAX: Final = 50
 ACCOUNT_PASSWORD_MIN: Final = 4
 """An account's password may be four digits: it is tried five times, and not without a session."""
 Text = Annotated[str, msgspec.Meta(max_length=200)]
 Secret = Annotated[str, msgspec.Meta(max_length=128)]
+Assertion = dict[str, Any] | None
+"""What a passkey signed over the form's own challenge."""
+NOTICES_MAX: Final = 5
+NOTICED_S: Final = 30 * 24 * 3600
+"""An unusual log-in is shown so long, or until the customer has said whose it was."""
 
 
 class WrongPassword(NotSignedIn):
@@ -74,13 +80,21 @@ class PasswordFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     account: Text = ""
 
 
-async def log_in(gateway: Gateway, unverified: bytes) -> str:
+class NoticeFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which unusual log-in, and whether it was he: yes or no."""
+
+    session: Text
+    mine: Text
+
+
+async def log_in(gateway: Gateway, unverified: bytes, whence: Whence = sessions.NOWHERE) -> str:
     """A session outside any payment; returns its token. LoginFailed, whatever was wrong."""
     fields, ctx, n, used = sealed_forms.opened(gateway, unverified, LoginFields, LOGIN)
     plain = {"method": fields.method, "id": fields.id, "password": fields.password, "assertion": fields.assertion}
     customer, puts = await identify(gateway, plain, ctx=ctx, n=n)
     at = gateway.clock.now()
-    token, session = sessions.open_session(customer.id, fields.method, at)
+    new = visits.unusual(gateway.reader, customer.id, whence, at)
+    token, session = sessions.open_session(customer.id, fields.method, at, whence, new)
     await _commit(gateway, (session, used, *puts), f"customer:{customer.id}", "login", fields.method)
     gateway.observe("login", "ok")
     return token
@@ -124,6 +138,53 @@ async def end_sessions(gateway: Gateway, who: SignedIn, unverified: bytes) -> in
     return len(ended)
 
 
+def notices(gateway: Gateway, who: SignedIn) -> list[WebSession]:
+    """Log-ins from a new browser or network of which the customer has said nothing yet; this one is not asked about itself."""
+    since = gateway.clock.now() - NOTICED_S
+    found = sessions.unusual_of(gateway.reader, who.customer.id, NOTICES_MAX)
+    return [one for one in found if one.created_at > since and one.token_hash != who.session.token_hash]
+
+
+def may_own(who: SignedIn, noticed: WebSession) -> bool:
+    """Whether "that was me" counts from here: not from the very browser and network that are in doubt."""
+    return (who.session.browser, who.session.network) != (noticed.browser, noticed.network)
+
+
+async def answer_notice(gateway: Gateway, who: SignedIn, unverified: bytes) -> str:
+    """Whose an unusual log-in was; one that was not his ends, and with it every other session but this. Returns "mine" or "disowned"."""
+    fields, _, _, used = sealed_forms.opened(gateway, unverified, NoticeFields, NOTICE, who.session.token_hash)
+    noticed = [one for one in notices(gateway, who) if one.token_hash == fields.session]
+    if not noticed:
+        raise NotFound("no such log-in")
+    at, actor = gateway.clock.now(), f"customer:{who.customer.id}"
+    if fields.mine == "yes":
+        if not may_own(who, noticed[0]):
+            raise WrongState("say so from a browser or network that you have used before")
+        await _commit(gateway, (used, sessions.answered(noticed[0], visits.MINE, at)), actor, "own log-in", "mine")
+        return visits.MINE
+    mine = {who.session.token_hash, fields.session}
+    others = [one for one in live_sessions(gateway, who.customer.id) if one.token_hash not in mine]
+    puts = (used, sessions.answered(noticed[0], visits.DISOWNED, at), *(sessions.end(one, at) for one in others))
+    await _commit(gateway, puts, actor, "disown log-in", str(1 + len(others)))
+    return visits.DISOWNED
+
+
+async def approved(gateway: Gateway, who: SignedIn, *, password: str, assertion: Assertion, ctx: str, n: str) -> tuple[Put, ...]:
+    """A fresh approval of this very form: the log-in password, or a passkey of his own over its challenge. Else WrongPassword."""
+    if assertion is not None:
+        plain = {"method": "passkey", "assertion": assertion}
+        customer, counted = await identify(gateway, plain, ctx=ctx, n=n)
+        if customer.id != who.customer.id:
+            raise WrongPassword
+        return counted
+    if not password:
+        raise WrongPassword  # nothing was tried
+    stored = who.customer.password
+    if not await factors.guarded(gateway, f"login:{who.customer.id}", lambda: gateway.passwords.verify(stored, password)):
+        raise WrongPassword
+    return ()
+
+
 async def set_limits(gateway: Gateway, who: SignedIn, unverified: bytes) -> Account:
     """One account's own limits: what is lower counts now, what is higher needs its password and counts a day later."""
     fields, _, _, used = sealed_forms.opened(gateway, unverified, LimitFields, LIMIT, who.session.token_hash)
@@ -152,12 +213,12 @@ async def change_password(gateway: Gateway, who: SignedIn, unverified: bytes) ->
         if len(fields.new) < ACCOUNT_PASSWORD_MIN:
             raise BadInput("new")
         await _check_password(gateway, account, fields.old)
-        table, key = "accounts", account.id
+        table, key, told = "accounts", account.id, {"of": account.kind, "masked": account.masked}
     else:
         check_new(fields.new, login=customer.login)
         if not await factors.guarded(gateway, f"login:{customer.id}", lambda: gateway.passwords.verify(customer.password, fields.old)):
             raise WrongPassword
-        table, key = "customers", customer.id
+        table, key, told = "customers", customer.id, {"of": ""}
         others = [one for one in live_sessions(gateway, customer.id) if one.token_hash != who.session.token_hash]
         ended = tuple(sessions.end(one, at) for one in others)
     hashed = await gateway.passwords.hash(fields.new)
@@ -165,7 +226,8 @@ async def change_password(gateway: Gateway, who: SignedIn, unverified: bytes) ->
     assert row is not None, key
     changed = {name: row[name] for name in row.keys()} | {"password": hashed}  # noqa: SIM118 - a database row
     put = Put(table, changed, row["version"], changed=("password",))
-    await _commit(gateway, (used, put, *ended), f"customer:{customer.id}", f"change password {fields.account or 'login'}", "ok")
+    letter = mails.letter(gateway, customer, mails.PASSWORD, facts={**told})
+    await _commit(gateway, (used, put, *ended, *letter), f"customer:{customer.id}", f"change password {fields.account or 'login'}", "ok")
 
 
 def own_account(gateway: Gateway, who: SignedIn, account_id: str) -> Account:

@@ -18,7 +18,7 @@ from hanbit.ledger.balances import available, lent
 from hanbit.ledger.chart import KINDS, OPERATOR_ACCOUNTS, operator_account
 from hanbit.parties import accounts, customers, enrolment, merchants
 from hanbit.parties.customers import ledger_account
-from hanbit.payments import checkpoints, forgotten, halt, lines, own_keys, payouts, revocation, settlement, staff
+from hanbit.payments import checkpoints, contact, forgotten, halt, lines, own_keys, payouts, revocation, settlement, staff
 from hanbit.payments import payment as payments
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.refund import allow_until, refund_by
@@ -278,6 +278,7 @@ COMMANDS: dict[str, Callable[..., Awaitable[Result]]] = {
         allow_refund,
         create_merchant,
         enrol_code,
+        contact.set_email,
         set_state,
         revoke,
         list_parties,

@@ -81,9 +81,9 @@ async def identify(gateway: Gateway, plain: dict[str, Any], *, ctx: str, n: str)
         return await _by_password(gateway, plain), ()
     if plain["method"] != "passkey":
         raise BadInput("method: password or passkey")
-    challenge = sealed.login_challenge(ctx, n)
+    challenge, at = sealed.login_challenge(ctx, n), gateway.clock.now()
     try:
-        owner, counted = passkeys.check(gateway.reader, plain.get("assertion"), site=factors.site(gateway), challenge=challenge)
+        owner, counted = passkeys.check(gateway.reader, plain.get("assertion"), site=factors.site(gateway), challenge=challenge, at=at)
     except ProtocolViolation as error:
         gateway.observe("login", "failed")
         raise LoginFailed from error

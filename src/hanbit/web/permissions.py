@@ -112,6 +112,7 @@ PERMISSIONS: Final[dict[str, dict[str, Rule]]] = {
         "GET /exceptions": allow(*_STAFF),
         **_act("/exceptions/ask/{id}", "support", ADMIN),
         **_act("/exceptions/tell/{hash}", "support", ADMIN),
+        **_act("/exceptions/send/{id}", "support", ADMIN),
         "GET /audit": allow("support", ADMIN, "auditor"),
         "GET /audit/sheet": allow(ADMIN, "auditor"),
         "GET /evidence": allow(*_STAFF),

@@ -9,6 +9,7 @@ POST /passkeys         the passkey it made
 
 from typing import Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -17,8 +18,8 @@ from hanbit.crypto import envelopes
 from hanbit.db.change import Append, Change, Put, Stale
 from hanbit.kernel import ids
 from hanbit.kernel.errors import Conflict, NotAllowed, NotSignedIn, ProtocolViolation
-from hanbit.parties import brand, enrolment, merchants, passkeys
-from hanbit.payments import factors, lines, redirect_flow
+from hanbit.parties import brand, customers, enrolment, merchants, passkeys
+from hanbit.payments import factors, lines, mails, redirect_flow
 from hanbit.payments.apply import signing_still
 from hanbit.payments.certificates import issue
 from hanbit.payments.gateway import Gateway
@@ -72,7 +73,10 @@ class EnrolmentFace:
         found = enrolment.use_code(self.gateway.reader, form.code, "customer", at)
         csr, secret = ids.decode_base64url(form.request), ids.decode_base64url(form.secret)
         chain, rows = enrolment.issue_for_device(self.gateway.keyring, found, csr, secret, at)
-        await self._commit(self._issued(rows, act(at, found.urn, "enrol", "device"), at))
+        customer = customers.by_id(self.gateway.reader, found.urn.rpartition(":")[2])
+        change = self._issued(rows, act(at, found.urn, "enrol", "device"), at)
+        letter = mails.letter(self.gateway, customer, mails.NEW_KEY, facts={"key": "device", "label": "wallet"})
+        await self._commit(msgspec.structs.replace(change, puts=(*change.puts, *letter)))
         shown = [encode_der(der) for der in chain]
         return json_response({"customer": found.urn, "chain": shown, "gateway": self.gateway.urn})
 
@@ -112,8 +116,11 @@ class EnrolmentFace:
         who = self._stepped_up(request)
         at, site = self.gateway.clock.now(), factors.site(self.gateway)
         row = passkeys.enrol(unverified, customer=who.customer, name=PASSKEY_NAME, site=site, challenge=self._challenge(who), at=at)
+        letter = mails.letter(self.gateway, who.customer, mails.NEW_KEY, facts={"key": "passkey", "label": PASSKEY_NAME})
         try:
-            await self.gateway.book.commit(Change(puts=(row,), appends=(act(at, f"customer:{who.customer.id}", "enrol", "passkey"),)))
+            await self.gateway.book.commit(
+                Change(puts=(row, *letter), appends=(act(at, f"customer:{who.customer.id}", "enrol", "passkey"),))
+            )
         except Stale as error:
             raise Conflict("this passkey is registered already") from error
         return json_response({"enrolled": True})

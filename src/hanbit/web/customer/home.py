@@ -6,9 +6,12 @@ GET  /my/accounts/{id}                the statement, with search
 GET  /my/accounts/{id}/statement.csv  the same as a table
 GET  /my/accounts/{id}/settings       own limits, the account's password
 GET  /my/payments/{id}                one payment from the first try to the last refund
-GET  /my/security                     sessions, the log-in password
-POST /my/login, /my/logout, /my/sessions, /my/limits, /my/password
-                                      sealed forms (`payments/sealed_forms.py`), answered with where to go on
+GET  /my/security                     sessions, what he approves with, the log-in password
+GET  /my/keys/{id}                    one of these: another name, or its end
+GET  /my/contact                      mail address, language
+GET  /my/email/{token}                the link that confirms an address
+POST /my/login, /my/logout, /my/sessions, /my/limits, /my/password, /my/notices, /my/rename, /my/remove, /my/email, /my/confirm,
+     /my/language                     sealed forms (`payments/sealed_forms.py`), answered with where to go on
 
 What only tells works without JavaScript; what is typed and secret needs it, because it leaves the page sealed or not at all. Whatever is
 another customer's is not found.
@@ -17,6 +20,7 @@ another customer's is not found.
 import csv
 import io
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -30,11 +34,11 @@ from hanbit.kernel.errors import NotFound, NotSignedIn
 from hanbit.kernel.money import CURRENCY_EXPONENTS, Money
 from hanbit.parties import limits
 from hanbit.parties.accounts import Account
-from hanbit.payments import home, sealed_forms, statement, timeline, views
+from hanbit.payments import contact, home, home_keys, mails, sealed_forms, statement, timeline, views
 from hanbit.payments.redirect_flow import SignedIn
 from hanbit.payments.statement import Line, Wanted
 from hanbit.web.customer.forms import JOSE, read_body
-from hanbit.web.customer.routes import CustomerFace
+from hanbit.web.customer.routes import CustomerFace, whence_of
 from hanbit.web.faults import json_response, language_of, visit_of
 from hanbit.web.forms import ROWS, Errors, address, day_begins, day_ends, fields_of, is_day, own_path, read_query
 from hanbit.web.forms import Line as Typed
@@ -87,6 +91,15 @@ class HomeFace:
             Route("/my/sessions", self.end_sessions, methods=["POST"]),
             Route("/my/limits", self.set_limits, methods=["POST"]),
             Route("/my/password", self.change_password, methods=["POST"]),
+            Route("/my/keys/{id}", self._led(self.show_key)),
+            Route("/my/contact", self._led(self.show_contact)),
+            Route("/my/email/{id}", self._led(self.show_confirm)),
+            Route("/my/notices", self.answer_notice, methods=["POST"]),
+            Route("/my/rename", self.rename_key, methods=["POST"]),
+            Route("/my/remove", self.remove_key, methods=["POST"]),
+            Route("/my/email", self.ask_email, methods=["POST"]),
+            Route("/my/confirm", self.confirm_email, methods=["POST"]),
+            Route("/my/language", self.set_language, methods=["POST"]),
         ]
 
     # --- pages ----------------------------------------------------------------------------------------------------------------------
@@ -112,6 +125,8 @@ class HomeFace:
             balances=statement.balances(reader, customer),
             held=statement.held(reader, customer, self.gateway.clock.now()),
             latest=statement.latest(reader, customer, LATEST),
+            notices=[(one, home.may_own(who, one)) for one in home.notices(self.gateway, who)],
+            notice_form=self._blank(who, home.NOTICE),
         )
 
     async def show_statement(self, request: Request, who: SignedIn) -> Response:
@@ -218,14 +233,47 @@ class HomeFace:
             who=who,
             sessions=home.live_sessions(self.gateway, who.customer.id),
             end_form=self._blank(who, home.END),
+            keys=home_keys.of_customer(self.gateway, who.customer.id),
             password_form_blank=self._blank(who, home.PASSWORD),
         )
+
+    async def show_key(self, request: Request, who: SignedIn) -> Response:
+        """One passkey or device key of his own."""
+        customer = who.customer.id
+        key = home_keys.find(self.gateway, customer, _token(request))
+        limit = Money(self.gateway.settings.unsigned_limit_minor, self.gateway.settings.currency)
+        return self._page(
+            request,
+            "home/key.html",
+            who=who,
+            key=key,
+            is_last=len(home_keys.of_customer(self.gateway, customer)) == 1,
+            limit=limit,
+            rename_form=self._blank(who, home_keys.RENAME),
+            remove_form=self._blank(who, home_keys.REMOVE),
+        )
+
+    async def show_contact(self, request: Request, who: SignedIn) -> Response:
+        """Where and in which language he is written to."""
+        return self._page(
+            request,
+            "home/contact.html",
+            who=who,
+            mail_is_on=mails.is_on(self.gateway),
+            asked=contact.asked(self.gateway, who.customer.id),
+            email_form=self._blank(who, contact.EMAIL_ACT),
+            language_form=self._blank(who, contact.LANGUAGE),
+        )
+
+    async def show_confirm(self, request: Request, who: SignedIn) -> Response:
+        """Opening the link changes nothing, because mail programs open links too: the customer says yes."""
+        return self._page(request, "home/confirm.html", who=who, token=_token(request), form=self._blank(who, contact.CONFIRM_ACT))
 
     # --- acts -----------------------------------------------------------------------------------------------------------------------
 
     async def log_in(self, request: Request) -> Response:
         """The sealed log-in becomes a session; wherever it leads is a page of the home."""
-        token = await home.log_in(self.gateway, await read_body(request, JOSE))
+        token = await home.log_in(self.gateway, await read_body(request, JOSE), whence_of(request))
         response = json_response({"done": "logged_in"})
         set_session(response, token)
         return response
@@ -256,6 +304,34 @@ class HomeFace:
         await home.change_password(self.gateway, await self.face.signed_in(request), sealed)
         return json_response({"done": "password"})
 
+    async def answer_notice(self, request: Request) -> Response:
+        """Whether an unusual log-in was his."""
+        return json_response({"done": await home.answer_notice(self.gateway, *await self._sent(request))})
+
+    async def rename_key(self, request: Request) -> Response:
+        """Another name for a passkey or device key."""
+        await home_keys.rename(self.gateway, *await self._sent(request))
+        return json_response({"done": "renamed"})
+
+    async def remove_key(self, request: Request) -> Response:
+        """A passkey or device key goes, with a fresh approval."""
+        await home_keys.remove(self.gateway, *await self._sent(request))
+        return json_response({"done": "removed"})
+
+    async def ask_email(self, request: Request) -> Response:
+        """A link goes to the address that he wants."""
+        return json_response({"done": f"email_{await contact.ask_email(self.gateway, *await self._sent(request))}"})
+
+    async def confirm_email(self, request: Request) -> Response:
+        """The link was opened by its owner."""
+        await contact.confirm(self.gateway, *await self._sent(request))
+        return json_response({"done": "confirmed"})
+
+    async def set_language(self, request: Request) -> Response:
+        """The language of letters, and of the page that follows."""
+        language = await contact.set_language(self.gateway, *await self._sent(request))
+        return json_response({"done": "language", "language": language})
+
     # --- what they share ------------------------------------------------------------------------------------------------------------
 
     def _led(self, page: Callable[[Request, SignedIn], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
@@ -272,6 +348,11 @@ class HomeFace:
 
         return led
 
+    async def _sent(self, request: Request) -> tuple[SignedIn, bytes]:
+        """Who sends, and the sealed form."""
+        sealed = await read_body(request, JOSE)
+        return await self.face.signed_in(request), sealed
+
     def _account(self, request: Request, who: SignedIn) -> Account:
         return home.own_account(self.gateway, who, _token(request))
 
@@ -280,6 +361,8 @@ class HomeFace:
 
     def _page(self, request: Request, template: str, *, status: int = 200, who: SignedIn | None = None, **context: Any) -> Response:
         visit = visit_of(request, self.face.pages)
+        if who is not None and "lang" not in request.query_params:
+            visit = replace(visit, language=self.face.pages.languages["en" if who.customer.language == "en" else "ko"])
         words = {place: text for place, text in visit.language.words.items() if place.startswith(_SCRIPT_WORDS)}
         done = f"home.done.{request.query_params.get('done', '')}"
         text = self.face.pages.render(

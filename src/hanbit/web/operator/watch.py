@@ -3,6 +3,7 @@
 GET  /exceptions                      what needs a look, each with the act that helps
      /exceptions/ask/{id}             ask a shop now
      /exceptions/tell/{hash}          tell an outcome now
+     /exceptions/send/{id}            try a letter to a customer anew
      /audit, /audit/sheet             who did what, and why
      /evidence                        the log, its checkpoints, whether payments are taken
      /evidence/{act}                  halt, resume, sign a checkpoint
@@ -54,6 +55,7 @@ class WatchPages:
         console.route("GET", "/exceptions", self.show_exceptions)
         deeds.at(console, "/exceptions/ask/{id}", self._ask)
         deeds.at(console, "/exceptions/tell/{hash}", self._tell)
+        deeds.at(console, "/exceptions/send/{id}", self._send)
         console.route("GET", "/audit", self.show_audit)
         console.route("GET", "/audit/sheet", self.download_audit)
         console.route("GET", "/evidence", self.show_evidence)
@@ -70,6 +72,7 @@ class WatchPages:
             stuck=[(row, Money(row["amount"], row["currency"])) for row in exceptions.stuck(self.gateway)],
             refused=exceptions.refused(self.gateway),
             clocks=exceptions.clocks(self.gateway),
+            unsent=exceptions.unsent(self.gateway),
         )
 
     async def show_audit(self, request: Request) -> Response:
@@ -138,6 +141,18 @@ class WatchPages:
             return self.console.see("/exceptions", "operator.deed.done.tell")
 
         return Deed("operator.deed.tell", "/exceptions", (), do, {"name": row["merchant"]})
+
+    def _send(self, request: Request) -> Deed:
+        mail = self.console.matched(request, "id", ids.TOKEN.fullmatch)
+        row = self.gateway.reader.one("SELECT c.login FROM mails m JOIN customers c ON c.id = m.customer WHERE m.id = ?", mail)
+        if row is None:
+            raise NotFound("no such letter")
+
+        async def do(by: str, form: Mapping[str, str]) -> Response:
+            await exceptions.send_again(self.gateway, by, mail=mail, reason=form["reason"])
+            return self.console.see("/exceptions", "operator.deed.done.send")
+
+        return Deed("operator.deed.send", "/exceptions", (), do, {"name": row["login"]})
 
     def _evidence(self, request: Request) -> Deed:
         name = self.console.matched(request, "act", EVIDENCE_ACTS.__contains__)

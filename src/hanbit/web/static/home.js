@@ -37,9 +37,9 @@ function refuse(problem) {
 }
 
 /** Where the page goes on: the same language, and a word about what was done where there is one. */
-function go(path, done) {
+function go(path, done, language = here()) {
   const address = new URL(path, location.origin);
-  address.searchParams.set("lang", here());
+  address.searchParams.set("lang", language);
   if (done !== "logged_in") address.searchParams.set("done", done);
   location.replace(address.href);
 }
@@ -52,9 +52,9 @@ async function act(form, fields) {
   tell(say("home.say.sending"));
   try {
     const blank = embedded(form.dataset.blank);
-    const { done } = await post(form.dataset.act, await sealForm(blank, await fields(blank), PIN, now()));
+    const { done, language } = await post(form.dataset.act, await sealForm(blank, await fields(blank), PIN, now()));
     clearSecrets();
-    go(form.dataset.then, done);
+    go(form.dataset.then, done, language);
   } catch (problem) {
     page.busy = false;
     clearSecrets();
@@ -66,6 +66,7 @@ function typed(form, button) {
   const fields = Object.fromEntries([...form.querySelectorAll("[data-field]")].map((input) => [input.dataset.field, input.value]));
   if (typeof fields.id === "string") fields.id = fields.id.trim();
   if (button?.dataset.session !== undefined) fields.session = button.dataset.session;
+  if (button?.dataset.mine !== undefined) fields.mine = button.dataset.mine;
   return fields;
 }
 
@@ -91,12 +92,21 @@ function start() {
       return act(form, () => typed(form, event.submitter));
     });
   }
+  if (hasPasskeys()) document.querySelectorAll("[data-approve]").forEach(approve);
   const passkey = byId("login-passkey");
   if (passkey !== null && hasPasskeys()) {
     passkey.hidden = false;
     passkey.addEventListener("click", () =>
       act(passkey.form, async (blank) => ({ method: "passkey", assertion: await askPasskey(await loginChallenge(blank)) })));
   }
+}
+
+/** A passkey approves in the place of the password: it signs the form's own challenge. */
+function approve(button) {
+  const { form } = button;
+  button.hidden = false;
+  button.addEventListener("click", () =>
+    act(form, async (blank) => ({ ...typed(form), password: "", assertion: await askPasskey(await loginChallenge(blank)) })));
 }
 
 start();

@@ -1,0 +1,152 @@
+"""How a customer is written to: his mail address, which counts once he has confirmed it, and his language.
+
+A wish for an address, his own with a fresh approval or the operator's, sends a link to it that is good for a day and once; only he himself,
+logged in, can use it. Until then nothing changes, and the old address is told when it does.
+"""
+
+from typing import Any, Final
+
+from msgspec import Struct
+
+from hanbit.db.change import Change, Put, Stale
+from hanbit.kernel import ids
+from hanbit.kernel.errors import BadInput, NotFound, TooManyTries, WrongState
+from hanbit.parties import customers
+from hanbit.parties.customers import LANGUAGES, Customer
+from hanbit.payments import mails, sealed_forms
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.home import Assertion, Secret, Text, approved
+from hanbit.payments.redirect_flow import SignedIn
+from hanbit.payments.sign_in import act
+from hanbit.settings import EMAIL
+
+EMAIL_ACT, CONFIRM_ACT, LANGUAGE = "email", "confirm", "language"
+LINK_S: Final = 24 * 3600
+LINKS_MAX: Final = 5
+"""Links that one customer may have sent in a day: nobody is written to without end by somebody else's typing."""
+TOKEN_MAX: Final = 64
+
+
+class EmailFields(Struct, frozen=True, forbid_unknown_fields=True):
+    """The address, empty for none, and the fresh approval."""
+
+    email: Text = ""
+    password: Secret = ""
+    assertion: Assertion = None
+
+
+class ConfirmFields(Struct, frozen=True, forbid_unknown_fields=True):
+    """The secret of the link."""
+
+    token: Text
+
+
+class LanguageFields(Struct, frozen=True, forbid_unknown_fields=True):
+    """The language in which he is written to."""
+
+    language: Text
+
+
+async def ask_email(gateway: Gateway, who: SignedIn, unverified: bytes) -> str:
+    """The customer's own wish; returns "asked" where a link is on its way, "none" where he is not to be written to any more."""
+    fields, ctx, n, used = sealed_forms.opened(gateway, unverified, EmailFields, EMAIL_ACT, who.session.token_hash)
+    address = fields.email.strip()
+    if address:
+        puts = _link(gateway, who.customer, address)
+        counted = await approved(gateway, who, password=fields.password, assertion=fields.assertion, ctx=ctx, n=n)
+        await _commit(gateway, who, (used, *counted, *puts), "ask email")
+        return "asked"
+    counted = await approved(gateway, who, password=fields.password, assertion=fields.assertion, ctx=ctx, n=n)
+    await _commit(gateway, who, (used, *counted, *_moved(gateway, who.customer, None)), "no email")
+    return "none"
+
+
+async def set_email(gateway: Gateway, by: str = "operator", *, login: str, email: str, reason: str = "") -> dict[str, Any]:
+    """The operator's wish: the link goes to the address, and the customer himself confirms it."""
+    customer = customers.by_login(gateway.reader, login)
+    if customer is None:
+        raise NotFound(f"no customer {login}")
+    puts = _link(gateway, customer, email)
+    await gateway.book.commit(Change(puts=puts, appends=(act(gateway.clock.now(), by, f"ask email {customer.id}", reason or "ok"),)))
+    return {"customer": customer.id, "state": "a link is on its way; the address counts once the customer has confirmed it"}
+
+
+def asked(gateway: Gateway, customer: str) -> str | None:
+    """The address that is yet to be confirmed, the latest."""
+    sql = "SELECT address FROM email_links WHERE customer = ? AND used_at IS NULL AND expires_at >= ? ORDER BY expires_at DESC LIMIT 1"
+    row = gateway.reader.one(sql, customer, gateway.clock.now())
+    return None if row is None else str(row["address"])
+
+
+async def confirm(gateway: Gateway, who: SignedIn, unverified: bytes) -> None:
+    """The owner of the address has opened its link; NotFound, whatever is wrong with that."""
+    fields, _, _, used = sealed_forms.opened(gateway, unverified, ConfirmFields, CONFIRM_ACT, who.session.token_hash)
+    row = gateway.reader.one("SELECT * FROM email_links WHERE token_hash = ?", _hash(fields.token))
+    at = gateway.clock.now()
+    if row is None or row["customer"] != who.customer.id or row["used_at"] is not None or at > row["expires_at"]:
+        raise NotFound("no such link")
+    link = {name: row[name] for name in row.keys()} | {"used_at": at}  # noqa: SIM118 - a database row
+    puts = (Put("email_links", link, row["version"]), *_moved(gateway, who.customer, row["address"]))
+    await _commit(gateway, who, (used, *puts), "confirm email")
+
+
+async def set_language(gateway: Gateway, who: SignedIn, unverified: bytes) -> str:
+    """The language of his letters and of his home; returns it."""
+    fields, _, _, used = sealed_forms.opened(gateway, unverified, LanguageFields, LANGUAGE, who.session.token_hash)
+    if fields.language not in LANGUAGES:
+        raise BadInput("language")
+    await _commit(gateway, who, (used, _customer_put(gateway, who.customer, language=fields.language)), f"language {fields.language}")
+    return fields.language
+
+
+def masked(address: str) -> str:
+    """An address as somebody may see it who knows it already: h•••@example.com."""
+    name, _, domain = address.partition("@")
+    return f"{name[:1]}•••@{domain}"
+
+
+def _link(gateway: Gateway, customer: Customer, address: str) -> tuple[Put, ...]:
+    """The link's row and its letter."""
+    if not EMAIL.fullmatch(address):
+        raise BadInput("email")
+    if not mails.is_on(gateway):
+        raise WrongState("mail is turned off (smtp_host)")
+    at = gateway.clock.now()
+    sent = gateway.reader.one("SELECT count(*) FROM email_links WHERE customer = ? AND expires_at > ?", customer.id, at)
+    if sent is not None and sent[0] >= LINKS_MAX:
+        raise TooManyTries("links to confirm an address", retry_after_s=LINK_S)
+    mail = ids.new_token()
+    row: dict[str, str | int | None] = {
+        "token_hash": _hash(mails.link_token(gateway, mail)),
+        "customer": customer.id,
+        "address": address,
+        "expires_at": at + LINK_S,
+        "used_at": None,
+    }
+    return Put("email_links", row, version=0), *mails.letter(gateway, customer, mails.CONFIRM, address=address, mail=mail)
+
+
+def _moved(gateway: Gateway, customer: Customer, address: str | None) -> tuple[Put, ...]:
+    """The customer with this address, and the letter to the old one."""
+    put = _customer_put(gateway, customer, email=address)
+    if customer.email is None or customer.email == address:
+        return (put,)
+    return put, *mails.letter(gateway, customer, mails.MOVED, facts={"now": masked(address) if address else "-"})
+
+
+def _customer_put(gateway: Gateway, customer: Customer, **changed: str | None) -> Put:
+    row = gateway.reader.one("SELECT * FROM customers WHERE id = ?", customer.id)
+    assert row is not None, customer.id
+    kept = {name: row[name] for name in row.keys() if name != "version"}  # noqa: SIM118 - a database row
+    return Put("customers", kept | changed, row["version"], changed=tuple(changed))
+
+
+def _hash(token: str) -> str:
+    return ids.digest(b"hanbit email link\0" + token[:TOKEN_MAX].encode("utf-8", "replace"))
+
+
+async def _commit(gateway: Gateway, who: SignedIn, puts: tuple[Put, ...], what: str) -> None:
+    try:
+        await gateway.book.commit(Change(puts=puts, appends=(act(gateway.clock.now(), f"customer:{who.customer.id}", what, "ok"),)))
+    except Stale as error:
+        raise WrongState("this was changed at the same moment, or sent already: load the page again") from error
