@@ -236,6 +236,9 @@ GALLERY = (
     customer("my-payment", "/my/payments/{captured}", CUSTOMER),
     customer("my-payment-refunded", "/my/payments/{refunded}", CUSTOMER),
     customer("my-security", "/my/security", CUSTOMER),
+    customer("my-key", "/my/keys/{key}", CUSTOMER),
+    customer("my-contact", "/my/contact", CUSTOMER),
+    customer("my-email-link", "/my/email/{email_link}", CUSTOMER),
     customer("my-not-found", "/my/payments/{nowhere}", CUSTOMER, status=404),
     # the operator's console
     operator("login", "/login", ""),
@@ -291,6 +294,7 @@ GALLERY = (
     operator("exceptions", "/exceptions"),
     operator("exception-ask", "/exceptions/ask/{in_progress}"),
     operator("exception-tell", "/exceptions/tell/{untold}"),
+    operator("exception-send", "/exceptions/send/{unsent}"),
     operator("evidence", "/evidence"),
     operator("evidence-halt", "/evidence/halt"),
     operator("evidence-sign", "/evidence/sign"),

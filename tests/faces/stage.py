@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from hanbit.db.change import Change
+from hanbit.db.change import Change, Put
 from hanbit.evidence import store as evidence
 from hanbit.kernel import ids
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.money import Money
-from hanbit.parties import console_sessions
-from hanbit.payments import cancellation_flow, forgotten, operations, payouts, proposals, recovery, settlement, staff
+from hanbit.parties import console_sessions, customers, enrolment, sessions, visits
+from hanbit.payments import cancellation_flow, contact, forgotten, home_keys, operations, payouts, proposals, recovery, settlement, staff
 from hanbit.payments import payment as payments
 from hanbit.payments.states import ATTEMPTS_MAX
 from hanbit.protocols.cancellation.merchant import Merchant as Canceller
@@ -120,7 +120,11 @@ async def staged(folder: Path, **settings: Any) -> AsyncIterator[Stage]:
     """Build it in the past and let it arrive in the present."""
     clock = LateClock(PAST_S)
     async with running_consoles(
-        folder, clock=clock, open_account_url="https://bank.example/open", terms_url="https://bank.example/terms", **settings
+        folder,
+        clock=clock,
+        open_account_url="https://bank.example/open",
+        terms_url="https://bank.example/terms",
+        **MAIL | settings,
     ) as consoles:
         stage = Stage(consoles, clock)
         await _parties(stage)
@@ -135,7 +139,34 @@ async def staged(folder: Path, **settings: Any) -> AsyncIterator[Stage]:
         await settlement.close_days(consoles.gateway)
         await _today(stage)
         await _people(stage)
+        await _at_home(stage)
         yield stage
+
+
+MAIL = {"smtp_host": "127.0.0.1", "smtp_tls": "off", "mail_from": "no-reply@bank.example"}
+"""Mail is turned on; nothing here sends it."""
+
+
+async def _at_home(stage: Stage) -> None:
+    """What the customer finds at home beside money: keys, a log-in from elsewhere, an address that waits; and a letter that was lost."""
+    gateway, at = stage.consoles.gateway, stage.clock.now()
+    customer = customers.by_login(gateway.reader, CUSTOMER)
+    assert customer is not None
+    keys = [("passkey", "내 휴대폰", "cGhvbmU"), ("device", "wallet", "device-key"), ("code", "wallet", "code:device-key")]
+    puts = [
+        enrolment.device_put(device_id=name, customer=customer.id, kind=kind, name=called, public={}, at=at - DAY_S)
+        for kind, called, name in keys
+    ]
+    elsewhere = visits.whence("Mozilla/5.0 (Windows NT 10.0) Chrome/143.0 Safari/537.36", "203.0.113.7")
+    _, session = sessions.open_session(customer.id, "password", at - 600, elsewhere, "both")
+    lost: dict[str, str | int | None] = {
+        "id": ids.new_token(), "customer": customer.id, "kind": "paid", "address": "hong@example.com", "language": "ko", "facts": "{}",
+        "state": "given_up", "why": "refused 550", "next_at": None, "tries": 1, "stored_at": at - DAY_S, "ended_at": at,
+    }  # fmt: skip
+    await gateway.book.commit(Change(puts=(*puts, session, Put("mails", lost, 0))))
+    await contact.set_email(gateway, login=CUSTOMER, email="hong@example.com")
+    stage.things |= {"unsent": str(lost["id"]), "email_link": ids.new_token()}
+    stage.things["key"] = home_keys.of_customer(gateway, customer.id)[0].handle
 
 
 async def _parties(stage: Stage) -> None:

@@ -20,7 +20,7 @@ from hanbit.ledger.balances import available
 from hanbit.ledger.chart import merchant_account, operator_account
 from hanbit.ledger.check import check as check_ledger
 from hanbit.parties import customers, merchants
-from hanbit.payments import operations, payouts, proposals, settlement
+from hanbit.payments import payouts, proposals, settlement
 from hanbit.payments.halt import why_halted
 from hanbit.payments.sign_in import act
 from tests.faces.consoles import OTHER_SHOP, Consoles, Member, running_consoles
@@ -303,7 +303,6 @@ async def test_what_is_stuck_is_shown_with_the_act_that_helps(tmp_path: Path) ->
         untold = to_tell_row("H" * 43, tid, at)
         refused = act(at, gateway.settings.merchant_urn(SHOP), "order", "late", SHOP, tid)
         await gateway.book.commit(Change(puts=(Put("payments", payment, 0),), appends=(untold, refused)))
-        await operations.create_customer(gateway, login="hong", name="홍길동", password="correct horse battery")
         person = gateway.reader.one("SELECT id FROM customers WHERE login = 'hong'")
         assert person is not None
         letter = {

@@ -1,4 +1,4 @@
-"""A customer has forgotten his log-in password: the staff makes a one-time link, the customer sets a new one by it, and nobody is mailed.
+"""A customer has forgotten his log-in password: the staff makes a one-time link, the customer sets a new one by it.
 
 The link is told once, to whoever made it, and handed over as the operator hands over secrets. By it nothing can be paid: an account keeps
 its own password. Whoever sets the password has no session yet, and every session that there was ends.
@@ -12,7 +12,7 @@ from hanbit.crypto.passwords import check_new
 from hanbit.db.change import Change, Put, Stale
 from hanbit.kernel.errors import BadInput, NotFound, WrongState
 from hanbit.parties import customers, password_links, sessions, throttle
-from hanbit.payments import home, sealed_forms
+from hanbit.payments import home, mails, sealed_forms
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.home import Secret
 from hanbit.payments.registrations import check_reason
@@ -67,7 +67,9 @@ async def set_password(gateway: Gateway, token: str, unverified: bytes) -> None:
     assert row is not None, customer.id
     changed = {name: row[name] for name in row.keys()} | {"password": hashed}  # noqa: SIM118 - a database row
     ended = tuple(sessions.end(one, at) for one in home.live_sessions(gateway, customer.id))
-    puts = (link.used, used, Put("customers", changed, row["version"], changed=("password",)), *ended, *_rested(gateway, customer.id))
+    letter = mails.letter(gateway, customer, mails.PASSWORD, facts={"of": ""})
+    put = Put("customers", changed, row["version"], changed=("password",))
+    puts = (link.used, used, put, *ended, *_rested(gateway, customer.id), *letter)
     audit = act(at, f"customer:{customer.id}", "set password by link", "ok")
     try:
         await gateway.book.commit(Change(puts=puts, appends=(audit,)))
