@@ -28,9 +28,12 @@ class ForgottenFace:
     def routes(self) -> list[BaseRoute]:
         """The addresses of this module."""
         return [
-            Route("/my/password/{token}", self.show, methods=["GET"]),
-            Route("/my/password/{token}", self.set_password, methods=["POST"]),
+            Route("/my/password/{token}", self.answer, methods=["GET", "POST"]),
         ]
+
+    async def answer(self, request: Request) -> Response:
+        """The form, or what it sends."""
+        return await (self.set_password(request) if request.method == "POST" else self.show(request))
 
     async def show(self, request: Request) -> Response:
         """The new password is asked for, twice."""
