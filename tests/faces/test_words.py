@@ -6,7 +6,7 @@ import string
 import pytest
 
 from hanbit.payments.states import DECLINE_REASONS
-from hanbit.web.words import LANGUAGES, catalogue, choose_language
+from hanbit.web.words import LANGUAGES, LanguageCode, catalogue, choose_language
 from tests.tidy.files import texts
 
 # Places that are put together from a name: outcome.<page>.title, decline.<reason>, kind.<kind>, problem.<code>.title.
@@ -73,6 +73,72 @@ def test_korean_is_korean_and_english_is_not() -> None:
         letters = re.sub(r"\{[a-z]+\}|[^A-Za-z가-힣]", "", words)
         assert not letters or re.search("[가-힣]", words) or letters == "ID", place
     assert not [place for place, words in catalogue("en").items() if re.search("[가-힣]", words)]
+
+
+# One meaning has one word (docs/glossary.md): what would be a second one, in which faces, and the word to take.
+OTHERS: dict[LanguageCode, dict[str, str]] = {
+    "ko": {
+        "결재": "결제",
+        "패스워드|비번": "비밀번호",
+        "유저|이용자|사용자": "고객, 사람",
+        "머천트|거래처": "가맹점",
+        "상점|판매점|판매자": "쇼핑몰, 가맹점",
+        "환급|리펀드": "환불",
+        "캡처|캡쳐": "매입",
+        "홀드": "보류",
+        "토큰": "코드, 링크",
+        "어드민": "관리자",
+        "이메일|전자우편": "메일",
+        "사인인|로그온": "로그인",
+        "클릭": "누르다",
+        "캔슬": "취소",
+        "에러": "오류",
+        "(?<!녕하)세요": "십시오",
+    },
+    "en": {
+        r"sign(ed|s)?[ -](in|out)|signin|logout|logoff": "log in, log out",
+        r"users?|usernames?": "customer, person, ID",
+        r"clients?|shoppers?|buyers?": "customer",
+        r"vendors?|retailers?|sellers?|stores?": "shop",
+        r"chargebacks?|reversals?|reimburse\w*": "refund",
+        r"voided?": "released, except as the name of a message",
+        r"abort\w*": "cancel",
+        r"emails?": "e-mail",
+        r"passcodes?|PIN": "password",
+        r"OTP|2FA": "code, second factor",
+        r"invalid|illegal": "say what to enter",
+        r"oops|whoops": "say what happened",
+        r"click": "press, choose",
+        r"okay": "the act itself",
+    },
+}
+NAMES_OF_MESSAGES = "console.message."
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_one_meaning_has_one_word(language: LanguageCode) -> None:
+    used = {
+        place: (found[0], instead)
+        for place, words in catalogue(language).items()
+        if not place.startswith(NAMES_OF_MESSAGES)
+        for other, instead in OTHERS[language].items()
+        if (found := re.search(other if language == "ko" else rf"\b(?:{other})\b", words, re.IGNORECASE))
+    }
+    assert not used
+
+
+def test_customers_read_of_shops_and_staff_of_merchants() -> None:
+    """The customer's shop is 쇼핑몰 on every page, as in the document; whoever runs one is 가맹점 in both consoles."""
+    for place, words in catalogue("ko").items():
+        for_staff = place.startswith(("console.", "operator.", "merchant.", "sandbox."))
+        assert ("쇼핑몰" if for_staff else "가맹점") not in words, place
+
+
+def test_the_languages_have_the_same_letters_to_fill_in_and_end_alike() -> None:
+    """A sentence ends with its full stop in both languages, a label in neither."""
+    korean, english = catalogue("ko"), catalogue("en")
+    assert not {place for place in korean if korean[place].strip() != korean[place] or english[place].strip() != english[place]}
+    assert not {place for place in korean if "  " in korean[place] + english[place]}
 
 
 def test_every_place_that_is_asked_for_has_words() -> None:

@@ -25,8 +25,9 @@ export const say = (key, values = {}) => Object.entries(values).reduce((text, [n
 export const localised = (path) => `${path}?lang=${document.documentElement.lang}`;
 export const hasPasskeys = () => typeof globalThis.PublicKeyCredential?.parseRequestOptionsFromJSON === "function";
 
+/** JSON of the page; only a script is it, for a field of a form may have the same name. */
 export function embedded(id) {
-  const element = byId(id);
+  const element = document.querySelector(`script[id="${id}"]`);
   return element === null ? null : JSON.parse(element.textContent);
 }
 
