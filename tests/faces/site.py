@@ -19,7 +19,7 @@ from hanbit.crypto.keys import new_key
 from hanbit.folder import close_gateway, create, hold, open_gateway
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock, SandboxClock, SystemClock
-from hanbit.kernel.errors import Unavailable
+from hanbit.kernel.errors import ProtocolViolation, Unavailable
 from hanbit.kernel.money import Money
 from hanbit.line.figures import LineFigures
 from hanbit.loopback import LoopbackResolver
@@ -75,7 +75,10 @@ class Shop:
         if merchant_id != SHOP or self.silent or not self.up:
             raise Unavailable("no answer")
         at = self.clock.now()
-        notice = self.merchant.verify_notice(message, at=at)
+        try:
+            notice = self.merchant.verify_notice(message, at=at)
+        except ProtocolViolation as error:  # a question of the console: this shop's program is one that knows none
+            raise Unavailable("no answer") from error
         return self.merchant.answer_notice(notice, self.orders.get(notice.claims.tid), self.objection, at=at).compact
 
     async def tell(self, merchant_id: str, message: str) -> None:

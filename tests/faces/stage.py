@@ -194,7 +194,7 @@ async def _browser(stage: Stage, *goods: Any, **changed: Any) -> tuple[Browser, 
 async def _pay(stage: Stage, amount: int, text: str, kind: str = "bank") -> dict[str, Any]:
     browser, accounts = await _browser(stage, amount, text)
     _, answer, _ = await browser.pay(accounts[kind])
-    return answer
+    return answer | {"tid": browser.body["tid"]}
 
 
 async def _sell(stage: Stage, which: range) -> None:
@@ -219,7 +219,7 @@ async def _today(stage: Stage) -> None:
     for number in (1, 2, 4):
         await _sell(stage, range(number, number + 1))
     answer = await _pay(stage, *GOODS[0])
-    things["captured"] = answer["payment"]
+    things["captured"], things["tid"] = answer["payment"], answer["tid"]
     things["refunded"] = await _refunded(stage)
     shop.objection = Objection(message=Words(ko="죄송합니다. 방금 다 팔렸습니다.", en="Sorry, it has just been sold out."))
     things["refused"] = (await _pay(stage, *GOODS[3]))["payment"]
