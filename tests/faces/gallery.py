@@ -274,7 +274,7 @@ GALLERY = (
     operator("customer-suspended", "/customers/{customer_chulsu}", "support"),
     operator("customer-open", "/customers/open"),
     *(operator(f"customer-{act}", f"/customers/{{customer_hong}}/{act}") for act in ("suspend", "account", "code", "password")),
-    *(operator(f"account-{act}", f"/accounts/{{account_bank}}/{act}") for act in ("suspend", "fund")),
+    *(operator(f"account-{act}", f"/accounts/{{account_bank}}/{act}") for act in ("suspend", "fund", "limits")),
     operator("proposals", "/proposals"),
     operator("proposal-approve", "/proposals/{proposal}/approve"),
     operator("proposal-refuse", "/proposals/{proposal}/refuse"),

@@ -26,6 +26,7 @@ from hanbit.payments.sign_in import act
 from tests.faces.consoles import OTHER_SHOP, Consoles, Member, running_consoles
 from tests.faces.site import SHOP
 from tests.faces.test_consoles import paid
+from tests.faces.test_customer_site import logged_in as customer_logged_in
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 WHY = "as agreed by letter"
@@ -404,3 +405,22 @@ async def stuck_and_allowed(consoles: Consoles) -> None:
     await does(admin, f"/payments/{payment}/allow-refund", until=str(day))
     assert audited(consoles, admin, "allow refund until")
     assert "Allowed until" in (await admin.get("/exceptions")).words
+
+
+async def test_an_account_is_limited_by_the_bank_from_the_next_payment_on(tmp_path: Path) -> None:
+    async with running_consoles(tmp_path) as consoles:
+        support = await consoles.person("operator", "support")
+        row = consoles.gateway.reader.one("SELECT id, customer FROM accounts WHERE kind = 'bank'")
+        assert row is not None
+        path = f"/accounts/{row['id']}/limits"
+        assert (await support.post(path, reason=WHY, payment="1.5", day="")).status == 422
+        await does(support, path, payment="999", day="5000")
+        assert audited(consoles, support, f"bank limits of {row['id']}: 999 a payment, 5000 a day")
+        assert "One payment at most ₩999" in (await support.get(f"/customers/{row['customer']}")).words
+        site = consoles.site
+        for amount, state in ((1_000, "open"), (999, "captured")):
+            browser, accounts = await customer_logged_in(site, consoles.http, site.shop.order(amount=amount))
+            _, answer, _ = await browser.pay(accounts["bank"])
+            assert answer["state"] == state, answer
+        await does(support, path, payment="", day="")
+        await paid(consoles)

@@ -105,3 +105,13 @@ def test_what_is_lower_counts_now_and_what_is_higher_in_a_day(before: Limits, wa
 def test_a_later_wish_takes_the_place_of_one_that_waits() -> None:
     own = NONE.wish(Limits(payment=100), NOW).wish(Limits(payment=900), NOW).wish(Limits(payment=80), NOW + 1)
     assert (own.at(NOW + 1), own.at(NOW + RAISE_DELAY_S + 5)) == (Limits(payment=80), Limits(payment=80))
+
+
+def test_of_the_banks_limit_and_the_customers_the_lower_counts() -> None:
+    own = NONE.wish(Limits(500, None), 0).with_banks(Limits(800, 2_000))
+    assert own.at(1) == Limits(500, 2_000)
+    raised = own.wish(Limits(5_000, None), 10)
+    assert raised.at(11) == Limits(500, 2_000)
+    assert raised.at(10 + limits.RAISE_DELAY_S) == Limits(800, 2_000), "the customer raises his own, never the bank's"
+    assert raised.with_banks(Limits()).at(10 + limits.RAISE_DELAY_S) == Limits(5_000, None)
+    assert NONE.with_banks(Limits(100, None)).at(0) == Limits(100, None)

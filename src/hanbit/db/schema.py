@@ -286,8 +286,11 @@ accounts = table(  # what a customer pays from; `id` is also its ledger account
     text("password"),
     text("state"),
     whole("created_at"),
-    # the customer's own limits, and those that will count from `later_at` on
-    *(whole(name, null=True) for name in ("limit_payment", "limit_day", "later_payment", "later_day", "later_at")),
+    # the customer's own limits, those that will count from `later_at` on, and the bank's
+    *(
+        whole(name, null=True)
+        for name in ("limit_payment", "limit_day", "later_payment", "later_day", "later_at", "bank_payment", "bank_day")
+    ),
     UniqueConstraint("number_mac", name="account_number"),
     CheckConstraint("kind IN ('bank', 'card', 'emoney')", name="account_kind"),
     CheckConstraint("state IN ('active', 'suspended')", name="account_state"),

@@ -30,33 +30,49 @@ class Limits:
 
 
 class OwnLimits(msgspec.Struct, frozen=True):
-    """The columns of an account's row: the limits that count, and those that will from `later_at` on (None: nothing is to change)."""
+    """The columns of an account's row: the customer's limits, those that will count from `later_at` on, and the bank's.
+
+    Without a `later_at` nothing is to change. What the bank's staff sets counts at once.
+    """
 
     limit_payment: int | None
     limit_day: int | None
     later_payment: int | None
     later_day: int | None
     later_at: int | None
+    bank_payment: int | None = None
+    bank_day: int | None = None
 
     def at(self, moment: int) -> Limits:
-        """The limits that count at this moment."""
+        """The limits that count at this moment: of the customer's and the bank's the lower."""
         if self.later_at is not None and moment >= self.later_at:
-            return Limits(self.later_payment, self.later_day)
-        return Limits(self.limit_payment, self.limit_day)
+            return self._with_banks(self.later_payment, self.later_day)
+        return self._with_banks(self.limit_payment, self.limit_day)
+
+    def _with_banks(self, payment: int | None, day: int | None) -> Limits:
+        return Limits(_lower(payment, self.bank_payment), _lower(day, self.bank_day))
 
     def waiting(self, moment: int) -> tuple[Limits, int] | None:
         """What will count, and from when; None where nothing is to change any more."""
         if self.later_at is None or moment >= self.later_at:
             return None
-        return Limits(self.later_payment, self.later_day), self.later_at
+        return self._with_banks(self.later_payment, self.later_day), self.later_at
 
     def wish(self, wanted: Limits, moment: int) -> "OwnLimits":
         """The row after this wish: what is lower counts now, what is higher in a day; an earlier wish that still waits is given up."""
         now = self.at(moment)
         counts = Limits(_lower(now.payment, wanted.payment), _lower(now.day, wanted.day))
         if counts == wanted:
-            return OwnLimits(wanted.payment, wanted.day, None, None, None)
-        return OwnLimits(counts.payment, counts.day, wanted.payment, wanted.day, moment + RAISE_DELAY_S)
+            return self._own(wanted, None, None)
+        return self._own(counts, wanted, moment + RAISE_DELAY_S)
+
+    def _own(self, now: Limits, later: Limits | None, later_at: int | None) -> "OwnLimits":
+        then = later or Limits()
+        return OwnLimits(now.payment, now.day, then.payment, then.day, later_at, self.bank_payment, self.bank_day)
+
+    def with_banks(self, bank: Limits) -> "OwnLimits":
+        """The row after the bank has set these; the customer's own stay."""
+        return msgspec.structs.replace(self, bank_payment=bank.payment, bank_day=bank.day)
 
     def raises(self, wanted: Limits, moment: int) -> bool:
         """Whether any of these is higher than what counts now."""

@@ -12,7 +12,7 @@ from hanbit.payments.states import State
 
 MINUTES: Final = 60
 MINUTE_S: Final = 60
-LOOKED_AT_MAX: Final = 10_000
+LOOKED_AT_MAX: Final = 5_000
 """So many payments are read, the newest: a page is shown at once, however busy the hour was. What is older is said to be left out."""
 REASONS_MAX: Final = 50
 _HOUR: Final = (

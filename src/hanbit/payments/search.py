@@ -19,6 +19,7 @@ _LIVE: Final = frozenset({State.OPEN, State.AUTHORIZED})
 _CURSOR: Final = re.compile(r"([0-9]{1,15})\.([A-Za-z0-9_-]{22})")
 _SHORT: Final = re.compile(r"[A-Za-z0-9_-]{8,21}")
 _COLUMNS: Final = "id, merchant, tid, state, reason, amount, currency, payee, text, opened_at, ended_at, captured, refunded, method"
+_SELECT: Final = f"SELECT {_COLUMNS} FROM payments"  # noqa: S608 - names of our own
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +87,16 @@ async def listed(reader: Reader, wanted: Wanted, rows: int) -> Page:
 def numbered(reader: Reader, text: str, merchant: str | None) -> list[Listed]:
     """The payments that somebody means by a number: our own id, the first eight characters of it, or a merchant's tid."""
     number = text.strip()
-    where = ""
-    values: tuple[str, ...] = ()
+    rows: list[Row] = []
     if ids.TOKEN.fullmatch(number) or ids.TID.fullmatch(number):
         merchants = "(SELECT id FROM merchants)" if merchant is None else "(?)"
-        where = f"(id = ? OR (merchant IN {merchants} AND tid = ?))"
-        values = (number, *(() if merchant is None else (merchant,)), number)
+        whose = () if merchant is None else (merchant,)
+        rows = reader.all(f"{_SELECT} WHERE id = ?", number)
+        rows += reader.all(f"{_SELECT} WHERE merchant IN {merchants} AND tid = ? AND id <> ? LIMIT ?", *whose, number, number, FOUND_MAX)
     elif _SHORT.fullmatch(number):
-        where, values = "id >= ? AND id < ?", (number, number + "\x7f")
-    if not where:
-        return []
-    mine = "" if merchant is None else " AND merchant = ?"
-    sql = f"SELECT {_COLUMNS} FROM payments WHERE {where}{mine} ORDER BY opened_at DESC LIMIT ?"  # noqa: S608 - marks of our own
-    return [_listed(row) for row in reader.all(sql, *values, *(() if merchant is None else (merchant,)), FOUND_MAX)]
+        rows = reader.all(f"{_SELECT} WHERE id >= ? AND id < ? LIMIT ?", number, number + "\x7f", FOUND_MAX)
+    found = [_listed(row) for row in rows if merchant in {None, row["merchant"]}]
+    return sorted(found, key=lambda one: one.opened_at, reverse=True)
 
 
 def cancellations(reader: Reader, payment: Payment) -> list[Cancelled]:
@@ -152,7 +150,7 @@ def _conditions(wanted: Wanted) -> tuple[str, tuple[str | int, ...]]:
         ("merchant = ?", wanted.merchant),
         ("customer = ?", wanted.customer),
         *((condition, wanted.state) for condition in _state_conditions(wanted.state)),
-        ("opened_at >= ?", wanted.since),
+        ("opened_at >= ?", wanted.since or 0),  # always said: without a bound SQLite reads every payment of a state and sorts them
         ("opened_at < ?", wanted.until),
     ):
         if value is not None:

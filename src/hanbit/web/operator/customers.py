@@ -4,7 +4,7 @@ GET  /customers                    found by the beginning of an ID, or by the wh
      /customers/open               a new one
      /customers/{id}               accounts, devices, latest payments
      /customers/{id}/{act}         suspend, resume, open an account, a code for a device, a link for a new password
-     /accounts/{id}/{act}          suspend, resume, pay in (a second person approves)
+     /accounts/{id}/{act}          suspend, resume, limits, pay in (a second person approves)
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ from hanbit.crypto.passwords import check_new
 from hanbit.db.reading import Row
 from hanbit.kernel.errors import BadInput, NotFound
 from hanbit.kernel.money import AMOUNT, CURRENCY_EXPONENTS, Money
-from hanbit.parties import accounts, customers
+from hanbit.parties import accounts, customers, limits
 from hanbit.parties.customers import Customer
-from hanbit.payments import forgotten, operations, proposals, search
+from hanbit.payments import bank_limits, forgotten, operations, proposals, search
 from hanbit.payments.search import Wanted
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
@@ -28,13 +28,14 @@ from hanbit.web.deeds import Check, Deed, Field, choice
 from hanbit.web.forms import ROWS, Line, address, read_query
 
 CUSTOMER_ACTS: Final = ("suspend", "resume", "account", "code", "password")
-ACCOUNT_ACTS: Final = ("suspend", "resume", "fund")
+ACCOUNT_ACTS: Final = ("suspend", "resume", "fund", "limits")
 LATEST: Final = 20
 PASSWORD_MAX: Final = 128
 _LISTED: Final = "SELECT id, login, name, state FROM customers WHERE login > ? AND login >= ? AND login < ? ORDER BY login LIMIT ?"
 _ACCOUNTS: Final = (
     "SELECT a.id, a.kind, a.masked, a.currency, a.state, l.credits_posted - l.debits_posted AS balance, l.debits_pending AS held, "
-    "l.credit_limit FROM accounts a JOIN ledger_accounts l ON l.id = a.id WHERE a.customer = ? ORDER BY a.created_at, a.id LIMIT ?"
+    "l.credit_limit, a.bank_payment, a.bank_day "
+    "FROM accounts a JOIN ledger_accounts l ON l.id = a.id WHERE a.customer = ? ORDER BY a.created_at, a.id LIMIT ?"
 )
 _DEVICES: Final = "SELECT kind, name, state, created_at FROM devices WHERE customer = ? ORDER BY created_at DESC, id LIMIT ?"
 _LAST_LETTER: Final = "\U0010ffff"
@@ -193,19 +194,44 @@ class CustomerPages:
             if name == "fund":
                 await proposals.propose_fund(self.gateway, by, account=found.id, amount=form["amount"], reason=form["reason"])
                 return self.console.see("/proposals", "operator.deed.done.proposed")
+            if name == "limits":
+                await bank_limits.set_bank_limits(
+                    self.gateway, by, account=found.id, payment=form["payment"], day=form["day"], reason=form["reason"]
+                )
+                return self.console.see(back, "operator.deed.done.account_limits", name=found.masked)
             state = "suspended" if name == "suspend" else "active"
             await operations.set_state(self.gateway, by, what="account", id=found.id, state=state, reason=form["reason"])
             return self.console.see(back, f"operator.deed.done.account_{name}", name=found.masked)
 
         hint = "operator.field.minor_hint"
-        fields = (Field("amount", "console.payments.amount", (AMOUNT_CHECK,), max=15, hint=hint),) if name == "fund" else ()
+        fields: tuple[Field, ...] = (
+            (Field("amount", "console.payments.amount", (AMOUNT_CHECK,), max=15, hint=hint),) if name == "fund" else ()
+        )
+        if name == "limits":
+            fields = self._limit_fields(found.id)
         return Deed(f"operator.deed.account_{name}", back, fields, do, {"name": found.masked})
+
+    def _limit_fields(self, account: str) -> tuple[Field, ...]:
+        own, good = limits.of_account(self.gateway.reader, account), ((_is_limit, "console.field.amount"),)
+        hint = "operator.field.limit_hint"
+        return (
+            Field("payment", "operator.limit.payment", good, value=_shown_limit(own.bank_payment), hint=hint, max=15),
+            Field("day", "operator.limit.day", good, value=_shown_limit(own.bank_day), hint=hint, max=15),
+        )
 
     def _customer(self, request: Request) -> Customer:
         customer = customers.by_id(self.gateway.reader, self.console.token(request))
         if customer is None:
             raise NotFound("no such customer")
         return customer
+
+
+def _is_limit(text: str) -> bool:
+    return not text or (AMOUNT.fullmatch(text) is not None and text != "0")
+
+
+def _shown_limit(limit: int | None) -> str:
+    return "" if limit is None else str(limit)
 
 
 def _is_login(text: str) -> bool:
@@ -232,5 +258,6 @@ def _shown(row: Row) -> dict[str, object]:
         "below": balance < 0,
         "balance": Money(abs(balance), currency),
         "held": Money(row["held"], currency) if row["held"] else None,
+        "limits": [Money(row[name], currency) if row[name] else None for name in ("bank_payment", "bank_day")],
         "credit": Money(row["credit_limit"], currency) if row["credit_limit"] else None,
     }

@@ -21,7 +21,7 @@ from hanbit.db.reading import Row
 from hanbit.line.figures import LineFigures
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.halt import why_halted
-from hanbit.payments.pulse import last_hour
+from hanbit.payments.pulse import LOOKED_AT_MAX, last_hour
 from hanbit.web.account import OwnAccount
 from hanbit.web.consoles import LIVE, Console, Entry
 from hanbit.web.entrance import Entrance
@@ -93,6 +93,7 @@ class OperatorFace:
             halted=why_halted(reader),
             live=LIVE in request.query_params,
             live_s=LIVE_S,
+            looked_at_max=LOOKED_AT_MAX,
         )
         if LIVE in request.query_params:
             response.headers["Refresh"] = str(LIVE_S)
