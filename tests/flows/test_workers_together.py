@@ -1,6 +1,8 @@
-"""Everything at once over several workers: payments, withdrawals, refunds, suspensions, kill -9, while another connection adds up the book.
+"""Everything at once: payments, withdrawals, refunds, suspensions, kill -9, while another connection adds up the book.
 
-HANBIT_ROUNDS=50 pytest -m long tests/flows/test_workers_together.py -s      the whole suite, with its figures
+Over several workers on PostgreSQL; on SQLite, whose book is one process's, that one is killed and started again.
+
+make test-long PYTEST_ARGUMENTS="-s -k everything_at_once"      fifty rounds on each engine, with their figures
 """
 
 import asyncio
@@ -10,9 +12,12 @@ import random
 import signal
 import threading
 from collections import Counter
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 
+import aiohttp
 import pytest
 
 from hanbit import control
@@ -23,7 +28,7 @@ from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import HanbitError, Unavailable
 from hanbit.wallet.client import GatewayRefused
 from hanbit.wallet.pay import Outcome, Wallet
-from tests.flows.crash_processes import Site, site
+from tests.flows.crash_processes import PATIENCE_S, PAUSE_S, Site, site
 from tests.flows.crash_world import MERCHANT, make_folder
 from tests.flows.workers import rows, workers
 from tests.waiting import until
@@ -41,6 +46,16 @@ sum(CASE WHEN limited = 1 AND credits_posted + credit_limit < debits_posted + de
 FROM ledger_accounts GROUP BY currency
 """
 """One snapshot: what every column but the first must be is 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the servers are started, and how many share the work."""
+
+    engine: str
+    folder: Path
+    ports: Ports
+    workers: int
 
 
 class Bank:
@@ -76,7 +91,6 @@ class Bank:
 
 async def one_round(s: Site, customers: list[Wallet], chance: random.Random, seen: Counter[str], number: int) -> None:
     """A few payments beside one another, one of them withdrawn by the shop meanwhile, an earlier one given back in part, a suspension."""
-    before = dict(workers(s))
     *paying, withdrawing = customers
     work = [attempt(s, wallet, seen) for wallet in paying] + [withdrawn(s, withdrawing, seen)]
     if number % SUSPEND_EVERY == 0:
@@ -84,12 +98,30 @@ async def one_round(s: Site, customers: list[Wallet], chance: random.Random, see
     if s.tids:
         work.append(given_back(s, chance.choice(s.tids), f"round-{number}", seen))
     tasks = [asyncio.create_task(one) for one in work]
-    if number % KILL_EVERY == 0 and before:
+    if number % KILL_EVERY == 0:
         await asyncio.sleep(chance.random())
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(chance.choice(list(before.values())), signal.SIGKILL)
-            seen["killed"] += 1
+        await killed(s, chance, seen)
     await asyncio.gather(*tasks)
+
+
+async def killed(s: Site, chance: random.Random, seen: Counter[str]) -> None:
+    """One worker, in whose place its parent starts another; or the only process there is, which is started again until it serves."""
+    running = list(workers(s).values())
+    with contextlib.suppress(ProcessLookupError):
+        if running:
+            os.kill(chance.choice(running), signal.SIGKILL)
+        else:
+            await s.gateway.kill()
+        seen["killed"] += 1
+    async with asyncio.timeout(PATIENCE_S):
+        while not running:
+            if not s.gateway.alive:  # a command may have held the folder when it began
+                await s.gateway.start()
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                async with s.http.get(s.gateway.url) as answer:
+                    if answer.status == HTTPStatus.OK:
+                        return
+            await asyncio.sleep(PAUSE_S)
 
 
 async def attempt(s: Site, wallet: Wallet, seen: Counter[str]) -> None:
@@ -138,16 +170,16 @@ async def suspended(s: Site, chance: random.Random, seen: Counter[str]) -> None:
         await asyncio.sleep(chance.random() / 4)
 
 
-async def play(place: tuple[Path, Ports], rounds: int, seed: int) -> None:
+async def play(place: Start, rounds: int, seed: int) -> None:
     chance, seen = random.Random(seed), Counter[str]()
-    async with site(*place, workers=WORKERS) as s:
+    async with site(place.folder, place.ports, workers=place.workers) as s:
         customers = [s.wallet() for _ in range(AT_ONCE + 1)]
         for wallet in customers:  # one after another: tries of one password that are killed half way count as wrong ones
             await s.log_in(wallet, (await s.order())[1])
         with Bank(s.folder / "gateway") as bank:
             for number in range(1, rounds + 1):
                 await one_round(s, customers, chance, seen, number)
-            await until(lambda: len(workers(s)) == WORKERS)
+            await until(lambda: place.workers == 1 or len(workers(s)) == place.workers)
             for tid in s.tids:
                 payment = s.payment(tid)
                 if payment is not None and payment.state == "authorized":
@@ -161,21 +193,23 @@ async def play(place: tuple[Path, Ports], rounds: int, seed: int) -> None:
         refunds = "SELECT coalesce(sum(amount), 0) FROM entries WHERE kind = 'refund' AND payment = p.id"
         assert rows(s, f"SELECT tid FROM payments p WHERE refunded <> ({refunds})") == []  # noqa: S608 - the test's own text
         await s.proven()
-        print(f"\n{rounds} rounds over {WORKERS} workers: {dict(sorted(seen.items()))}, {bank.reads} sums read, 0 violations")  # noqa: T201 - figures
+        told = f"{dict(sorted(seen.items()))}, {bank.reads} sums read, 0 violations"
+        print(f"\n{rounds} rounds on {place.engine}, {place.workers} serving: {told}")  # noqa: T201 - figures
 
 
-@pytest.fixture
-def place(database: str, tmp_path: Path) -> tuple[Path, Ports]:
-    """A folder whose book is in a database of its own."""
-    ports = Ports.free()
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Start:
+    """A folder whose book is a file, or in a database of its own."""
+    ports, several = Ports.free(), request.param == "postgresql"
+    database: str = request.getfixturevalue("database") if several else ""
     asyncio.run(make_folder(tmp_path / "site", SystemClock(), ports, database=database))
-    return tmp_path / "site", ports
+    return Start(request.param, tmp_path / "site", ports, WORKERS if several else 1)
 
 
-async def test_everything_at_once_over_several_workers_for_a_few_rounds(place: tuple[Path, Ports]) -> None:
+async def test_everything_at_once_for_a_few_rounds(place: Start) -> None:
     await play(place, 4, seed=1)
 
 
 @pytest.mark.long
-async def test_everything_at_once_over_several_workers(place: tuple[Path, Ports]) -> None:
+async def test_everything_at_once(place: Start) -> None:
     await play(place, int(os.environ.get("HANBIT_ROUNDS", "50")), seed=2)
