@@ -250,7 +250,7 @@ async def test_the_payment_server_leaves_no_core(haunted: Haunted) -> None:
 
 async def test_core_dumps_stay_off_where_a_program_collects_them() -> None:
     """A pipe in core_pattern ignores the limit; a process that is not dumpable it does not get."""
-    code = "import ctypes; from hanbit.cli.serve import no_core_dumps; no_core_dumps(); print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    code = "import ctypes; from hanbit.process import no_core_dumps; no_core_dumps(); print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
     assert (await process.communicate())[0] == b"0\n"
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hanbit.cli.options import run
-from hanbit.cli.serve import many_files, no_core_dumps, read_address
+from hanbit.cli.serve import read_address
+from hanbit.process import many_files, no_core_dumps
 
 if TYPE_CHECKING:
     from hanbit.merchant.agent.serve import Address

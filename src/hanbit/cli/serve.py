@@ -1,18 +1,13 @@
 """`hanbit init` and `hanbit serve`: make an operator's data folder, run the payment server on it."""
 
 import asyncio
-import ctypes
-import resource
 import signal
-import sys
 from pathlib import Path
 
 import click
 
 from hanbit.cli.options import ask_secret, data_option, run
-
-PR_SET_DUMPABLE = 4
-"""prctl(2): a process that is not dumpable leaves no core and cannot be read by another process of the same user."""
+from hanbit.process import many_files, no_core_dumps
 
 WORKERS_MAX = 16
 CONSOLE_PORT, MERCHANT_CONSOLE_PORT = 8410, 8411
@@ -157,20 +152,6 @@ def serve(data: Path, workers: int) -> None:
         uvloop.run(_serve(data))
     else:
         run(_serve_with(data, workers))
-
-
-def no_core_dumps() -> None:
-    """Keys, passwords and session keys pass through this memory: it must never be written to a file."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        # A core_pattern that pipes to a program ignores the limit; this it does not.
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-
-
-def many_files() -> None:
-    """As many open files as the machine allows: each visitor and each merchant is one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _serve(data: Path) -> None:

@@ -72,7 +72,7 @@ def main() -> None:
     import uvloop  # noqa: PLC0415 - as in the server's own command
 
     from hanbit import logs  # noqa: PLC0415 - after the process is closed to others
-    from hanbit.cli.serve import many_files, no_core_dumps  # noqa: PLC0415 - first of all, before any key is read
+    from hanbit.process import many_files, no_core_dumps  # noqa: PLC0415 - first of all, before any key is read
 
     no_core_dumps()
     many_files()
