@@ -25,7 +25,8 @@ from hanbit.wallet.client import Answer, Origin
 
 CUSTOMERS_MAX: Final = 64
 FUNDS: Final = "900000000000"
-START_TIMEOUT_S: Final = 30.0
+START_TIMEOUT_S: Final = 120.0
+"""Who ends while it starts is heard of at once; this is for a machine that has other things to do."""
 DRAIN_TIMEOUT_S: Final = 10.0
 LOOK_EVERY_S: Final = 0.01
 OPERATOR_AT_ONCE: Final = 4

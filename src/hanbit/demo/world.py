@@ -31,7 +31,8 @@ from hanbit.wallet.client import Http
 from hanbit.wallet.pay import Wallet
 from hanbit.wallet.store import Enrolment, Store
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
+"""Who ends while it starts is heard of at once; this is for a machine that has other things to do."""
 STOP_TIMEOUT_S = 15.0
 FREE_PORTS = range(20_000, 32_000)
 """Systems take the ports of outgoing connections from above these."""
