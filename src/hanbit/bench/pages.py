@@ -3,10 +3,11 @@
 fill      so many captured payments over the last thirty days, between a thousand customers and a thousand merchants whose shares follow
           Zipf's law; each behind a log-in in the audit
 people    an admin of the operator and one of the largest merchant, each with a live session
-pages     each is asked once to warm up and then TIMES times, one after the other: median and slowest
+pages     each is asked once to warm up and then TIMES times, one after the other: median, slowest, and processor time (client included)
 """
 
 import asyncio
+import os
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -23,6 +24,7 @@ from hanbit.bench import floors
 from hanbit.bench.figures import percentile_ms
 from hanbit.bench.ledger_deals import CASH, MERCHANT, Deals
 from hanbit.bench.preload import SAY_EVERY, pay
+from hanbit.bench.processes import cpu_s
 from hanbit.db.change import Change
 from hanbit.db.commit import Book
 from hanbit.db.place import Place, open_store
@@ -128,8 +130,15 @@ async def measure(data: Path, clock: Clock, say: Callable[[str], None]) -> tuple
                 say(f"the {face}'s pages")
                 async with _browser(gateway, face, merchant) as ask:
                     for name, path in _addresses(face, ids):
+                        before = cpu_s(os.getpid())
                         seconds, status, size = await _timed(ask, path, clock)
-                        pages[f"{face}: {name}"] = {"p50_ms": percentile_ms(seconds, 50), "max_ms": percentile_ms(seconds, 100), "kb": size}
+                        spent = round((cpu_s(os.getpid()) - before) * 1000 / (TIMES + 1), 1)
+                        pages[f"{face}: {name}"] = {
+                            "p50_ms": percentile_ms(seconds, 50),
+                            "max_ms": percentile_ms(seconds, 100),
+                            "cpu_ms": spent,
+                            "kb": size,
+                        }
                         if status != 200:  # noqa: PLR2004 - a page
                             broken.append(f"{face} {path}: {status}")
         finally:
