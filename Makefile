@@ -87,6 +87,12 @@ coverage: .venv/.dev ## fast tests with branch coverage
 bench: .venv/.server ## measure complete payments through all three parties, 20 seconds, 64 in flight
 	@.venv/bin/hanbit bench payments --seconds 20 --concurrency 64
 
+.PHONY: screenshots
+screenshots: .venv/.dev test-programs ## take the pictures of docs/gallery anew: every page in every state, both languages, desktop and phone
+	@find docs/gallery -name '*.webp' -delete
+	@HANBIT_PICTURES_ONLY=1 HANBIT_SCREENSHOTS=docs/gallery $(PYTEST) -n $(WORKERS) tests/e2e/gallery
+	@.venv/bin/python tools/make_gallery.py
+
 .PHONY: models
 models: .venv/.dev ## search the models of the protocols for attacks and print what was found
 	@.venv/bin/python -m models.check --write
