@@ -31,6 +31,7 @@ from hanbit.merchant.states import State
 CLOCK = SystemClock()
 QUICK = Limits(backoff_first_s=0.01, backoff_max_s=0.03, answer_s=0.5, close_s=0.5)
 WAITS = Waits(answer_s=0.25, dial_s=2.0, case_s=20.0, first_s=10.0)
+PATIENT = Waits(answer_s=5.0, dial_s=20.0, case_s=120.0, first_s=60.0)
 
 
 async def enrol(folder: Path, line: files.LineAddress) -> None:
@@ -52,7 +53,7 @@ async def dialling_shop(folder: Path, port: int) -> AsyncIterator[Shop]:
             yield shop
 
 
-async def play(folder: Path, cases: Sequence[Case], *, believes_status: bool = False) -> Outcome:
+async def play(folder: Path, cases: Sequence[Case], *, believes_status: bool = False, waits: Waits = WAITS) -> Outcome:
     """Play these cases against a Shop on this folder, in one process over a real line.
 
     With `believes_status` the shop's pages deliver on the word of a status alone.
@@ -81,5 +82,5 @@ async def play(folder: Path, cases: Sequence[Case], *, believes_status: bool = F
             order = await shop.order(tid)
             return ShopState(order.state, order.may_deliver or tid in believed)
 
-        run = Run(operator, way, chores, ShopSide(place, state), CLOCK, WAITS, dials=True)
+        run = Run(operator, way, chores, ShopSide(place, state), CLOCK, waits, dials=True)
         return await run.play(cases)

@@ -257,11 +257,21 @@ async def test_a_shop_without_one_check_is_caught_by_the_cases_for_it(folder: Pa
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", MUTANTS)
-async def test_and_by_no_other_case_of_all(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_and_by_no_other_case_of_all(prepared: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutate, caught = MUTANTS[name]
     mutate(monkeypatch)
-    outcome = await probe_world.play(folder, CASES, believes_status="status" in name)
-    assert {result.name for result in outcome.wrong} == caught
+    wrong: set[str] = set()
+    chosen, waits = {case.name for case in CASES}, probe_world.WAITS
+    # On a busy machine an honest answer comes too late for short waits: what they say otherwise than it should be is asked once more.
+    for folder in ("in haste", "with patience"):
+        cases = [case for case in CASES if case.name in chosen | {"confirms", "settles", "still_settles"}]
+        shutil.copytree(prepared, tmp_path / folder)
+        outcome = await probe_world.play(tmp_path / folder, cases, believes_status="status" in name, waits=waits)
+        wrong = wrong - chosen | {result.name for result in outcome.wrong}
+        chosen, waits = wrong ^ caught, probe_world.PATIENT
+        if not chosen:
+            break
+    assert wrong == caught
 
 
 async def test_a_shop_that_refuses_everything_takes_nothing_wrongly_and_fails_the_controls(
