@@ -23,6 +23,7 @@ NASTY = (
     "\x00", "a\r\nSet-Cookie: x=y", "가" * 300, "x" * 201, "<script>alert(1)</script>", "' OR 1=1 --", "../../keys/pepper", "\ud800",
     "=cmd|'/c calc'!A1", "{{7*7}}", "%s%n", "\u202e", "a b",
 )  # fmt: skip
+NO_LINES = tuple(value for value in NASTY if not value.isprintable() or len(value) > 200)
 IDS = ("a", "A" * 23, "A" * 4000, "%00" * 22, "%ff" * 22, "..%2f..%2fkeys", "%2e%2e", "가" * 22, "' OR 1=1 --", "%0d%0aX:%20y", "-" * 22)
 FORMS: dict[str, dict[str, str]] = {
     "POST /login": {"login": "nobody", "password": "wrong", "next": "/"},
@@ -85,6 +86,8 @@ QUERIES = {
     "GET /login": ("next",),
     "GET /second-factor": ("next",),
 }
+ASKING = {"POST /orders/{id}/looked", "POST /callbacks/test", "POST /callbacks/{id}/resend"}
+"""Their one field is the reason, and any line of words is a good one: only what is none is tried."""
 QUIET = {"POST /logout"}
 """They take no fields: whatever is sent along is not looked at."""
 
@@ -131,7 +134,7 @@ def requests(face: str) -> Iterator[Bad]:
                 filled = "/".join(name if part.startswith("{") else part for part in pattern.replace("{name:path}", "{name}").split("/"))
                 yield Bad(method, filled, body=b"" if method == "POST" else None)
         if method == "POST" and address not in QUIET:
-            yield from bad_forms(path, FORMS[address])
+            yield from bad_forms(path, FORMS[address], values=NO_LINES if address in ASKING else NASTY)
         for field in QUERIES.get(address, ()):
             for value in NASTY:
                 yield Bad(method, f"{path}?{urlencode({field: value.encode('utf-8', 'surrogatepass')})}")
@@ -140,13 +143,13 @@ def requests(face: str) -> Iterator[Bad]:
                 yield Bad(method, f"{path}?{query}")
 
 
-def bad_forms(path: str, good: dict[str, str]) -> Iterator[Bad]:
+def bad_forms(path: str, good: dict[str, str], values: tuple[str, ...] = NASTY) -> Iterator[Bad]:
     """Bodies that are no form, then each field with what nobody means, twice, and one field too many."""
     yield from (Bad("POST", path, body) for body in BODIES if body)
     yield Bad("POST", path, urlencode(good).encode(), {"Content-Type": "application/json"}, frozenset({401, 404, 415}))
     yield Bad("POST", path, b"x" * (64 * 1024 + 1))
     for field in good:
-        for value in NASTY:
+        for value in values:
             yield Bad("POST", path, urlencode({**good, field: value.encode("utf-8", "surrogatepass")}).encode())
         yield Bad("POST", path, urlencode([*good.items(), (field, "again")]).encode())
     yield Bad("POST", path, urlencode({**good, "extra": "1"}).encode())

@@ -166,6 +166,17 @@ async def _line_down(stage: Stage) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def _old_program(stage: Stage) -> AsyncIterator[None]:
+    """The shop's program knows of no console."""
+    stage.shop.is_old = True
+    try:
+        yield
+    finally:
+        stage.shop.is_old = False
+        stage.consoles.gateway.speechless.clear()
+
+
+@asynccontextmanager
 async def _halted(stage: Stage) -> AsyncIterator[None]:
     gateway = stage.consoles.gateway
     await halt.halt(gateway, "operator", {"reason": "checked by hand", "merchant": stage.things["shop"]})
@@ -325,16 +336,23 @@ GALLERY = (
     merchant("payments-nothing", "/payments?state=authorized&until=2020-01-01", "viewer"),
     merchant("payment", "/payments/{captured}"),
     merchant("payment-refunded", "/payments/{refunded}", "cashier"),
-    merchant("payment-refund", "/payments/{captured}/refund"),
-    merchant("orders", "/orders"),
-    merchant("order-looked", "/orders/{tid}/looked"),
+    merchant("payment-asked", "/payments/{asked}", "cashier"),
+    merchant("payment-refund", "/payments/{captured}/refund", "cashier"),
+    merchant("payment-refund-error", "/payments/{captured}/refund", "cashier", then=_nothing_typed),
+    merchant("payment-cancel", "/payments/{open}/refund", "cashier"),
+    merchant("orders", "/orders", "cashier"),
+    merchant("orders-line-down", "/orders", "viewer", given=_line_down),
+    merchant("orders-old-program", "/orders", "viewer", given=_old_program),
+    merchant("order-looked", "/orders/{looked}/looked", "cashier"),
     merchant("callbacks", "/callbacks"),
-    merchant("callback-test", "/callbacks/test"),
-    merchant("callback-resend", "/callbacks/{nowhere}/resend"),
+    merchant("callbacks-old-program", "/callbacks", "viewer", given=_old_program),
+    merchant("callbacks-test", "/callbacks/test"),
+    merchant("callback-resend", "/callbacks/evt_1/resend", "cashier"),
     merchant("settlement", "/settlement", "viewer"),
     merchant("settlement-account", "/settlement/account"),
     merchant("settlement-day", "/settlement/{day}"),
     merchant("line", "/line"),
+    merchant("line-down", "/line", "viewer", given=_line_down),
     merchant("certificate-revoke", "/certificates/{certificate}/revoke"),
     merchant("staff", "/staff"),
     merchant("staff-invite", "/staff/invite"),

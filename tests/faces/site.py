@@ -19,14 +19,16 @@ from hanbit.crypto.keys import new_key
 from hanbit.folder import close_gateway, create, hold, open_gateway
 from hanbit.kernel import ids
 from hanbit.kernel.clock import Clock, SandboxClock, SystemClock
-from hanbit.kernel.errors import ProtocolViolation, Unavailable
+from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
 from hanbit.line.figures import LineFigures
 from hanbit.loopback import LoopbackResolver
 from hanbit.payments import operations
 from hanbit.payments.gateway import Gateway
+from hanbit.protocols import console
+from hanbit.protocols.line import RefusedByMerchant
 from hanbit.protocols.redirect.merchant import Merchant, Objection, OrderFacts
-from hanbit.protocols.signed import PinnedTrust, Signer, decode_chain, encode_der
+from hanbit.protocols.signed import PinnedTrust, Signer, decode_chain, encode_der, head, peek_typ, recall, sign
 from hanbit.settings import Settings
 from hanbit.web import application
 from hanbit.web.serving import serving
@@ -50,6 +52,12 @@ class Shop:
     silent: bool = False
     deaf: bool = False
     told: list[str] = field(default_factory=list)
+    looks: tuple[console.Look, ...] = ()
+    callbacks: tuple[console.CallBack, ...] = ()
+    acts: list[console.ConsoleAct] = field(default_factory=list)
+    """What people asked from the console; `result` is the shop's word on it, and `is_old` a program that knows of no console."""
+    result: str = console.DONE
+    is_old: bool = False
     clock: Clock = field(default_factory=SystemClock)
 
     def order(self, amount: int = 220_000, text: str = "SK휴대폰 IM-1100", oi: str | None = None, **changed: Any) -> dict[str, str]:
@@ -75,11 +83,24 @@ class Shop:
         if merchant_id != SHOP or self.silent or not self.up:
             raise Unavailable("no answer")
         at = self.clock.now()
-        try:
-            notice = self.merchant.verify_notice(message, at=at)
-        except ProtocolViolation as error:  # a question of the console: this shop's program is one that knows none
-            raise Unavailable("no answer") from error
+        if peek_typ(message) in {console.ConsoleAct.TYP, console.ConsoleQuestion.TYP}:
+            return self._answer_console(message, at)
+        notice = self.merchant.verify_notice(message, at=at)
         return self.merchant.answer_notice(notice, self.orders.get(notice.claims.tid), self.objection, at=at).compact
+
+    def _answer_console(self, message: str, at: int) -> str:
+        """What people ask from the console: a word on an act, rows of one's own book; an older program knows neither."""
+        signer, gateway = self.merchant.signer, self.merchant.gateway
+        if self.is_old:
+            return sign(RefusedByMerchant(**head(signer, gateway, at), req=ids.digest(message.encode()), code="typ"), signer).compact
+        if peek_typ(message) == console.ConsoleAct.TYP:
+            act = recall(message, console.ConsoleAct)
+            self.acts.append(act.claims)
+            return console.make_done(signer, act, self.result, at=at).compact
+        question = recall(message, console.ConsoleQuestion)
+        if question.claims.about == "orders":
+            return console.make_rows(signer, question, at=at, looks=self.looks).compact
+        return console.make_rows(signer, question, at=at, callbacks=self.callbacks).compact
 
     async def tell(self, merchant_id: str, message: str) -> None:
         """R11; another merchant has no line."""

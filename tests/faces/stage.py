@@ -18,10 +18,23 @@ from hanbit.kernel import ids
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.money import Money
 from hanbit.parties import console_sessions, customers, enrolment, sessions, visits
-from hanbit.payments import cancellation_flow, contact, forgotten, home_keys, operations, payouts, proposals, recovery, settlement, staff
+from hanbit.payments import (
+    cancellation_flow,
+    console_requests,
+    contact,
+    forgotten,
+    home_keys,
+    operations,
+    payouts,
+    proposals,
+    recovery,
+    settlement,
+    staff,
+)
 from hanbit.payments import payment as payments
 from hanbit.payments.states import ATTEMPTS_MAX
 from hanbit.protocols.cancellation.merchant import Merchant as Canceller
+from hanbit.protocols.console import CallBack, Look
 from hanbit.protocols.redirect.merchant import Objection
 from hanbit.protocols.redirect.messages import Order, Settled, Words
 from tests.faces.consoles import Consoles, Member, running_consoles, token_of
@@ -140,6 +153,7 @@ async def staged(folder: Path, **settings: Any) -> AsyncIterator[Stage]:
         await _today(stage)
         await _people(stage)
         await _at_home(stage)
+        await _asked(stage)
         yield stage
 
 
@@ -293,6 +307,35 @@ async def _cancel(stage: Stage, number: str, money: Money, reason: str) -> None:
         at=gateway.clock.now(),
     )
     await cancellation_flow.cancel(gateway, SHOP, request.compact)
+
+
+async def _asked(stage: Stage) -> None:
+    """What people asked their shop from the console: done, refused and still waiting; and what its program shows of its own book."""
+    shop, gateway, at = stage.shop, stage.consoles.gateway, stage.clock.now()
+    who = stage.members["merchant", "cashier"].person
+    payment = payments.by_id(gateway.reader, (await _pay(stage, *GOODS[0]))["payment"])
+    assert payment is not None
+    stage.things |= {"asked": payment.id, "looked": payment.tid}
+    for result, amount, reason in (
+        ("done", 20_000, "색상이 달라 일부 환불"),
+        ("over_limit", 150_000, "고객 변심"),
+        ("", 50_000, "배송 지연 보상"),
+    ):
+        shop.result, shop.up = result, bool(result)
+        money = Money(amount, "KRW")
+        await console_requests.ask_refund(gateway, who, payment, request=ids.new_token(), amount=money, reason=reason)
+    shop.result, shop.up = "done", True
+    why = "the gateway says: 20000 refunded, 200000 left; this book has 0 refunded, 220000 left"
+    shop.looks = (
+        Look(kind="cancellation", tid=payment.tid, state="confirmed", why=why, since=at - 60),
+        Look(kind="order", tid=ids.new_token(), state="confirmed", why="", since=at - DAY_S),
+    )
+    told: dict[str, Any] = {"endpoint": "shop", "tid": payment.tid, "created_at": at - 300}
+    shop.callbacks = (
+        CallBack(**told, delivery="evt_1", type="order.cancelled", state="waiting", tries=2, next_at=at + 120, last_status=500),
+        CallBack(**told, delivery="evt_2", type="order.settled", state="delivered", tries=1, last_status=204),
+        CallBack(**told, delivery="evt_3", type="order.closed", state="given_up", tries=20, last_error="ClientConnectorError"),
+    )
 
 
 async def _people(stage: Stage) -> None:

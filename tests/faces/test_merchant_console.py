@@ -12,17 +12,15 @@ from hanbit.evidence.log_check import check as check_log
 from hanbit.kernel import ids
 from hanbit.kernel.clock import SandboxClock
 from hanbit.kernel.days import day_of, zone_of
-from hanbit.kernel.errors import BadInput, Unavailable
+from hanbit.kernel.errors import BadInput
 from hanbit.kernel.money import Money, parse_typed
 from hanbit.ledger.check import check as check_ledger
 from hanbit.parties import terms as agreed
 from hanbit.payments import payment as payments
 from hanbit.payments import settlement
 from hanbit.protocols import console
-from hanbit.protocols.line import RefusedByMerchant
-from hanbit.protocols.signed import head, peek_typ, recall, sign
 from tests.faces.consoles import OTHER_SHOP, Consoles, Member, running_consoles
-from tests.faces.site import SHOP
+from tests.faces.site import SHOP, Shop
 from tests.faces.test_customer_site import logged_in as customer_logged_in
 
 pytestmark = pytest.mark.asyncio
@@ -209,46 +207,16 @@ async def test_days_are_paged(consoles: Consoles, monkeypatch: pytest.MonkeyPatc
 # --- what the shop is asked ---------------------------------------------------------------------------------------------------------------
 
 
-class Answering:
-    """The shop's program behind the line of the site: it knows what a console asks, or is an older one that does not."""
-
-    def __init__(self, consoles: Consoles) -> None:
-        self.consoles = consoles
-        self.acts: list[console.ConsoleAct] = []
-        self.looks: tuple[console.Look, ...] = ()
-        self.result = "done"
-        self.is_old = False
-        self._ask = consoles.site.shop.ask
-
-    async def ask(self, merchant_id: str, message: str) -> str:
-        if peek_typ(message) not in {console.ConsoleAct.TYP, console.ConsoleQuestion.TYP}:
-            return await self._ask(merchant_id, message)
-        shop, at = self.consoles.site.shop, self.consoles.gateway.clock.now()
-        if not shop.up:
-            raise Unavailable("no line")
-        if self.is_old:
-            claims = head(shop.merchant.signer, self.consoles.gateway.urn, at)
-            return sign(RefusedByMerchant(**claims, req=ids.digest(message.encode()), code="typ"), shop.merchant.signer).compact
-        if peek_typ(message) == console.ConsoleQuestion.TYP:
-            question = recall(message, console.ConsoleQuestion)
-            rows = {"looks": self.looks} if question.claims.about == "orders" else {"callbacks": (CALL_BACK,)}
-            return console.make_rows(shop.merchant.signer, question, at=at, **rows).compact
-        act = recall(message, console.ConsoleAct)
-        self.acts.append(act.claims)
-        return console.make_done(shop.merchant.signer, act, self.result, at=at).compact
-
-
 CALL_BACK = console.CallBack(
     delivery="evt_1", endpoint="<b>shop", type="order.settled", tid="A" * 22, state="given_up", created_at=1, tries=3, last_status=500
 )
 
 
 @pytest.fixture
-def shop(consoles: Consoles, monkeypatch: pytest.MonkeyPatch) -> Answering:
+def shop(consoles: Consoles) -> Shop:
     """The shop's program, which knows what a console asks."""
-    answering = Answering(consoles)
-    monkeypatch.setattr(consoles.site.shop, "ask", answering.ask)
-    return answering
+    consoles.site.shop.callbacks = (CALL_BACK,)
+    return consoles.site.shop
 
 
 def token_in(page: str) -> str:
@@ -257,7 +225,7 @@ def token_in(page: str) -> str:
     return found[1]
 
 
-async def test_a_cashier_asks_for_a_part_and_sent_twice_it_asks_once(consoles: Consoles, shop: Answering) -> None:
+async def test_a_cashier_asks_for_a_part_and_sent_twice_it_asks_once(consoles: Consoles, shop: Shop) -> None:
     payment = await paid(consoles)
     cashier = await consoles.person("merchant", "cashier")
     assert f"/payments/{payment}/refund" in (await cashier.get(f"/payments/{payment}")).text
@@ -270,13 +238,13 @@ async def test_a_cashier_asks_for_a_part_and_sent_twice_it_asks_once(consoles: C
     (act,) = shop.acts
     assert (act.act, act.amount, act.currency, act.reason, act.person) == ("cancel", "4000", "KRW", WHY, cashier.person.actor)
     shown = await cashier.get(f"/payments/{payment}")
-    assert "Your shop has done it" in shown.words
-    assert "Done by the shop" in shown.words
+    assert "Your shop has taken it up" in shown.words
+    assert "Taken up by the shop" in shown.words
     assert payments.by_id(consoles.gateway.reader, payment).refunded == 0, "the shop's word moves no money"  # type: ignore[union-attr]  # paid above
     assert consoles.gateway.reader.one("SELECT reason FROM audit WHERE actor = ?", cashier.person.actor)["reason"] == WHY  # type: ignore[index]  # just written
 
 
-async def test_what_is_wrong_with_a_refund_is_said_at_the_field(consoles: Consoles, shop: Answering) -> None:
+async def test_what_is_wrong_with_a_refund_is_said_at_the_field(consoles: Consoles, shop: Shop) -> None:
     payment = await paid(consoles)
     cashier = await consoles.person("merchant", "cashier")
     good = {"much": "part", "amount": "1", "reason": WHY, "request": ids.new_token()}
@@ -291,7 +259,7 @@ async def test_what_is_wrong_with_a_refund_is_said_at_the_field(consoles: Consol
     assert consoles.gateway.reader.one("SELECT 1 FROM console_requests") is None
 
 
-async def test_a_viewer_a_stale_factor_and_another_merchant_refund_nothing(consoles: Consoles, shop: Answering) -> None:
+async def test_a_viewer_a_stale_factor_and_another_merchant_refund_nothing(consoles: Consoles, shop: Shop) -> None:
     payment = await paid(consoles)
     fields = {"much": "whole", "amount": "", "reason": WHY, "request": ids.new_token()}
     viewer, stale = await consoles.person("merchant", "viewer"), await consoles.person("merchant", "cashier", session="stale")
@@ -304,13 +272,14 @@ async def test_a_viewer_a_stale_factor_and_another_merchant_refund_nothing(conso
     assert shop.acts == []
 
 
-async def test_while_the_line_is_down_the_request_waits_and_is_sent_again_by_hand(consoles: Consoles, shop: Answering) -> None:
+async def test_while_the_line_is_down_the_request_waits_and_is_sent_again_by_hand(consoles: Consoles, shop: Shop) -> None:
     payment = await paid(consoles)
     cashier = await consoles.person("merchant", "cashier")
     consoles.site.shop.up = False
     await cashier.post(f"/payments/{payment}/refund", much="whole", amount="", reason=WHY, request=ids.new_token())
     shown = await cashier.get(f"/payments/{payment}")
     assert "its answer is still to come" in shown.words
+    assert f"/payments/{payment}/refund" not in shown.text, "one at a time"
     again = re.search(r'action="(/requests/[A-Za-z0-9_-]{22}/again)"', shown.text)
     assert again
     second = await cashier.post(f"/payments/{payment}/refund", much="whole", amount="", reason=WHY, request=ids.new_token())
@@ -321,10 +290,10 @@ async def test_while_the_line_is_down_the_request_waits_and_is_sent_again_by_han
     done = await cashier.post(again[1])
     assert (done.status, done.location) == (303, f"/payments/{payment}")
     assert [act.amount for act in shop.acts] == [None]
-    assert "Done by the shop" in (await cashier.get(f"/payments/{payment}")).words
+    assert "Taken up by the shop" in (await cashier.get(f"/payments/{payment}")).words
 
 
-async def test_an_older_shop_is_answered_with_its_own_command(consoles: Consoles, shop: Answering) -> None:
+async def test_an_older_shop_is_answered_with_its_own_command(consoles: Consoles, shop: Shop) -> None:
     shop.is_old = True
     payment = await paid(consoles)
     cashier = await consoles.person("merchant", "cashier")
@@ -336,7 +305,7 @@ async def test_an_older_shop_is_answered_with_its_own_command(consoles: Consoles
     assert "does not show this" in (await cashier.get("/callbacks")).words
 
 
-async def test_what_the_shop_says_is_text_and_its_refusals_have_words(consoles: Consoles, shop: Answering) -> None:
+async def test_what_the_shop_says_is_text_and_its_refusals_have_words(consoles: Consoles, shop: Shop) -> None:
     payment = payments.by_id(consoles.gateway.reader, await paid(consoles))
     assert payment is not None
     shop.looks = (

@@ -6,6 +6,7 @@ The gateway never signs for a shop. What it signs is that somebody asked, with o
 shop says here is shown as its word and decides nothing: whether money went back stands in the book.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -107,10 +108,10 @@ async def ask_refund(gateway: Gateway, who: Person, payment: Payment, *, request
     if known is not None:
         return known  # the same form sent twice
     left = remaining(payment)
-    if left.amount_minor == 0 or (amount is not None and (amount.amount_minor > left.amount_minor or payment.state != State.CAPTURED)):
-        raise WrongState("nothing, or less than that, is left of this payment")
-    if any(one.state == WAITING and one.act == "cancel" for one in of_payment(gateway.reader, payment.merchant, payment.tid)):
-        raise WrongState("the shop is still being asked about this payment")
+    if not may_be_asked(payment, of_payment(gateway.reader, payment.merchant, payment.tid)):
+        raise WrongState("nothing is left of this payment, or the shop is still being asked about it")
+    if amount is not None and (amount.amount_minor > left.amount_minor or payment.state != State.CAPTURED):
+        raise WrongState("more than is left of this payment")
     return await ask(gateway, who, "cancel", request=request, reason=reason, tid=payment.tid, amount=amount)
 
 
@@ -258,6 +259,11 @@ async def look(gateway: Gateway, merchant: str, about: About) -> ConsoleRows | N
 def payment_of(gateway: Gateway, asked: ConsoleRequest) -> Payment | None:
     """The payment of the order that a request is about."""
     return None if asked.tid is None else payments.find(gateway.reader, asked.merchant, asked.tid)
+
+
+def may_be_asked(payment: Payment, asked: Sequence[ConsoleRequest]) -> bool:
+    """Whether something is left, and no wish about it waits for the shop."""
+    return remaining(payment).amount_minor > 0 and not any(one.state == WAITING and one.act == "cancel" for one in asked)
 
 
 # --- inside -----------------------------------------------------------------------------------------------------------------------

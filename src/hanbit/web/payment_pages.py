@@ -86,6 +86,7 @@ class PaymentPages:
         """Everything that is known of one payment; each signature is verified as the page is made."""
         payment = self._payment(request)
         for_merchant = self.console.merchant(request) is not None
+        asked = console_requests.of_payment(self.gateway.reader, payment.merchant, payment.tid)
         return self.console.page(
             request,
             "consoles/payment.html",
@@ -94,8 +95,8 @@ class PaymentPages:
             refunded=Money(payment.refunded, payment.currency) if payment.refunded else None,
             remaining=Money(payment.captured - payment.refunded, payment.currency),
             cancellations=search.cancellations(self.gateway.reader, payment),
-            asked=console_requests.of_payment(self.gateway.reader, payment.merchant, payment.tid),
-            refundable=for_merchant and console_requests.remaining(payment).amount_minor > 0,
+            asked=asked,
+            refundable=for_merchant and console_requests.may_be_asked(payment, asked),
             timeline=timeline.of(self.gateway, payment, for_merchant=for_merchant),
             for_merchant=for_merchant,
         )
