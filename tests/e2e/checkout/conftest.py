@@ -23,7 +23,7 @@ ARGUMENTS = (
     "--disable-sync",
     "--no-first-run",
 )
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=60_000)
 
 Invite = Callable[..., Awaitable[Person]]
 

@@ -92,7 +92,7 @@ async def buyer(browser: Browser, button: ButtonShop) -> AsyncIterator[Buyer]:
     """A new customer with a million, in a browser of his own; nothing may be complained of there, nor any secret reach the shop."""
     button.honest()
     context = await browser.new_context(locale=BROWSER_LANGUAGES["ko"], timezone_id="Asia/Seoul")
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     who = await new_buyer(button, context)
     context.on("console", lambda said: who.complaints.append(said.text) if said.type == "error" else None)
     context.on("weberror", lambda error: who.complaints.append(str(error.error)))
@@ -477,7 +477,7 @@ async def test_on_a_phone_by_keyboard_and_to_a_screen_reader(browser: Browser, b
     context = await browser.new_context(
         locale=BROWSER_LANGUAGES[language], viewport={"width": 320, "height": 640}, color_scheme="dark", timezone_id="Asia/Seoul"
     )
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(60_000)
     try:
         buyer = await new_buyer(button, context)
         page = await buyer.visit(button.order(), language)

@@ -88,7 +88,7 @@ def visits(browser: Browser, watch: Watch) -> Visit:
 
     async def visit(language: LanguageCode = "ko", **options: Any) -> Page:
         context = await browser.new_context(locale=BROWSER_LANGUAGES[language], timezone_id="Asia/Seoul", **options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)
         watch.attach(context)
         return await context.new_page()
 
