@@ -1,17 +1,20 @@
 """`hanbit bench`: how fast this machine makes whole payments, its ledger alone and its pages, beside what it can do at best."""
 
+import asyncio
 import json
 import logging
+import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from hanbit.cli.options import CommandGroup, json_option
 
+Result = TypeVar("Result")
 PASSWORDS_AT_ONCE_MAX = 64
 """Each customer's password is counted before it is checked, so each has one try in flight."""
 ON_DISK = Path("/var/tmp")  # noqa: S108 - a fresh folder of our own is made in it
@@ -149,7 +152,7 @@ def payments(  # one argument an option
             database,
             logins,
         )
-        report, broken = uvloop.run(run(folder, plan, SystemClock(), _say()))
+        report, broken = uvloop.run(_ended_by_a_signal(run(folder, plan, SystemClock(), _say())))
     _finish(report, broken, as_json=as_json)
 
 
@@ -199,7 +202,7 @@ def ledger(  # one argument an option
     shapes = ledger_run.SHAPES if shape == "both" else (shape,)
     plan = ledger_run.LedgerPlan(seconds, in_flight, store, with_evidence, shapes, merchants, database, yard_stick)
     with _fresh_folder(directory) as folder:
-        report, broken = uvloop.run(ledger_run.run(folder, plan, SystemClock(), _say()))
+        report, broken = uvloop.run(_ended_by_a_signal(ledger_run.run(folder, plan, SystemClock(), _say())))
     _finish(report, broken, as_json=as_json)
 
 
@@ -244,7 +247,7 @@ def growth(  # one argument an option
 
     plan = GrowthPlan(payments, seconds, rounds, in_flight, store, not ledger_only, (minutes or 0) * 60)
     with _fresh_folder(directory) as folder:
-        report, broken = uvloop.run(run(folder, plan, SystemClock(), _say()))
+        report, broken = uvloop.run(_ended_by_a_signal(run(folder, plan, SystemClock(), _say())))
     _finish(report, broken, as_json=as_json)
 
 
@@ -277,7 +280,7 @@ def memory(  # one argument an option
     _check_store(store, workers, database)
     plan = Plan(seconds, concurrency, "device", protocol=protocol, store=store, workers=workers, database=database)
     with _fresh_folder(directory) as folder:
-        report, broken = uvloop.run(run(folder, plan, SystemClock(), _say(), memory_run.measure))
+        report, broken = uvloop.run(_ended_by_a_signal(run(folder, plan, SystemClock(), _say(), memory_run.measure)))
     _finish(report, broken, as_json=as_json)
 
 
@@ -308,7 +311,7 @@ def pages(payments: int, directory: Path | None, as_json: bool) -> None:
 
     logs.configure(logging.WARNING)  # not a line for each page
     with _fresh_folder(directory) as folder:
-        report, broken = uvloop.run(pages_run.run(folder, payments, SystemClock(), _say()))
+        report, broken = uvloop.run(_ended_by_a_signal(pages_run.run(folder, payments, SystemClock(), _say())))
     _finish(report, broken, as_json=as_json)
 
 
@@ -322,6 +325,17 @@ def _fresh_folder(directory: Path | None) -> Iterator[Path]:
         directory = usual if floors.file_system(usual) != "tmpfs" else ON_DISK
     with tempfile.TemporaryDirectory(prefix="hanbit-bench-", dir=directory) as folder:
         yield Path(folder)
+
+
+async def _ended_by_a_signal(work: Coroutine[Any, Any, Result]) -> Result:
+    """SIGTERM ends a run as Ctrl-C does: what it has started goes with it, a PostgreSQL server too."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        raise SystemExit(128 + signal.SIGTERM) from None
 
 
 def _say() -> Callable[[str], None]:
