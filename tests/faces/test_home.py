@@ -394,7 +394,7 @@ async def test_an_address_counts_once_its_owner_has_confirmed_it_and_the_old_one
             assert await home.act("/my/contact", "/my/email", email="hong@example.com", password=PASSWORD) == (200, {"done": "email_asked"})
             assert "hong@example.com" in (await home.page("/my/contact"))[1]
             assert stored() is None
-            await post.send_due(site.gateway)
+            await post.post_due(site.gateway)
             (letter,) = box.letters
             link = letter.get_content().partition("/my/email/")[2].partition("?")[0]
             kept = [tuple(row) for sql in KEPT for row in site.gateway.reader.all(sql)]
@@ -413,15 +413,15 @@ async def test_an_address_counts_once_its_owner_has_confirmed_it_and_the_old_one
             assert '<html lang="en">' in (await home.get("/my", PAGE))[1], "his own language where the address names none"
             assert await contact.set_email(site.gateway, login=LOGIN, email="new@example.com")
             assert stored() == "hong@example.com"
-            await post.send_due(site.gateway)
+            await post.post_due(site.gateway)
             link = box.letters[-1].get_content().partition("/my/email/")[2].partition("?")[0]
             assert (await home.act(f"/my/email/{link}", "/my/confirm", token=link))[0] == 200
-            await post.send_due(site.gateway)
+            await post.post_due(site.gateway)
             assert (box.to[-1], box.letters[-1]["Subject"]) == (["hong@example.com"], "Your mail address was changed")
             assert "n•••@example.com" in box.letters[-1].get_content()
             new = "a quite different one"
             assert (await home.act("/my/security", "/my/password", old=PASSWORD, new=new, again=new))[0] == 200
-            await post.send_due(site.gateway)
+            await post.post_due(site.gateway)
             assert (box.to[-1], box.letters[-1]["Subject"]) == (["new@example.com"], "Your password was changed")
             assert new not in box.letters[-1].get_content()
             for _ in range(contact.LINKS_MAX - 2):

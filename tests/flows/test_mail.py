@@ -44,7 +44,7 @@ async def addressed(world: World, address: str | None = ADDRESS, language: str =
 
 async def send(world: World, seconds: int = 0) -> list[dict[str, Any]]:
     world.clock.advance(seconds)
-    await post.send_due(world.gateway)
+    await post.post_due(world.gateway)
     return world.rows("mails")
 
 

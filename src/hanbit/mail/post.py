@@ -25,7 +25,7 @@ GIVEN_UP_S: Final = 48 * 3_600
 _DUE: Final = "SELECT * FROM mails WHERE next_at <= ? ORDER BY next_at, id LIMIT ?"
 
 
-async def send_due(gateway: Gateway) -> int:
+async def post_due(gateway: Gateway) -> int:
     """Hand over what is due, oldest first; returns how many letters were looked at."""
     if not gateway.settings.smtp_host:
         return 0
