@@ -20,10 +20,19 @@ from tests.unit.line.parties import CLOCK, DAY_S, Files, Operator, answer_to, co
 from tests.unit.line.test_post import LIMITS, PostWorld, gateway_line, post_world
 from tests.waiting import PATIENCE_S, until
 
+HASTY = replace(LIMITS, handshake_s=0.5, hello_s=1.0, idle_s=2.0)
+"""What a slow peer is given up after, where that is what a test waits for."""
+
 
 @pytest.fixture
 async def posts(tmp_path: Path) -> AsyncIterator[PostWorld]:
     async with post_world(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def hasty(tmp_path: Path) -> AsyncIterator[PostWorld]:
+    async with post_world(tmp_path, HASTY) as made:
         yield made
 
 
@@ -148,28 +157,28 @@ async def test_what_is_no_post_of_a_frame_gets_a_clear_answer(posts: PostWorld, 
     assert posts.world.heard == []
 
 
-async def test_a_slow_body_and_a_slow_head_are_given_up_and_hold_up_nobody(posts: PostWorld) -> None:
-    context = posts.world.operator.files(merchant_urn("shop")).client()
-    slow = [asyncio.create_task(send(posts.line.post_port(), context, HEAD + b"Content-Length: 500\r\n\r\n" + b"A")) for _ in range(15)] + [
-        asyncio.create_task(send(posts.line.post_port(), context, b"POST /line HTT")) for _ in range(15)
+async def test_a_slow_body_and_a_slow_head_are_given_up_and_hold_up_nobody(hasty: PostWorld) -> None:
+    context = hasty.world.operator.files(merchant_urn("shop")).client()
+    slow = [asyncio.create_task(send(hasty.line.post_port(), context, HEAD + b"Content-Length: 500\r\n\r\n" + b"A")) for _ in range(15)] + [
+        asyncio.create_task(send(hasty.line.post_port(), context, b"POST /line HTT")) for _ in range(15)
     ]
-    async with gateway_line(posts.parts("steady")) as steady:
+    async with gateway_line(hasty.parts("steady")) as steady:
         await asyncio.wait_for(steady.connected.wait(), PATIENCE_S)
         assert await steady.ask(request())
     ended = [status(answer) for answer in await asyncio.gather(*slow)]
     assert ended[:15] == [408] * 15
     assert ended[15:] == [0] * 15
-    await until(lambda: not posts.line._post_listeners["vpn"]._connections())
+    await until(lambda: not hasty.line._post_listeners["vpn"]._connections())
 
 
-async def test_handshakes_that_never_end_are_given_up(posts: PostWorld, caplog: pytest.LogCaptureFixture) -> None:
+async def test_handshakes_that_never_end_are_given_up(hasty: PostWorld, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        opened = [await asyncio.open_connection("127.0.0.1", posts.line.post_port()) for _ in range(20)]
+        opened = [await asyncio.open_connection("127.0.0.1", hasty.line.post_port()) for _ in range(20)]
         opened[0][1].write(b"GET / HTTP/1.1\r\n\r\n")
         for reader, writer in opened:
             assert (await asyncio.wait_for(reader.read(100), PATIENCE_S))[:1] in {b"", b"\x15"}
             writer.close()
-        await until(lambda: not posts.line._post_listeners["vpn"]._knocking)
+        await until(lambda: not hasty.line._post_listeners["vpn"]._knocking)
     assert caplog.text == ""
 
 
@@ -193,7 +202,7 @@ async def test_more_frames_at_once_than_are_served_are_answered_busy(tmp_path: P
 
 
 async def test_more_connections_than_the_whole_port_takes_are_hung_up_on(tmp_path: Path) -> None:
-    async with post_world(tmp_path, replace(LIMITS, total=3, handshake_s=2.0, idle_s=5.0)) as posts:
+    async with post_world(tmp_path, replace(LIMITS, total=3)) as posts:
         opened = [await asyncio.open_connection("127.0.0.1", posts.line.post_port()) for _ in range(5)]
         ended = [asyncio.create_task(reader.read(10)) for reader, _ in opened]
         await until(lambda: sum(task.done() for task in ended) == 2)
@@ -329,7 +338,7 @@ def test_the_limits_of_post_stand_beside_the_others() -> None:
 
 
 async def test_handshakes_that_never_end_push_out_one_another_and_no_merchant_by_post(tmp_path: Path) -> None:
-    async with post_world(tmp_path, replace(LIMITS, handshake_s=20.0, knocking=8)) as posts:
+    async with post_world(tmp_path, replace(LIMITS, knocking=8)) as posts:
         opened = [await asyncio.open_connection("127.0.0.1", posts.line.post_port(), local_addr=("127.0.0.3", 0)) for _ in range(40)]
         await until(lambda: posts.world.line.stats().closed["pushed_out"] == 32)
         async with gateway_line(posts.parts("shop")) as shop:
@@ -340,7 +349,7 @@ async def test_handshakes_that_never_end_push_out_one_another_and_no_merchant_by
 
 
 async def test_one_merchant_cannot_take_every_place_by_idle_connections_for_post(tmp_path: Path) -> None:
-    async with post_world(tmp_path, replace(LIMITS, total=9, posts_from_one=4, idle_s=20.0)) as posts:
+    async with post_world(tmp_path, replace(LIMITS, total=9, posts_from_one=4)) as posts:
         files = posts.world.operator.files(merchant_urn("kiosk"))
         port = posts.line.post_port()
         opened = [await asyncio.open_connection("127.0.0.1", port, ssl=files.client()) for _ in range(12)]

@@ -38,7 +38,8 @@ from tests.unit.line.parties import (
 )
 from tests.waiting import PATIENCE_S, until
 
-LIMITS = replace(QUICK, idle_s=0.6)
+LIMITS = replace(QUICK, hello_s=PATIENCE_S, handshake_s=PATIENCE_S, answer_s=PATIENCE_S, idle_s=PATIENCE_S, pings_missed=1200)
+"""Looks and greets as often as QUICK, and gives up on nobody: a busy machine is not a silent peer."""
 
 
 @dataclass
@@ -161,7 +162,7 @@ async def test_the_connection_goes_before_post_on_both_sides(posts: PostWorld) -
     parts = posts.parts(on_request=by_post)
     async with posts.listening(on_request=by_post):
         assert read_frame(await posts.line.ask("shop", request())).typ == "hanbit-post"
-        client = posts.world.client(on_request=by_connection)
+        client = posts.world.client(on_request=by_connection, limits=LIMITS)
         line = GatewayLine(client, parts.way(), limits=LIMITS)
         await line.start()
         await asyncio.wait_for(client.connected.wait(), PATIENCE_S)
