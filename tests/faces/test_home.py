@@ -10,12 +10,14 @@ import aiohttp
 import pytest
 
 from hanbit.crypto import envelopes
-from hanbit.db.change import Change
+from hanbit.crypto.passwords import Passwords
+from hanbit.db.change import Change, Put
 from hanbit.kernel import ids
 from hanbit.kernel.errors import TooManyTries
 from hanbit.mail import post
-from hanbit.parties import enrolment, limits, visits
-from hanbit.payments import contact, home_keys, mails, operations, sealed_forms
+from hanbit.parties import enrolment, limits, sessions, visits
+from hanbit.payments import bank_limits, contact, home_keys, mails, operations, sealed_forms
+from hanbit.payments.home import SESSIONS_SHOWN_MAX, live_sessions
 from tests.faces import program
 from tests.faces.site import ACCOUNT_PASSWORD, LOGIN, PASSWORD, Site, changes, client, running_site
 from tests.faces.test_customer_site import PAGE, Browser, logged_in
@@ -278,6 +280,46 @@ async def test_another_password_ends_every_other_session(site: Site) -> None:
         assert [(await one.page("/my"))[0] for one in (home, other)] == [200, 303]
         assert (await Home(site, http).enter())[0] == 401
         assert (await Home(site, http).enter(password=new))[0] == 200
+
+
+async def test_another_password_ends_an_old_session_behind_however_many_new_ones(site: Site) -> None:
+    async with client() as http:
+        home, hidden = await at_home(site, http), await at_home(site, http)
+        (customer,) = site.gateway.reader.all("SELECT id FROM customers WHERE login = ?", LOGIN)
+        at = site.gateway.clock.now() + 1
+        puts = tuple(sessions.open_session(customer["id"], "password", at)[1] for _ in range(SESSIONS_SHOWN_MAX + 1))
+        await site.gateway.book.commit(Change(puts=puts))
+        new = "a quite different one"
+        assert (await home.act("/my/security", "/my/password", old=PASSWORD, new=new, again=new))[0] == 200
+        assert [(await one.page("/my"))[0] for one in (home, hidden)] == [200, 303]
+        assert len(live_sessions(site.gateway, customer["id"])) == 1
+
+
+async def test_what_changes_while_a_password_is_compared_is_not_written_over(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway, verify = site.gateway, Passwords.verify
+    async with client() as http:
+        home = await at_home(site, http)
+        bank = home.accounts["bank"]
+
+        async def slow(self: Passwords, stored: str, password: str) -> bool:
+            right = await verify(self, stored, password)
+            await bank_limits.set_bank_limits(gateway, "person:staff", account=bank, payment="5000", day="", reason="suspicious")
+            (row,) = gateway.reader.all("SELECT * FROM customers WHERE login = ?", LOGIN)
+            same = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a database row
+            await gateway.book.commit(Change(puts=(Put("customers", same, row["version"]),)))
+            return right
+
+        settings = f"/my/accounts/{bank}/settings"
+        assert (await home.act(settings, "/my/limits", account=bank, payment="1000"))[0] == 200
+        known = gateway.reader.all("SELECT password FROM customers WHERE login = ?", LOGIN)[0]["password"]
+        with monkeypatch.context() as patch:
+            patch.setattr(Passwords, "verify", slow)
+            raised = await home.act(settings, "/my/limits", account=bank, payment="900000", password=ACCOUNT_PASSWORD)
+            new = "a quite different one"
+            changed = await home.act("/my/security", "/my/password", old=PASSWORD, new=new, again=new)
+        assert (raised[0], changed[0]) == (200, 409)
+        assert limits.of_account(gateway.reader, bank).bank_payment == 5000
+        assert gateway.reader.all("SELECT password FROM customers WHERE login = ?", LOGIN)[0]["password"] == known
 
 
 async def test_another_account_password_pays_and_the_old_one_no_more(site: Site) -> None:

@@ -21,6 +21,8 @@ HALF_LIFE_S: Final = 5 * 60
 FRESH_S: Final = 5 * 60
 """For so long after the second factor was shown dangerous acts are open."""
 SESSIONS_SHOWN_MAX: Final = 50
+SESSIONS_ENDED_MAX: Final = 10_000
+"""Far more than can be opened while they live: whoever opens many hides none behind them when all are to end."""
 
 
 class ConsoleSession(msgspec.Struct, frozen=True):
@@ -55,7 +57,7 @@ _WITH_PERSON = (
 )
 _OF_PERSON = (
     f"SELECT {columns('console_sessions', ConsoleSession)} FROM console_sessions "  # noqa: S608 - names of our own
-    "WHERE person = ? AND ended_at IS NULL ORDER BY created_at DESC LIMIT ?"
+    "WHERE person = ? AND ended_at IS NULL AND seen_at >= ? ORDER BY created_at DESC LIMIT ?"
 )
 _SESSION_COLUMNS = len(ConsoleSession.__struct_fields__)
 
@@ -79,9 +81,9 @@ def find(reader: Reader, token: str | None, *, face: str, at: int) -> tuple[Cons
     return (session, person) if session.face == person.face == face and person.works and _is_live(session, at) else None
 
 
-def of_person(reader: Reader, person_id: str, at: int) -> list[ConsoleSession]:
+def of_person(reader: Reader, person_id: str, at: int, at_most: int = SESSIONS_ENDED_MAX) -> list[ConsoleSession]:
     """The live sessions of somebody, newest first."""
-    rows = (ConsoleSession(*row) for row in reader.all(_OF_PERSON, person_id, SESSIONS_SHOWN_MAX))
+    rows = (ConsoleSession(*row) for row in reader.all(_OF_PERSON, person_id, at - IDLE_S, at_most))
     return [session for session in rows if _is_live(session, at)]
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from hanbit.crypto.passwords import check_new
 from hanbit.db.change import Change, Put, Stale
+from hanbit.db.reading import Row
 from hanbit.kernel.errors import BadInput, NotFound, NotSignedIn, WrongState
 from hanbit.kernel.money import Money, parse_money
 from hanbit.parties import accounts, limits, sessions, visits
@@ -23,7 +24,9 @@ from hanbit.payments.sign_in import act, identify
 
 LOGIN, OUT, END, LIMIT, PASSWORD, NOTICE = "login", "logout", "sessions", "limits", "password", "notices"
 """The acts that a form may be for."""
-SESSIONS_MAX: Final = 50
+SESSIONS_SHOWN_MAX: Final = 50
+SESSIONS_ENDED_MAX: Final = 10_000
+"""Far more than can be opened while they live: whoever opens many hides none behind them when all are to end."""
 ACCOUNT_PASSWORD_MIN: Final = 4
 """An account's password may be four digits: it is tried five times, and not without a session."""
 Text = Annotated[str, msgspec.Meta(max_length=200)]
@@ -115,11 +118,9 @@ async def log_out(gateway: Gateway, who: SignedIn, unverified: bytes) -> None:
     )
 
 
-def live_sessions(gateway: Gateway, customer: str) -> list[WebSession]:
+def live_sessions(gateway: Gateway, customer: str, at_most: int = SESSIONS_ENDED_MAX) -> list[WebSession]:
     """A customer's sessions that are alive, the latest first."""
-    return sessions.of_customer(
-        gateway.reader, customer, at=gateway.clock.now(), idle_s=gateway.settings.session_idle_s, at_most=SESSIONS_MAX
-    )
+    return sessions.of_customer(gateway.reader, customer, at=gateway.clock.now(), idle_s=gateway.settings.session_idle_s, at_most=at_most)
 
 
 async def end_sessions(gateway: Gateway, who: SignedIn, unverified: bytes) -> int:
@@ -193,6 +194,7 @@ async def set_limits(gateway: Gateway, who: SignedIn, unverified: bytes) -> Acco
     own = limits.of_account(gateway.reader, account.id)
     if own.raises(wanted, at):
         await _check_password(gateway, account, fields.password)
+        own = limits.of_account(gateway.reader, account.id)  # the bank's staff may have set its limits meanwhile
     put = limits.put(gateway.reader, account.id, own.wish(wanted, at))
     what = f"limit {account.id} {wanted.payment or '-'} {wanted.day or '-'}"
     await _commit(gateway, (used, put), f"customer:{who.customer.id}", what, "raise" if own.raises(wanted, at) else "lower")
@@ -212,18 +214,18 @@ async def change_password(gateway: Gateway, who: SignedIn, unverified: bytes) ->
         account = own_account(gateway, who, fields.account)
         if len(fields.new) < ACCOUNT_PASSWORD_MIN:
             raise BadInput("new")
-        await _check_password(gateway, account, fields.old)
         table, key, told = "accounts", account.id, {"of": account.kind, "masked": account.masked}
+        row = _row(gateway, table, key)
+        await _check_password(gateway, account, fields.old)
     else:
         check_new(fields.new, login=customer.login)
-        if not await factors.guarded(gateway, f"login:{customer.id}", lambda: gateway.passwords.verify(customer.password, fields.old)):
-            raise WrongPassword
         table, key, told = "customers", customer.id, {"of": ""}
+        row = _row(gateway, table, key)
+        if not await factors.guarded(gateway, f"login:{customer.id}", lambda: gateway.passwords.verify(row["password"], fields.old)):
+            raise WrongPassword
         others = [one for one in live_sessions(gateway, customer.id) if one.token_hash != who.session.token_hash]
         ended = tuple(sessions.end(one, at) for one in others)
     hashed = await gateway.passwords.hash(fields.new)
-    row = gateway.reader.one(f"SELECT * FROM {table} WHERE id = ?", key)  # noqa: S608 - one of our two names
-    assert row is not None, key
     changed = {name: row[name] for name in row.keys()} | {"password": hashed}  # noqa: SIM118 - a database row
     put = Put(table, changed, row["version"], changed=("password",))
     letter = mails.letter(gateway, customer, mails.PASSWORD, facts={**told})
@@ -244,6 +246,13 @@ async def _check_password(gateway: Gateway, account: Account, password: str) -> 
         raise WrongPassword  # nothing was tried
     if not await factors.guarded(gateway, f"account:{account.id}", lambda: gateway.passwords.verify(account.password, password)):
         raise WrongPassword
+
+
+def _row(gateway: Gateway, table: str, key: str) -> Row:
+    """As it stands before the old password is compared: what somebody else changes meanwhile is not written over."""
+    row = gateway.reader.one(f"SELECT * FROM {table} WHERE id = ?", key)  # noqa: S608 - one of our two names
+    assert row is not None, key
+    return row
 
 
 def _typed(text: str, currency: str, field: str) -> int | None:

@@ -71,7 +71,7 @@ class OwnAccount:
             "consoles/me.html",
             person=who.person,
             factors=people_factors.of_person(reader, who.person.id),
-            sessions=console_sessions.of_person(reader, who.person.id, self.console.at),
+            sessions=console_sessions.of_person(reader, who.person.id, self.console.at, console_sessions.SESSIONS_SHOWN_MAX),
             own=who.session.token_hash,
         )
 

@@ -59,7 +59,7 @@ class Team:
             "consoles/person.html",
             person=person,
             factors=people_factors.of_person(self.gateway.reader, person.id),
-            sessions=console_sessions.of_person(self.gateway.reader, person.id, self.console.at),
+            sessions=console_sessions.of_person(self.gateway.reader, person.id, self.console.at, console_sessions.SESSIONS_SHOWN_MAX),
             is_oneself=person.id == self.console.who(request).person.id,
         )
 

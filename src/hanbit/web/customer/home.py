@@ -231,7 +231,7 @@ class HomeFace:
             request,
             "home/security.html",
             who=who,
-            sessions=home.live_sessions(self.gateway, who.customer.id),
+            sessions=home.live_sessions(self.gateway, who.customer.id, home.SESSIONS_SHOWN_MAX),
             end_form=self._blank(who, home.END),
             keys=home_keys.of_customer(self.gateway, who.customer.id),
             password_form_blank=self._blank(who, home.PASSWORD),
