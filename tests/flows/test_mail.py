@@ -1,7 +1,9 @@
 """Letters to customers on a real mail server: one each, in the commit of what they tell; none twice, in clear or in vain."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +11,19 @@ import pytest
 
 from hanbit.db.change import Change, Put
 from hanbit.kernel.errors import BadInput
-from hanbit.mail import letters, post
-from hanbit.mail.smtp import Connection
+from hanbit.mail import letters, post, smtp
+from hanbit.mail.smtp import Connection, NotNow
 from hanbit.payments import exceptions, mails
 from hanbit.payments.purge import MAIL_KEPT_S
 from hanbit.payments.states import State
 from hanbit.settings import EMAIL, Settings
 from tests.flows.cancelling import Canceller
 from tests.mailbox import FROM, Mailbox, mailbox
+from tests.waiting import PATIENCE_S
 from tests.world import NOW, PRICE, World, cut, open_world
 
 ADDRESS = "hong@example.com"
+LETTER = letters.Letter("m", FROM, ADDRESS, b"Subject: x\r\n\r\nx")
 
 
 @pytest.fixture
@@ -175,6 +179,55 @@ async def test_nothing_is_said_in_clear_or_to_a_stranger(tmp_path: Path, wrong: 
             assert sorted(row["tries"] for row in rows) == [0, 1], "one look is enough, the other letter waits too"
             assert all(row["next_at"] > world.clock.now() for row in rows)
         assert box.letters == []
+
+
+@asynccontextmanager
+async def odd_server(serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[Connection]:
+    """A connection to a mail server that behaves like this."""
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        yield Connection(Settings(smtp_host="localhost", smtp_port=port, mail_from=FROM))
+
+
+async def test_a_letter_that_nobody_waits_for_any_more_is_not_handed_over() -> None:
+    came, go_on, said = asyncio.Event(), asyncio.Event(), asyncio.Queue[bytes]()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.set()
+        await go_on.wait()
+        writer.write(b"220 at your service\r\n")
+        with suppress(ConnectionError):
+            said.put_nowait(await reader.read(100))
+        writer.close()
+
+    async with odd_server(serve) as connection:
+        sending = asyncio.create_task(connection.send(LETTER))
+        await came.wait()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        go_on.set()
+        async with asyncio.timeout(PATIENCE_S):
+            assert await said.get() == b"", "the thread hangs up"
+
+
+async def test_a_server_that_never_ends_its_first_word_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert smtp.STEP_S < smtp.LETTER_S < post.FIRST_WAIT_S, "nobody else sends it while the first is still at it"
+    monkeypatch.setattr(smtp, "LETTER_S", 0.3)
+    gone = asyncio.Event()
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while True:
+                writer.write(b"220-one moment\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        gone.set()
+
+    async with odd_server(serve) as connection, asyncio.timeout(PATIENCE_S):
+        with pytest.raises(NotNow):
+            await connection.send(LETTER)
+        await gone.wait()
 
 
 async def test_tls_from_the_first_byte(tmp_path: Path) -> None:
