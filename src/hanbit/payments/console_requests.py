@@ -104,7 +104,7 @@ def latest(reader: Reader, merchant: str) -> list[ConsoleRequest]:
 
 async def ask_refund(gateway: Gateway, who: Person, payment: Payment, *, request: str, amount: Money | None, reason: str) -> ConsoleRequest:
     """C1 is wished for: all that is left, or a part of what was paid. WrongState where nothing is left or another wish still waits."""
-    known = find(gateway.reader, payment.merchant, request)
+    known = _known_as(gateway, payment.merchant, request, "cancel", payment.tid, amount, None)
     if known is not None:
         return known  # the same form sent twice
     left = remaining(payment)
@@ -129,7 +129,7 @@ async def ask(
     """Sign, store, send once; as it stands then. The same id again is the same request."""
     merchant, at = who.merchant, gateway.clock.now()
     assert merchant is not None, "only a merchant's people ask a shop"
-    known = find(gateway.reader, merchant, request)
+    known = _known_as(gateway, merchant, request, act, tid, amount, delivery)
     if known is not None:
         return known
     _spend(gateway, merchant)
@@ -274,6 +274,16 @@ def remaining(payment: Payment) -> Money:
     if payment.state == State.CAPTURED:
         return Money(payment.captured - payment.refunded, payment.currency)
     return Money(payment.amount if payment.state == State.OPEN else 0, payment.currency)
+
+
+def _known_as(
+    gateway: Gateway, merchant: str, request: str, act: Act, tid: str | None, amount: Money | None, delivery: str | None
+) -> ConsoleRequest | None:
+    """The request of this id; WrongState where it was for something else: a form that was corrected and sent again asks for nothing new."""
+    known = find(gateway.reader, merchant, request)
+    if known is not None and (known.act, known.tid, known.money, known.delivery) != (act, tid, amount, delivery):
+        raise WrongState("this form was sent before, with other content: load the page again")
+    return known
 
 
 def _spend(gateway: Gateway, merchant: str) -> None:

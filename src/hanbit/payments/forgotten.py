@@ -75,6 +75,7 @@ async def set_password(gateway: Gateway, token: str, unverified: bytes) -> None:
         await gateway.book.commit(Change(puts=puts, appends=(audit,)))
     except Stale as error:  # the same link beside this one
         raise WrongState("this link was used at the same moment") from error
+    await home.end_stragglers(gateway, customer.id)
 
 
 def _rested(gateway: Gateway, customer: str) -> tuple[Put, ...]:

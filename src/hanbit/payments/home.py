@@ -3,12 +3,14 @@
 Each act comes as a sealed form (`sealed_forms.py`), is one Change and leaves a row in the audit.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from hanbit.crypto.passwords import check_new
-from hanbit.db.change import Change, Put, Stale
+from hanbit.db.change import Change, Put, Require, Stale
 from hanbit.db.reading import Row
 from hanbit.kernel.errors import BadInput, NotFound, NotSignedIn, WrongState
 from hanbit.kernel.money import Money, parse_money
@@ -20,7 +22,7 @@ from hanbit.parties.visits import Whence
 from hanbit.payments import factors, mails, sealed_forms
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.redirect_flow import SignedIn
-from hanbit.payments.sign_in import act, identify
+from hanbit.payments.sign_in import act, identify, same_password
 
 LOGIN, OUT, END, LIMIT, PASSWORD, NOTICE = "login", "logout", "sessions", "limits", "password", "notices"
 """The acts that a form may be for."""
@@ -98,7 +100,7 @@ async def log_in(gateway: Gateway, unverified: bytes, whence: Whence = sessions.
     at = gateway.clock.now()
     new = visits.unusual(gateway.reader, customer.id, whence, at)
     token, session = sessions.open_session(customer.id, fields.method, at, whence, new)
-    await _commit(gateway, (session, used, *puts), f"customer:{customer.id}", "login", fields.method)
+    await _commit(gateway, (session, used, *puts), f"customer:{customer.id}", "login", fields.method, (same_password(customer),))
     gateway.observe("login", "ok")
     return token
 
@@ -121,6 +123,15 @@ async def log_out(gateway: Gateway, who: SignedIn, unverified: bytes) -> None:
 def live_sessions(gateway: Gateway, customer: str, at_most: int = SESSIONS_ENDED_MAX) -> list[WebSession]:
     """A customer's sessions that are alive, the latest first."""
     return sessions.of_customer(gateway.reader, customer, at=gateway.clock.now(), idle_s=gateway.settings.session_idle_s, at_most=at_most)
+
+
+async def end_stragglers(gateway: Gateway, customer: str, *, keep: str = "") -> None:
+    """After a password has changed: log-ins with the old one that entered the book beside the change end too, all but the one to keep."""
+    at = gateway.clock.now()
+    for one in live_sessions(gateway, customer):
+        if one.token_hash != keep:
+            with suppress(Stale):  # it has ended by itself
+                await gateway.book.commit(Change(puts=(sessions.end(one, at),)))
 
 
 async def end_sessions(gateway: Gateway, who: SignedIn, unverified: bytes) -> int:
@@ -223,13 +234,16 @@ async def change_password(gateway: Gateway, who: SignedIn, unverified: bytes) ->
         row = _row(gateway, table, key)
         if not await factors.guarded(gateway, f"login:{customer.id}", lambda: gateway.passwords.verify(row["password"], fields.old)):
             raise WrongPassword
+    hashed = await gateway.passwords.hash(fields.new)
+    if not fields.account:  # read after the slow hash, in which others may have logged in
         others = [one for one in live_sessions(gateway, customer.id) if one.token_hash != who.session.token_hash]
         ended = tuple(sessions.end(one, at) for one in others)
-    hashed = await gateway.passwords.hash(fields.new)
     changed = {name: row[name] for name in row.keys()} | {"password": hashed}  # noqa: SIM118 - a database row
     put = Put(table, changed, row["version"], changed=("password",))
     letter = mails.letter(gateway, customer, mails.PASSWORD, facts={**told})
     await _commit(gateway, (used, put, *ended, *letter), f"customer:{customer.id}", f"change password {fields.account or 'login'}", "ok")
+    if not fields.account:
+        await end_stragglers(gateway, customer.id, keep=who.session.token_hash)
 
 
 def own_account(gateway: Gateway, who: SignedIn, account_id: str) -> Account:
@@ -274,8 +288,9 @@ def limits_as_money(own: Limits, currency: str) -> dict[str, Money | None]:
     }
 
 
-async def _commit(gateway: Gateway, puts: tuple[Put, ...], actor: str, what: str, reason: str) -> None:
+async def _commit(gateway: Gateway, puts: tuple[Put, ...], actor: str, what: str, reason: str, requires: Iterable[Require] = ()) -> None:
     try:
-        await gateway.book.commit(Change(puts=puts, appends=(act(gateway.clock.now(), actor, what, reason),)))
+        audit = act(gateway.clock.now(), actor, what, reason)
+        await gateway.book.commit(Change(puts=puts, requires=tuple(requires), appends=(audit,)))
     except Stale as error:  # the same form beside this one, or the row has moved on
         raise WrongState("this was changed at the same moment, or sent already: load the page again") from error

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hanbit.db.change import Append, Change, Put, Stale, Value
+from hanbit.db.change import Append, Change, Put, Require, Stale, Value
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotSignedIn, ProtocolViolation, Unavailable, WrongState
 from hanbit.parties import customers, passkeys, sessions, visits
@@ -48,20 +48,27 @@ async def sign_in(
     once = Put("openings", used, version=0)
     rows = (session, once, *puts)
     appends = (act(at, f"customer:{customer.id}", "login", str(plain["method"]), opening.merchant.id, opening.offer.tid),)
-    await _enter(gateway, opening, rows, appends)
+    await _enter(gateway, opening, rows, appends, (same_password(customer),))
     gateway.observe("login", "ok")
     return token, customer
 
 
-async def _enter(gateway: Gateway, opening: Opening, rows: tuple[Put, ...], appends: tuple[Append, ...]) -> None:
+def same_password(customer: Customer) -> Require:
+    """Under the book lock his password is still the one that was looked at: who knew the one before is not let in beside its change."""
+    return Require("customers", customer.id, "password", customer.password, LoginFailed())
+
+
+async def _enter(
+    gateway: Gateway, opening: Opening, rows: tuple[Put, ...], appends: tuple[Append, ...], requires: tuple[Require, ...]
+) -> None:
     """Commit the session, and with the first login the payment. Stale means used already, unless another login was first meanwhile."""
     for _ in range(STALE_TRIES):
         payment, first = first_step(gateway, opening)
         try:
             if first:
-                await apply(gateway, payment, *first, puts=rows, appends=appends)
+                await apply(gateway, payment, *first, puts=rows, appends=appends, requires=requires)
             else:
-                await gateway.book.commit(Change(puts=rows, appends=appends))
+                await gateway.book.commit(Change(puts=rows, appends=appends, requires=requires))
         except Stale as error:
             opening = refreshed(gateway, opening)
             if not first or opening.payment is None or _is_used(gateway, opening):

@@ -11,7 +11,7 @@ import msgspec
 
 from hanbit.crypto.envelopes import mac
 from hanbit.crypto.passwords import check_new
-from hanbit.db.change import Append, Change, Put, Stale
+from hanbit.db.change import Append, Change, Put, Require, Stale
 from hanbit.kernel.errors import NotSignedIn, ProtocolViolation
 from hanbit.parties import console_sessions, invitations, passkeys, people, people_factors, time_codes
 from hanbit.parties.console_sessions import ConsoleSession
@@ -68,7 +68,9 @@ async def log_in(gateway: Gateway, face: str, *, login: str, password: str) -> s
         await gateway.book.commit(Change(appends=(_act(at, person, "console login", "suspended" if right else "wrong_password"),)))
         raise LoginFailed
     token, session = console_sessions.open_session(person, at, stepped_up=False)
-    await gateway.book.commit(Change(puts=(session,)))
+    # Who knew the password before is not let in beside its change.
+    same = Require("people", person.id, "password", stored, LoginFailed())
+    await gateway.book.commit(Change(puts=(session,), requires=(same,)))
     return token
 
 

@@ -226,7 +226,7 @@ class Console:
         try:
             found = msgspec.json.decode(ids.decode_base64url(said), type=_Done)
             return str(language.say(found.place, **found.values)) if ".done." in found.place else ""
-        except (BadInput, msgspec.MsgspecError, KeyError, IndexError, ValueError):
+        except (BadInput, msgspec.MsgspecError, KeyError, IndexError, ValueError, TypeError):  # a value called `place` is a TypeError
             return ""
 
 
