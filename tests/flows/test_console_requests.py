@@ -24,7 +24,8 @@ from hanbit.payments.payment import Payment
 from hanbit.protocols import console, signed
 from hanbit.protocols.console import CallBack
 from hanbit.protocols.line import RefusedByMerchant
-from tests.world import PRICE, Link, World, open_world
+from tests.waiting import PATIENCE_S
+from tests.world import PRICE, Link, World, lose_request, open_world
 
 WHY = "the customer has changed his mind"
 
@@ -70,6 +71,28 @@ def now(world: World, payment: Payment) -> Payment:
 
 async def asked_by_the_shop(world: World, payment: Payment) -> list[Cancellation]:
     return await world.shop.shop.cancellations(payment.tid)
+
+
+async def test_a_silent_shop_holds_up_nobody_elses_request(world: World) -> None:
+    both = [await paid(world), await paid(world)]
+    link = world.line.links["shop"]
+    link.plan.extend([lose_request, lose_request])
+    for payment in both:
+        assert (await refund(world, payment)).state == "waiting"
+    begun, all_begun = list[str](), asyncio.Event()
+
+    async def silent(link: Link, message: str) -> str | None:
+        begun.append(message)
+        if len(begun) == len(both):
+            all_begun.set()
+        async with asyncio.timeout(PATIENCE_S):
+            await all_begun.wait()
+        return await link.to_shop(message)
+
+    link.plan.extend([silent, silent])
+    world.clock.advance(console_requests.AGAIN_S)
+    assert await console_requests.send_due(world.gateway) == len(both)
+    assert [now(world, payment).refunded for payment in both] == [PRICE, PRICE]
 
 
 async def test_a_refund_is_the_shops_own_signed_cancellation(world: World) -> None:

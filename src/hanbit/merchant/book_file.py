@@ -106,7 +106,6 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     connection.execute("PRAGMA foreign_keys = ON")
-    forget(connection)  # what a process that was killed had dropped
     return connection
 
 

@@ -90,6 +90,8 @@ class OrderBook:
         self._lock_file = book_file.take_lock(path)
         self._opened: sqlite3.Connection | None = None
         self._headers: dict[str, int] = {}
+        self._dropped = 0
+        """Commits whose dropped envelopes the log still holds."""
         try:
             self._rejected_count: int = self._connection.execute("SELECT count(*) FROM rejected").fetchone()[0]
         except BaseException:
@@ -100,7 +102,6 @@ class OrderBook:
         self._turn = asyncio.Lock()
         self._writer: asyncio.Task[None] | None = None
         self._closed = False
-        self._dropped = 0
 
     async def close(self) -> None:
         """Finish what is queued, then let go of the file."""
@@ -288,9 +289,12 @@ class OrderBook:
         self._connection.execute("COMMIT")
         fail_points.reach(f"merchant.{step}.after")
         if forget:
-            with suppress(sqlite3.Error):  # the disk is full: what was committed stands, and the next commit tries again
-                book_file.forget(self._connection)
-                self._dropped = 0
+            self._forget(self._connection)
+
+    def _forget(self, connection: sqlite3.Connection) -> None:
+        with suppress(sqlite3.Error):  # the disk is full: what was committed stands and is read, and the next commit tries again
+            book_file.forget(connection)
+            self._dropped = 0
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -300,6 +304,8 @@ class OrderBook:
                 self._opened = book_file.connect(self._path)
             except (sqlite3.Error, OSError) as error:
                 raise Unavailable("the order book could not be opened") from error
+            self._dropped += 1  # what a process that was killed had dropped
+            self._forget(self._opened)
         return self._opened
 
     def _start_over(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hanbit.kernel.errors import Unavailable
-from hanbit.merchant import order_book
+from hanbit.merchant import book_file, order_book
 from hanbit.merchant.states import State
 from tests.unit.merchant.support import Parties, confirmed, kinds, place
 
@@ -194,6 +194,27 @@ async def test_a_disk_that_is_really_full_is_unavailable(parties: Parties, tmp_p
         # After the failure the file is opened anew, here without the limit, and nothing that was acknowledged is lost.
         assert await shop.order(order.tid) == order
         await place(shop)
+
+
+async def test_a_book_whose_log_finds_no_room_in_the_file_is_open_and_cut_later(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parties.open_shop(tmp_path) as shop:
+        order = await shop.order((await place(shop)).tid)
+    cut: list[str] = []
+
+    def full(_: Any) -> None:
+        cut.append("tried")
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(book_file, "forget", full)
+    async with parties.open_shop(tmp_path) as shop:
+        assert await shop.order(order.tid) == order
+        assert cut == ["tried"]
+        monkeypatch.setattr(book_file, "forget", lambda _: cut.append("done"))
+        await place(shop)
+        await place(shop)
+    assert cut == ["tried", "done"]
 
 
 async def test_a_caller_that_goes_away_leaves_the_others_alone(parties: Parties, tmp_path: Path) -> None:
