@@ -136,6 +136,7 @@ DECLINED = {
     "merchant_suspended": "The bank takes no payments for you at present: ask the operator.",
     "unsigned_limit": "Too much for a password: the customer approves with a passkey or the installed program.",
     "limit": "Above a limit of the account.",
+    "merchant_limit": "Above what the bank lets you take with one payment, or in a day: ask the operator.",
 }
 CANCEL_WHAT_TO_DO = {
     "amount_differs": "Leave `amount` out, or wait for the outcome and give the part back then.",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from playwright.async_api import Page, Route, expect
 
-from hanbit.payments import halt
+from hanbit.payments import halt, merchant_limits
 from tests.faces.site import ACCOUNT_PASSWORD
 from tests.faces.stage import CUSTOMER, Stage
 
@@ -186,6 +186,17 @@ async def _halted(stage: Stage) -> AsyncIterator[None]:
         await halt.resume_payments(gateway, reason="the book was looked at")
 
 
+@asynccontextmanager
+async def _limited(stage: Stage) -> AsyncIterator[None]:
+    """The shop may take only little at once, and in a day."""
+    gateway, shop = stage.consoles.gateway, stage.things["shop"]
+    await merchant_limits.set_merchant_limits(gateway, merchant=shop, payment="10", day="5000000", reason="a new shop")
+    try:
+        yield
+    finally:
+        await merchant_limits.set_merchant_limits(gateway, merchant=shop, payment="none", day="none", reason="known by now")
+
+
 # --- the pages ---------------------------------------------------------------------------------------------------------------------------
 
 
@@ -229,6 +240,7 @@ GALLERY = (
     customer("expired", "/payments/{expired}", CUSTOMER),
     # pages without a payment
     customer("not_opened", "/pay?{altered}", status=409),
+    customer("merchant_limit", "/pay?{order}", given=_limited, status=402),
     customer("expired_order", "/pay?{late}"),
     customer("line_down", "/pay?{order}", given=_line_down, status=503),
     customer("halted", "/pay?{order}", given=_halted, status=503),
@@ -272,13 +284,14 @@ GALLERY = (
     operator("merchants", "/merchants"),
     operator("merchants-found", "/merchants?q=da"),
     operator("merchant", "/merchants/{shop}"),
+    operator("merchant-limited", "/merchants/{shop}", given=_limited),
     operator("merchant-new", "/merchants/dasom"),
     operator("merchant-register", "/merchants/register"),
     operator("merchant-register-error", "/merchants/register", then=_nothing_typed),
     operator("merchant-invite", "/merchants/{shop}/invite"),
     *(
         operator(f"merchant-{act}", f"/merchants/{{shop}}/{act}")
-        for act in ("suspend", "registration", "fees", "payout", "line", "code", "revoke")
+        for act in ("suspend", "registration", "fees", "payout", "line", "limits", "code", "revoke")
     ),
     operator("customers", "/customers"),
     operator("customer", "/customers/{customer_hong}"),
@@ -332,6 +345,7 @@ GALLERY = (
     merchant("set-up", "/set-up/{merchant_set_up}", ""),
     merchant("home", "/"),
     merchant("home-line-down", "/", given=_line_down),
+    merchant("home-limited", "/", given=_limited),
     merchant("payments", "/payments", "cashier"),
     merchant("payments-nothing", "/payments?state=authorized&until=2020-01-01", "viewer"),
     merchant("payment", "/payments/{captured}"),

@@ -52,7 +52,7 @@ async def test_every_page_is_in_the_gallery(stage: Stage) -> None:
 
 async def test_every_outcome_of_a_payment_is_in_the_gallery() -> None:
     names = {entry.name for entry in GALLERY if entry.face == "customer"}
-    assert (PAGES.keys() | {"not_opened", "expired_order", "line_down", "halted"}) <= names
+    assert (PAGES.keys() | {"not_opened", "merchant_limit", "expired_order", "line_down", "halted"}) <= names
 
 
 async def test_every_entry_has_a_name_of_its_own() -> None:

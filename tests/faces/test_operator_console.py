@@ -86,7 +86,9 @@ async def test_every_act_asks_first_and_wants_a_reason(consoles: Consoles) -> No
     admin = await consoles.person("operator", "admin")
     row = consoles.gateway.reader.one("SELECT id FROM customers LIMIT 1")
     assert row is not None
-    paths = [f"/merchants/{SHOP}/{name}" for name in ("suspend", "resume", "registration", "fees", "payout", "line", "code", "revoke")]
+    paths = [
+        f"/merchants/{SHOP}/{name}" for name in ("suspend", "resume", "registration", "fees", "payout", "line", "limits", "code", "revoke")
+    ]
     paths += [f"/customers/{row['id']}/{name}" for name in ("suspend", "resume", "account", "code")]
     paths += [f"/accounts/{account_of(consoles)}/{name}" for name in ("suspend", "resume", "fund")]
     paths += ["/merchants/register", "/customers/open", "/settlement/close", "/settlement/continue", "/settlement/reserve"]

@@ -18,7 +18,9 @@ from hanbit.web.words import LANGUAGES, LanguageCode
 
 AT = 1_795_000_000
 SEOUL = zone_of("Asia/Seoul")
-OUTCOMES = sorted((set(PAGES) - {"login", "payment", "decline", "receipt"}) | {"not_opened", "expired_order", "line_down", "halted"})
+OUTCOMES = sorted(
+    (set(PAGES) - {"login", "payment", "decline", "receipt"}) | {"not_opened", "merchant_limit", "expired_order", "line_down", "halted"}
+)
 ORDER = OrderCard(
     merchant_name="<b>가람</b> & 전자",
     merchant_telephone="02-555-0123",

@@ -282,6 +282,7 @@ class Deals:
         row: dict[str, Value] = {
             "id": name, "name": name, "telephone": "", "state": "active", "orders": "signed", "currency": AMOUNT.currency, "return_url": "",
             "return_origins": "[]", "line_mode": "vpn", "line_address": None, "post_url": None, "created_at": self.at,
+            "limit_payment": None, "limit_day": None, "day_from": None, "day_until": None,
         }  # fmt: skip
         return Change(puts=(Put("merchants", row, 0),))
 

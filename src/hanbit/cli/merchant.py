@@ -20,6 +20,7 @@ HEADINGS = {
         "lines",
         "fees",
         "payout-account",
+        "limits",
         "suspend",
         "resume",
         "revoke",
@@ -181,6 +182,23 @@ def payout_account(merchant_id: str, bank: str, number_fd: int | None, reason: s
     """
     number = ask_secret("Account number", number_fd, option="--number-fd")
     show(operate(data, "set_payout_account", merchant=merchant_id, bank=bank, number=number, reason=reason), as_json=as_json)
+
+
+@merchant.command("limits")
+@click.argument("merchant_id")
+@click.option("--payment", default="", help='The largest single payment, in minor units; "none" takes the limit away.')
+@click.option("--day", default="", help='What all payments of one of your days may come to; "none" takes the limit away.')
+@click.option("--reason", required=True, help="Why; kept in the audit.")
+@data_option
+@json_option
+def limits(merchant_id: str, payment: str, day: str, reason: str, data: Path, as_json: bool) -> None:
+    """Set what a merchant may be paid, in minor units of its currency, from the next payment on; today's payments count too.
+
+    \b
+    Example:
+      hanbit merchant limits shop --payment 3000000 --day 50000000 --reason "new shop, first month" --data /srv/hanbit
+    """
+    show(operate(data, "set_merchant_limits", merchant=merchant_id, payment=payment, day=day, reason=reason), as_json=as_json)
 
 
 @merchant.command("certificates")

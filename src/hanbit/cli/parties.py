@@ -94,7 +94,7 @@ def set_email(login: str, address: str, data: Path, as_json: bool) -> None:
 
 @click.group(cls=CommandGroup)
 def account() -> None:
-    """Customers' accounts: create, list, fund, suspend, resume.
+    """Customers' accounts: create, list, fund, limit, suspend, resume.
 
     \b
     Example:
@@ -169,6 +169,23 @@ def fund(account_id: str, amount: str, entry: str, data: Path, as_json: bool) ->
       hanbit account fund 2hZk0w3bQ1ePmZs9Xx7C4Q 500000 --data /srv/hanbit
     """
     show(operate(data, "fund", account=account_id, amount=amount, id=entry), as_json=as_json)
+
+
+@account.command("limits")
+@click.argument("account_id")
+@click.option("--payment", default="", help='The largest single payment, in minor units; "none" takes the limit away.')
+@click.option("--day", default="", help='What all payments of 24 hours may come to, in minor units; "none" takes the limit away.')
+@click.option("--reason", required=True, help="Why; kept in the audit.")
+@data_option
+@json_option
+def account_limits(account_id: str, payment: str, day: str, reason: str, data: Path, as_json: bool) -> None:
+    """Set the bank's limits of an account from the next payment on; of these and the customer's own the lower count.
+
+    \b
+    Example:
+      hanbit account limits 2hZk0w3bQ1ePmZs9Xx7C4Q --payment 500000 --day none --reason "asked at the counter" --data /srv/hanbit
+    """
+    show(operate(data, "set_account_limits", account=account_id, payment=payment, day=day, reason=reason), as_json=as_json)
 
 
 def state_commands(group: click.Group, what: str, argument: str) -> None:

@@ -40,6 +40,7 @@ _REASONS: Final = {
     "factor_waits": "too many wrong tries, this way of approving waits",
     "unsigned_limit": "the amount is too high for a password, pay with the device",
     "limit": "the amount is above a limit of this account",
+    "merchant_limit": "the amount is above what this shop may take, at once or today: ask the shop",
 }
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -5,7 +5,8 @@ What is decided here for every Change:
  1. every required value still stands
  2. every row to be changed is at the version that the Change was computed from
  3. every entry id is new; a capture or void ends a hold that exists, has not ended and is not smaller
- 4. no limited account goes below zero counting holds; one currency an entry; what an entry was to empty is empty behind it
+ 4. no limited account goes below zero counting holds; one currency an entry; what an entry was to empty is empty behind it, and what it
+    was to fill has not been credited with more than the entry allows
 """
 
 from collections.abc import Callable, Mapping
@@ -63,6 +64,11 @@ class Counters(msgspec.Struct, gc=False):
         else:
             self.credits_pending -= leg.pending
             self.credits_posted -= leg.posted
+
+    @property
+    def credited(self) -> int:
+        """All that it was ever credited with, what is held for it among it."""
+        return self.credits_posted + self.credits_pending
 
     @property
     def left(self) -> int:
@@ -271,6 +277,8 @@ class Batch:
                     moved.append((account, leg))
                 if entry.empties is not None and accounts[entry.empties].left:
                     raise Stale(f"account {entry.empties}")
+                if entry.ceiling is not None and accounts[entry.ceiling.account].credited > entry.ceiling.credited:
+                    raise Declined("merchant_limit", "merchant_limit: this shop may not take so much in a day")
                 rows.append(((number, entry.id, entry.kind, entry.payment, ends, money.amount_minor, currency, self.at), legs))
                 number += 1
         except HanbitError:

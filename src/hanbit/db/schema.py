@@ -327,6 +327,12 @@ merchants = table(
     text("line_address", null=True),
     text("post_url", null=True),
     whole("created_at"),
+    # the operator's limits, and where the day that is counted began and ends; see payments/merchant_limits.py
+    *(whole(name, null=True) for name in ("limit_payment", "limit_day", "day_from", "day_until")),
+    CheckConstraint("coalesce(limit_payment, 1) > 0 AND coalesce(limit_day, 1) > 0", name="merchant_limits"),
+    CheckConstraint(
+        "(limit_day IS NULL) = (day_from IS NULL) AND (limit_day IS NULL) = (day_until IS NULL)", name="a_limited_day_is_counted"
+    ),
     CheckConstraint("state IN ('active', 'suspended')", name="merchant_state"),
     CheckConstraint("orders IN ('signed', 'plain')", name="merchant_orders"),
     CheckConstraint("line_mode IN ('vpn', 'leased')", name="merchant_line_mode"),

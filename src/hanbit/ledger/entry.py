@@ -21,10 +21,18 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
     posted: int
 
 
+class Ceiling(msgspec.Struct, frozen=True, gc=False):
+    """What an account may ever have been credited with behind an entry, what is held for it counted."""
+
+    account: str
+    credited: int
+
+
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One journal entry. `id` makes it happen at most once; `ends` is the id of the hold that a capture or void ends.
 
     `empties` is an account that must have nothing left to give behind this entry: it was reckoned from what stood there.
+    `ceiling` is what its merchant may have been paid: see `payments/merchant_limits.py`.
     """
 
     id: str
@@ -34,11 +42,13 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     payment: str | None = None
     ends: str | None = None
     empties: str | None = None
+    ceiling: Ceiling | None = None
 
     def __post_init__(self) -> None:
         assert self.kind in ENTRY_KINDS and self.money.amount_minor > 0 and len(self.postings) > 1, self
         assert (self.ends is not None) is (self.kind in (CAPTURE, VOID)), self
         assert self.empties is None or self.empties in {leg.account for leg in self.postings}, self
+        assert self.ceiling is None or self.ceiling.account in {leg.account for leg in self.postings}, self
         pending = posted = 0
         for leg in self.postings:
             assert leg.side in ("D", "C") and (leg.pending or leg.posted), leg

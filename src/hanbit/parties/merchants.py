@@ -56,6 +56,14 @@ class Merchant(msgspec.Struct, frozen=True):
     """From where a leased line comes; nobody else has this address."""
     post_url: str | None
     """Where frames go by HTTPS POST while no connection is up; None where the merchant only dials."""
+    limit_payment: int | None = None
+    """The largest single payment, in minor units; None is no limit. This and what follows see payments/merchant_limits.py."""
+    limit_day: int | None = None
+    """What all payments of one of the operator's days may come to."""
+    day_from: int | None = None
+    """What the merchant's account had been paid when that day began."""
+    day_until: int | None = None
+    """When that day ends."""
 
     def allows_return(self, url: str) -> bool:
         """Whether this exact address lies on a registered origin."""
@@ -180,5 +188,6 @@ def new_merchant(
         "line_address": line.address,
         "post_url": line.post_url,
         "created_at": at,
+        **dict.fromkeys(("limit_payment", "limit_day", "day_from", "day_until")),
     }
     return Put("merchants", row, version=0), ledger_account(merchant_account(merchant_id, currency), "merchant", currency, limited=True)

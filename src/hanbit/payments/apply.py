@@ -11,7 +11,7 @@ from hanbit.evidence.record import record
 from hanbit.kernel import fail_points
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
 from hanbit.ledger import rules
-from hanbit.ledger.entry import Entry
+from hanbit.ledger.entry import Ceiling, Entry
 from hanbit.payments import mails
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.outbox import to_tell
@@ -30,7 +30,7 @@ _log = structlog.get_logger("hanbit.payments")
 class Step(msgspec.Struct, frozen=True):
     """One event with the messages that prove it, the columns that it changes and the entries that it brings.
 
-    `tell` is the outcome that the merchant must hear.
+    `tell` is the outcome that the merchant must hear; `ceiling` bounds what the merchant may be paid, where the step holds money.
     """
 
     event: Event
@@ -38,6 +38,7 @@ class Step(msgspec.Struct, frozen=True):
     columns: Mapping[str, Value] = msgspec.field(default_factory=dict)
     tell: SignedMessage[Message] | None = None
     entries: tuple[Entry, ...] = ()
+    ceiling: Ceiling | None = None
 
 
 async def apply(
@@ -70,9 +71,8 @@ async def apply(
         entries.extend(item.entries)
         if row.rule is not None and row.rule not in BROUGHT:
             assert known.account is not None, known
-            entries.append(
-                RULES[row.rule](payment=known.id, attempt=known.attempts, source=known.account, target=known.target, money=known.money)
-            )
+            entry = RULES[row.rule](payment=known.id, attempt=known.attempts, source=known.account, target=known.target, money=known.money)
+            entries.append(entry if item.ceiling is None else replace(entry, ceiling=item.ceiling))
         if item.tell is not None:
             rows.append(to_tell(item.tell, merchant=payment.merchant, tid=payment.tid, at=at))
     change = Change(

@@ -5,6 +5,7 @@ from hanbit.kernel.errors import Declined, Unavailable
 from hanbit.kernel.money import Money
 from hanbit.parties import limits
 from hanbit.parties.customers import Customer
+from hanbit.payments import merchant_limits
 from hanbit.payments.apply import Step, apply
 from hanbit.payments.factors import SIGNED_METHODS, Approval
 from hanbit.payments.gateway import Gateway
@@ -27,8 +28,8 @@ async def authorize(
 ) -> tuple[Payment, SignedMessage[Notice] | None]:
     """Hold the money and store the notice (the exact bytes that leave next); without a notice the payment was decided elsewhere.
 
-    Declined, with the attempt recorded, when the customer or account is stopped, funds are short, a limit of the customer's own
-    is exceeded, or an unsigned payment is too large.
+    Declined, with the attempt recorded, when the customer or account is stopped, funds are short, a limit of the account or of the
+    merchant is exceeded, or an unsigned payment is too large.
     """
     check_payable(gateway, approval, opening.offer.money)
     requires = still_payable(customer.id, approval.account.id, opening.merchant.id)
@@ -42,6 +43,7 @@ async def authorize(
         unchanged, counted = limits.within(
             gateway.reader, customer=customer.id, account=approval.account.id, money=opening.offer.money, at=at
         )
+        within = merchant_limits.within(gateway, opening.merchant, opening.offer.money, at)
         notice = role.make_notice(opening.offer, signer=gateway.signer, payment=payment.id, at=at)
         columns: dict[str, Value] = {
             "attempts": payment.attempts + 1,
@@ -56,15 +58,16 @@ async def authorize(
         }
         proofs = (*(() if first else _new_keys(gateway, opening)), *(() if approval.consent is None else (approval.consent,)), notice)
         try:
-            authorized = await apply(
-                gateway,
-                payment,
-                *first,
-                Step(Event.AUTHORIZED, messages=proofs, columns=columns),
-                requires=(*requires, *unchanged),
-                appends=(attempt(payment, customer, instruction, approval, "held", session, at),),
-                puts=(*approval.puts, *counted),
-            )
+            async with merchant_limits.counted_anew(gateway, opening.merchant.id):
+                authorized = await apply(
+                    gateway,
+                    payment,
+                    *first,
+                    Step(Event.AUTHORIZED, messages=proofs, columns=columns, ceiling=within.ceiling),
+                    requires=(*requires, *unchanged, *within.requires),
+                    appends=(attempt(payment, customer, instruction, approval, "held", session, at),),
+                    puts=(*approval.puts, *counted, *within.puts),
+                )
         except Stale:
             opening = refreshed(gateway, opening)
             if opening.payment is not None and was_tried(gateway, opening.payment, instruction):

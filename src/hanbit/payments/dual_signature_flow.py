@@ -24,7 +24,8 @@ from hanbit.evidence.record import record
 from hanbit.kernel.errors import Conflict, Declined, ProtocolViolation, TooManyTries, Unavailable
 from hanbit.parties import customers, limits
 from hanbit.parties.customers import Customer
-from hanbit.payments import exchanges, factors, grants, outbox
+from hanbit.parties.merchants import Merchant
+from hanbit.payments import exchanges, factors, grants, merchant_limits, outbox
 from hanbit.payments import payment as payments
 from hanbit.payments.apply import Step, apply, still_trusted
 from hanbit.payments.authorize import attempt, check_payable, declined_step, still_payable
@@ -62,6 +63,7 @@ class Purchase:
     customer: Customer
     grant: Grant
     payment: Payment
+    merchant: Merchant
 
 
 async def authorize_purchase(gateway: Gateway, merchant_id: str, unverified_frame: str) -> str:
@@ -144,7 +146,7 @@ def _open(gateway: Gateway, merchant_id: str, request: Request, unverified_envel
     role.check_halves(asked, dual.message.claims, instruction)
     # 6: what is approved, signed, asked for and ordered is one thing.
     role.compare_purchase(asked, dual, instruction, _ordered(gateway, payment), gateway=gateway.urn, at=at)
-    return Purchase(request, dual, instruction, customer, grant, payment)
+    return Purchase(request, dual, instruction, customer, grant, payment, found[0])
 
 
 async def _approve(gateway: Gateway, purchase: Purchase, approval: Approval) -> str:
@@ -154,6 +156,7 @@ async def _approve(gateway: Gateway, purchase: Purchase, approval: Approval) -> 
     unchanged, counted = limits.within(
         gateway.reader, customer=purchase.customer.id, account=approval.account.id, money=payment.money, at=at
     )
+    within = merchant_limits.within(gateway, purchase.merchant, payment.money, at)
     authorization = role.make_authorization(request, signer=gateway.signer, payment=payment.id, reason=None, at=at)
     receipt = role.make_receipt(authorization, signer=gateway.signer, customer=gateway.settings.customer_urn, payee=payment.payee, at=at)
     held: dict[str, Value] = {
@@ -171,15 +174,18 @@ async def _approve(gateway: Gateway, purchase: Purchase, approval: Approval) -> 
         "captured": payment.amount,
         "next_at": None,
     }
-    await apply(
-        gateway,
-        payment,
-        Step(Event.AUTHORIZED, messages=() if approval.consent is None else (approval.consent,), columns=held),
-        Step(Event.MERCHANT_CONFIRMED, messages=(request, authorization, receipt), columns=captured, tell=authorization),
-        requires=(*still_payable(purchase.customer.id, approval.account.id, payment.merchant), *unchanged, _still_certified(request)),
-        appends=(_attempt(purchase, approval, "held", at), _exchange(purchase, authorization, at)),
-        puts=(*approval.puts, *counted, purchase.grant.use(at)),
-    )
+    proofs = () if approval.consent is None else (approval.consent,)
+    payable = still_payable(purchase.customer.id, approval.account.id, payment.merchant)
+    async with merchant_limits.counted_anew(gateway, payment.merchant):
+        await apply(
+            gateway,
+            payment,
+            Step(Event.AUTHORIZED, messages=proofs, columns=held, ceiling=within.ceiling),
+            Step(Event.MERCHANT_CONFIRMED, messages=(request, authorization, receipt), columns=captured, tell=authorization),
+            requires=(*payable, *unchanged, *within.requires, _still_certified(request)),
+            appends=(_attempt(purchase, approval, "held", at), _exchange(purchase, authorization, at)),
+            puts=(*approval.puts, *counted, *within.puts, purchase.grant.use(at)),
+        )
     gateway.observe("purchase", "approved")
     # Told from the outbox too until it is acknowledged, should this answer be lost.
     return role.frame(authorization.compact, receipt.compact)

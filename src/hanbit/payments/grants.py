@@ -10,6 +10,7 @@ from hanbit.db.change import Change, Delete, Put, Require, Stale
 from hanbit.db.reading import Reader, columns
 from hanbit.kernel import ids
 from hanbit.kernel.errors import Declined, NotAllowed, Unavailable, WrongState
+from hanbit.payments import merchant_limits
 from hanbit.payments.apply import apply
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.halt import check_taken, still_taken
@@ -50,7 +51,8 @@ _LIVE = (
 async def give(gateway: Gateway, opening: Opening, who: SignedIn, *, unverified_key: str) -> str:
     """D4: a new grant for this customer and order, told once; the payment enters the book with it if it is not there yet.
 
-    WrongState where the order can be paid no longer or is being paid, Declined where customer or merchant is suspended: nothing changed.
+    WrongState where the order can be paid no longer or is being paid, Declined where customer or merchant is stopped, or the merchant
+    may not take so much: nothing changed.
     """
     with unsealing(gateway, opening, unverified_key):
         pass  # somebody really runs the payment program on this opening
@@ -62,6 +64,7 @@ async def give(gateway: Gateway, opening: Opening, who: SignedIn, *, unverified_
         Require("merchants", opening.merchant.id, "state", "active", Declined("merchant_suspended")),
         still_taken(),
     )
+    merchant_limits.check_payment(opening.merchant, opening.offer.money)
     for _ in range(STALE_TRIES):
         payment, first = first_step(gateway, opening)
         at = gateway.clock.now()

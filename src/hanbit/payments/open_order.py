@@ -89,9 +89,9 @@ def reopen(gateway: Gateway, *, mid: str, tid: str, amount: str, order: str, key
 
 
 def refreshed(gateway: Gateway, opening: Opening) -> Opening:
-    """The same opening after somebody else moved the payment on: with the payment as the book holds it now."""
-    payment = payments.find(gateway.reader, opening.merchant.id, opening.offer.tid)
-    return replace(opening, payment=_of_this_order(payment, opening.merchant, opening.offer))
+    """The same opening after somebody else moved the payment on: with payment and merchant as the book holds them now."""
+    merchant, payment = _registered(gateway, opening.merchant.id, opening.offer.tid)
+    return replace(opening, merchant=merchant, payment=_of_this_order(payment, merchant, opening.offer))
 
 
 @contextmanager

@@ -18,7 +18,21 @@ from hanbit.ledger.balances import available, lent
 from hanbit.ledger.chart import KINDS, OPERATOR_ACCOUNTS, operator_account
 from hanbit.parties import accounts, customers, enrolment, merchants
 from hanbit.parties.customers import ledger_account
-from hanbit.payments import checkpoints, contact, forgotten, halt, lines, own_keys, payouts, revocation, settlement, staff
+from hanbit.payments import (
+    appearance,
+    bank_limits,
+    checkpoints,
+    contact,
+    forgotten,
+    halt,
+    lines,
+    merchant_limits,
+    own_keys,
+    payouts,
+    revocation,
+    settlement,
+    staff,
+)
 from hanbit.payments import payment as payments
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.refund import allow_until, refund_by
@@ -283,6 +297,10 @@ COMMANDS: dict[str, Callable[..., Awaitable[Result]]] = {
         revoke,
         list_parties,
         forgotten.make_password_link,
+        bank_limits.set_account_limits,
+        merchant_limits.set_merchant_limits,
+        appearance.show_brand,
+        appearance.set_brand,
         staff.invite_staff,
         staff.renew_staff_link,
         staff.set_staff_state,

@@ -100,6 +100,7 @@ DECLINE_REASONS = (
     "merchant_suspended",
     "unsigned_limit",
     "limit",
+    "merchant_limit",
 )
 """Why an attempt was declined (50); only `no_funds` and the suspensions are told, and only after the factor was right."""
 

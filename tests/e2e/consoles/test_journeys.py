@@ -167,7 +167,7 @@ async def test_every_page_can_be_used_by_everybody(browser: Browser, consoles: C
 
 ACTS = {
     "staff": ("role", "suspend", "link"),
-    "merchants": ("suspend", "registration", "fees", "payout", "line", "code", "revoke"),
+    "merchants": ("suspend", "registration", "fees", "payout", "line", "limits", "code", "revoke"),
     "evidence": ("halt", "resume", "sign"),
 }
 """The first part of an address → what stands in the place of its act."""

@@ -89,6 +89,12 @@ FORBIDDEN: dict[str, list[tuple[str, Row]]] = {
     "merchant_state": [("merchants", {"state": "king"})],
     "merchant_orders": [("merchants", {"orders": "any"})],
     "merchant_line_mode": [("merchants", {"line_mode": "post", "line_address": "10.0.0.1"})],
+    "merchant_limits": [("merchants", {"limit_payment": 0}), ("merchants", {"limit_day": 0, "day_from": 1, "day_until": 1})],
+    "a_limited_day_is_counted": [
+        ("merchants", {"limit_day": 1, "day_from": 1}),
+        ("merchants", {"limit_day": 1, "day_until": 1}),
+        ("merchants", {"day_from": 1, "day_until": 1}),
+    ],
     "leased_lines_are_pinned": [("merchants", {"line_mode": "leased"})],
     "person_face": [("people", {"face": "shop", "merchant": "m"}), ("people", {"face": "merchant"}), ("people", {"merchant": "m"})],
     "person_state": [("people", {"state": "king"})],

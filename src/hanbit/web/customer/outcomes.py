@@ -22,7 +22,7 @@ PAGES: Final[Mapping[str, frozenset[State]]] = {
     "declined": frozenset({State.CLOSED}),
     "expired": frozenset({State.CLOSED}),
 }
-"""Page → states in which it may be shown. Pages without a payment (not_opened, expired_order, halted, line_down) show none."""
+"""Page → states in which it may be shown; pages without a payment (not_opened, merchant_limit, expired_order, …) are not here."""
 
 MISMATCHES: Final = frozenset({"amount_mismatch", "currency_mismatch", "order_mismatch", "unknown_order"})
 """The refusals of page 62: the shop's own order says something else."""

@@ -28,12 +28,12 @@ from hanbit.crypto.keys import public_point
 from hanbit.db.change import Change, Stale
 from hanbit.evidence import store as evidence
 from hanbit.kernel import ids
-from hanbit.kernel.errors import BadInput, NotFound, NotSignedIn, Unavailable, WrongState
+from hanbit.kernel.errors import BadInput, Declined, NotFound, NotSignedIn, Unavailable, WrongState
 from hanbit.kernel.money import Money, parse_money
 from hanbit.parties import sessions
 from hanbit.parties.merchants import Merchant
 from hanbit.parties.visits import Whence, whence
-from hanbit.payments import redirect_flow, views
+from hanbit.payments import merchant_limits, redirect_flow, views
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.halt import RETRY_S, PaymentsHalted, why_halted
 from hanbit.payments.open_order import NotOpened, Opening, open_order, reopen
@@ -107,7 +107,7 @@ class CustomerFace:
             if not wants_page(request):
                 raise WrongState("the time to pay for this order has passed")
             return self._outcome(request, "expired_order", order)
-        not_now = self.not_now(request, opening, order)
+        not_now = await self.not_now(request, opening, order)
         if not_now is not None:
             return not_now
         shown = self.shown_opening(request, opening)
@@ -115,8 +115,15 @@ class CustomerFace:
             return json_response(shown)
         return HTMLResponse(self.pages.render("pay.html", visit_of(request, self.pages), order=order, opening=shown))
 
-    def not_now(self, request: Request, opening: Opening, order: OrderCard) -> Response | None:
-        """Said before any password is typed: payments are halted, or the line to this shop is down."""
+    async def not_now(self, request: Request, opening: Opening, order: OrderCard) -> Response | None:
+        """Said before any password is typed: more than this shop may take at once, payments are halted, or the line to the shop is down."""
+        try:
+            merchant_limits.check_payment(opening.merchant, opening.offer.money)
+        except Declined as declined:
+            await merchant_limits.note_above(self.gateway, opening)
+            if not wants_page(request):
+                raise
+            return self._outcome(request, "merchant_limit", order, status=declined.status, reference=True)
         error: Unavailable
         if why_halted(self.gateway.reader) is not None:
             outcome, error = "halted", PaymentsHalted(retry_after_s=RETRY_S)

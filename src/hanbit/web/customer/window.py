@@ -88,7 +88,7 @@ class WindowFace:
         if ended is None:
             if self.gateway.clock.now() > opening.pay_by:
                 raise WrongState("the time to pay for this order has passed")
-            self.face.not_now(request, opening, order)
+            await self.face.not_now(request, opening, order)
         return json_response(
             {
                 "opening": self.face.shown_opening(request, opening),

@@ -16,7 +16,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from hanbit.payments import search
+from hanbit.payments import merchant_limits, search
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.search import Wanted
 from hanbit.web.account import OwnAccount
@@ -62,6 +62,8 @@ class MerchantFace:
             merchant=merchant,
             connected=self.gateway.line.connected(merchant.id),
             counts=await search.counted(reader, merchant.id, since),
+            limits=merchant_limits.counted(self.gateway, merchant, self.console.at),
+            above=await merchant_limits.noted(reader, merchant.id, since, LATEST),
             taken=await search.taken(reader, merchant.id, since),
             latest=(await search.listed(reader, Wanted(merchant.id), LATEST)).rows,
         )

@@ -18,18 +18,18 @@ from starlette.responses import Response
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotFound
-from hanbit.kernel.money import CURRENCY_EXPONENTS, Money
+from hanbit.kernel.money import AMOUNT, CURRENCY_EXPONENTS, Money
 from hanbit.parties import merchants, people
 from hanbit.parties import terms as agreed
 from hanbit.parties.merchants import Merchant
-from hanbit.payments import lines, operations, registrations, settlement
+from hanbit.payments import lines, merchant_limits, operations, registrations, settlement
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
 from hanbit.web.deeds import Deed, Field, choice
 from hanbit.web.forms import ROWS, Errors, Line, address, read_query
 from hanbit.web.team import InviteForm, invite, invite_page
 
-ACTS: Final = ("suspend", "resume", "registration", "fees", "payout", "line", "code", "revoke")
+ACTS: Final = ("suspend", "resume", "registration", "fees", "payout", "line", "limits", "code", "revoke")
 CERTIFICATES_MAX: Final = 50
 _LISTED: Final = (
     "SELECT id, name, telephone, state FROM merchants WHERE id > ? AND (id LIKE ? ESCAPE '!' OR name LIKE ? ESCAPE '!') ORDER BY id LIMIT ?"
@@ -41,6 +41,9 @@ _TELEPHONE: Final = ((merchants.TELEPHONE.fullmatch, "operator.field.telephone")
 _NAME: Final = ((lambda text: text.strip() and text.isprintable() and len(text.strip()) <= merchants.NAME_MAX, "console.field.name"),)
 _RETURN_URL: Final = ((merchants.origin_of, "operator.field.return_url"),)
 _WHOLE: Final = ((lambda text: text.isascii() and text.isdigit() and len(text) <= 12, "operator.field.whole"),)  # noqa: PLR2004 - beyond any fee
+
+
+_LIMIT: Final = ((lambda text: not text or (AMOUNT.fullmatch(text) is not None and text != "0"), "console.field.amount"),)
 
 
 class FilterForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -93,6 +96,7 @@ class MerchantPages:
             terms=terms,
             fixed=Money(terms.fee_fixed_minor, merchant.currency),
             line=self.gateway.line.figures(merchant.id),
+            limits=merchant_limits.counted(self.gateway, merchant, self.console.at),
             certificates=self._certificates(merchant),
             team=people.of_console(self.gateway.reader, merchant.id),
             acts=[name for name in ACTS if name != ("resume" if merchant.state == "active" else "suspend")],
@@ -201,7 +205,7 @@ class MerchantPages:
                     tuple(row["kid"] for row in self._certificates(merchant) if row["revoked_at"] is None),
                 ),
             )
-        return ()
+        return _limit_fields(merchant) if name == "limits" else ()
 
     async def _do(self, name: str, merchant: Merchant, by: str, form: Mapping[str, str]) -> str:
         gateway, reason = self.gateway, form["reason"]
@@ -225,6 +229,9 @@ class MerchantPages:
             await lines.set_line(
                 gateway, by, id=merchant.id, mode=form["mode"], address=address, post_url=form["post"] or lines.NONE, reason=reason
             )
+        elif name == "limits":
+            limits = {field: form[field] or merchant_limits.NONE for field in ("payment", "day")}
+            await merchant_limits.set_merchant_limits(gateway, by, merchant=merchant.id, reason=reason, **limits)
         elif name == "revoke":
             await operations.revoke(gateway, by, kid=form["kid"], reason=reason)
         elif name == "code":
@@ -247,3 +254,11 @@ class MerchantPages:
         if merchant is None:
             raise NotFound("no such merchant")
         return merchant
+
+
+def _limit_fields(merchant: Merchant) -> tuple[Field, ...]:
+    hint, now = "operator.field.merchant_limit_hint", {"payment": merchant.limit_payment, "day": merchant.limit_day}
+    return tuple(
+        Field(name, f"operator.limit.{name}", _LIMIT, value="" if limit is None else str(limit), hint=hint, max=15)
+        for name, limit in now.items()
+    )
