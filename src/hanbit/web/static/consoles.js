@@ -16,11 +16,14 @@ for (const form of document.querySelectorAll("form[data-passkey]")) {
   const answer = form.querySelector("input[name=passkey]");
   const button = form.querySelector("button[hidden]");
   const failed = form.querySelector("[data-failed]");
+  const code = form.querySelector("input[name=code]");
   if (!supported) continue;
   button.hidden = false;
   for (const hint of form.querySelectorAll("[data-without]")) hint.hidden = true;
   form.addEventListener("submit", (event) => {
-    if (event.submitter !== button || answer.value !== "") return;
+    // Enter in the code's field presses the form's first button, which is this one: whoever typed a code there means the code.
+    const isCode = code !== null && document.activeElement === code;
+    if (event.submitter !== button || isCode || answer.value !== "") return;
     event.preventDefault();
     button.disabled = true;
     failed.hidden = true;

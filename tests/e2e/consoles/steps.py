@@ -1,0 +1,111 @@
+"""Steps that the consoles' journeys share: sizes, a sheet to keep, a second factor shown once more, a shop with keys of its own."""
+
+import csv
+from pathlib import Path
+
+from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
+
+from hanbit.crypto import certificates
+from hanbit.crypto.keys import new_key
+from hanbit.kernel import ids
+from hanbit.payments import operations
+from hanbit.web.words import LanguageCode
+from tests.e2e.checkout.accessibility import audit
+from tests.e2e.checkout.visitors import BROWSER_LANGUAGES
+from tests.e2e.consoles.test_journeys import words
+from tests.faces.consoles import Consoles, Member
+from tests.faces.site import client
+
+DESKTOP, NARROW, PAPER = ViewportSize(width=1100, height=900), ViewportSize(width=320, height=800), ViewportSize(width=718, height=1000)
+"""PAPER is what an A4 page leaves between the margins that browsers print."""
+SIZES: tuple[tuple[LanguageCode, ViewportSize], ...] = (("ko", DESKTOP), ("en", NARROW))
+"""Each journey is made twice: in Korean at a desk, in English on a phone."""
+WHY = "as agreed by telephone"
+_BEYOND_THE_PAGE = """() => [...document.querySelectorAll('main *')].filter((one) => one.checkVisibility() && (
+  one.getBoundingClientRect().right > document.scrollingElement.clientWidth + 1 ||
+  (one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).overflowX !== 'visible'))).map((one) => one.outerHTML.slice(0, 80))"""
+
+
+async def looked_at(page: Page, size: ViewportSize) -> None:
+    """Nothing serious for axe, nothing beyond the edge of a narrow screen; the window is then as it was."""
+    await audit(page)
+    await page.set_viewport_size(size)
+
+
+async def printed_whole(page: Page, size: ViewportSize) -> None:
+    """On paper nothing is cut at the edge, and what only a screen needs is gone."""
+    await page.set_viewport_size(PAPER)
+    await page.emulate_media(media="print")
+    for useless in (".bar", ".rail"):
+        await expect(page.locator(useless)).to_be_hidden()
+    assert await page.evaluate(_BEYOND_THE_PAGE) == []
+    await page.emulate_media(media="screen")
+    await page.set_viewport_size(size)
+
+
+async def opened_filter(page: Page, size: ViewportSize) -> None:
+    """What narrows a list stands open at a desk and is folded on a phone."""
+    summary = page.locator(".narrowing > summary")
+    if size == DESKTOP:
+        await expect(summary).to_be_hidden()
+    else:
+        await expect(page.locator(".filter")).to_be_hidden()
+        await summary.click()
+    await expect(page.locator(".filter")).to_be_visible()
+
+
+async def sheet_of(link: Locator) -> list[dict[str, str]]:
+    """The rows that a link downloads."""
+    async with link.page.expect_download() as expected:
+        await link.click()
+    return _rows(await (await expected.value).path())
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text("utf-8-sig").splitlines()))
+
+
+async def reasoned(page: Page, **fields: str) -> None:
+    """Fill in an act's form and send it by keyboard."""
+    for name, text in fields.items():
+        await page.locator(f"#{name}").fill(text)
+    await page.locator("#reason").fill(WHY)
+    await page.keyboard.press("Enter")
+
+
+async def stepped_up(page: Page, consoles: Consoles, member: Member, language: LanguageCode) -> None:
+    """The second factor is asked for once more, and shown."""
+    await expect(page.locator("h1")).to_have_text(words(language, "console.second_factor.again"))
+    await page.locator("#code").fill(member.code(consoles.gateway.clock.now()))
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#reason")).to_be_visible()
+
+
+async def payment_page(browser: Browser, address: str, language: LanguageCode) -> tuple[int, str]:
+    """How a customer's page answers, and what it says."""
+    context = await browser.new_context(locale=BROWSER_LANGUAGES[language])
+    try:
+        page = await context.new_page()
+        answer = await page.goto(address)
+        assert answer is not None
+        return answer.status, await page.locator("body").inner_text()
+    finally:
+        await context.close()
+
+
+async def enrolled(consoles: Consoles, merchant: str, code: str) -> None:
+    """The shop's program fetches its certificates with the one-time code."""
+    urn = consoles.gateway.settings.merchant_urn(merchant)
+    requests = {
+        purpose: ids.encode_base64url(certificates.certificate_request(new_key(), urn, purpose)) for purpose in ("merchant-sign", "line")
+    }
+    async with client() as http, http.post(f"{consoles.site.base}/enrol/merchant", json={"code": code, "requests": requests}) as answer:
+        assert answer.status == 200, await answer.text()
+
+
+async def another_shop(consoles: Consoles, merchant: str) -> None:
+    """A merchant with certificates of its own: what a test does to it hurts no other."""
+    made = await operations.create_merchant(
+        consoles.gateway, id=merchant, name="새봄책방", telephone="02-555-0188", return_url="https://saebom.example/orders"
+    )
+    await enrolled(consoles, merchant, made["code"])
