@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from hanbit.db.change import Change, Put
-from hanbit.kernel.errors import BadInput
+from hanbit.kernel.errors import BadInput, TooManyTries, WrongState
 from hanbit.mail import letters, post, smtp
 from hanbit.mail.smtp import Connection, NotNow
-from hanbit.payments import exceptions, mails
+from hanbit.payments import contact, exceptions, mails
 from hanbit.payments.purge import MAIL_KEPT_S
 from hanbit.payments.states import State
 from hanbit.settings import EMAIL, Settings
@@ -179,6 +179,15 @@ async def test_nothing_is_said_in_clear_or_to_a_stranger(tmp_path: Path, wrong: 
             assert sorted(row["tries"] for row in rows) == [0, 1], "one look is enough, the other letter waits too"
             assert all(row["next_at"] > world.clock.now() for row in rows)
         assert box.letters == []
+
+
+async def test_wishes_at_once_send_no_more_links_than_a_day_has(world: World) -> None:
+    wishes = [contact.set_email(world.gateway, login=world.hong.login, email="new@example.com") for _ in range(2 * contact.LINKS_MAX)]
+    told = await asyncio.gather(*wishes, return_exceptions=True)
+    assert all(isinstance(one, WrongState | TooManyTries) for one in told if not isinstance(one, dict))
+    sent = [one for one in told if isinstance(one, dict)]
+    assert 1 <= len(sent) <= contact.LINKS_MAX
+    assert len(world.rows("mails")) == len(world.rows("email_links")) == len(sent)
 
 
 @asynccontextmanager

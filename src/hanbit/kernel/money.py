@@ -9,7 +9,7 @@ from hanbit.kernel.errors import BadInput
 AMOUNT = re.compile(r"0|[1-9][0-9]{0,14}")
 """The one spelling of an amount of minor units, ASCII digits only."""
 AMOUNT_MAX = 999_999_999_999_999
-_TYPED = re.compile(r"(0|[1-9][0-9]{0,2}(?:,[0-9]{3})+|[1-9][0-9]{0,14})(?:\.([0-9]{1,3}))?")
+_TYPED = re.compile(r"(0|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,4}|[1-9][0-9]{0,14})(?:\.([0-9]{1,3}))?")
 """As people write an amount: 220000, 220,000 or 12.50."""
 CURRENCY_EXPONENTS = {"KRW": 0, "JPY": 0, "USD": 2, "EUR": 2, "GBP": 2, "CNY": 2, "VND": 0, "KWD": 3}
 """ISO 4217 minor-unit digits of the currencies that a book may be kept in."""
