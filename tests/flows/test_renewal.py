@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-import shutil
 import signal
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from hanbit.parties import keyring
 from hanbit.payments import operations, revocation
 from hanbit.payments.certificates import issue
 from hanbit.protocols.continuity import Continuity, verify_continuity
-from hanbit.settings import FILE, Settings, dump
+from hanbit.settings import FILE, Settings, dump, load
+from tests import engine
 from tests.flows.crash_child import in_child
 from tests.flows.crash_proof import pays_again, proven
 from tests.flows.crash_world import MERCHANT, Memo, Parties, make_folder, parties
@@ -41,8 +42,16 @@ def aged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     now = SystemClock().now()
     asyncio.run(make_folder(folder, ManualClock(now - AGE_S), Ports.free()))
     (folder / "began").write_text(str(now), "ascii")
-    (folder / "gateway" / FILE).write_text(dump(Settings(listen_port=0, line_port=0)), "utf-8")
+    book = load(folder / "gateway").database
+    (folder / "gateway" / FILE).write_text(dump(Settings(listen_port=0, line_port=0, database=book)), "utf-8")
     return folder
+
+
+@pytest.fixture
+def folder(aged: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of it for one test."""
+    with engine.copy(aged, tmp_path / "site") as copied:
+        yield copied
 
 
 def own_kids(folder: Path) -> dict[str, str]:
@@ -100,9 +109,7 @@ def continuity(folder: Path) -> Continuity:
 
 
 @pytest.mark.parametrize("point", OWN + OF_THE_SHOP + OF_ITS_SESSIONS)
-def test_killed_at_each_step_of_a_renewal_it_is_finished_at_the_next_start(aged: Path, tmp_path: Path, point: str) -> None:
-    folder = tmp_path / "killed"
-    shutil.copytree(aged, folder)
+def test_killed_at_each_step_of_a_renewal_it_is_finished_at_the_next_start(folder: Path, point: str) -> None:
     before = own_kids(folder)
 
     async def until_killed() -> None:
@@ -117,11 +124,7 @@ def test_killed_at_each_step_of_a_renewal_it_is_finished_at_the_next_start(aged:
     assert in_child(folder, lambda: renewed_and_proven(folder, before)) == 0
 
 
-async def test_an_order_signed_under_the_old_key_is_paid_under_the_new_one(
-    aged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "order"
-    shutil.copytree(aged, folder)
+async def test_an_order_signed_under_the_old_key_is_paid_under_the_new_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = own_kids(folder)
     monkeypatch.setattr("hanbit.crypto.certificates.renew_at", lambda _, not_after: not_after)
     async with parties(folder, Memo(folder / "memo")) as p:
@@ -137,9 +140,7 @@ async def test_an_order_signed_under_the_old_key_is_paid_under_the_new_one(
         await proven(p)
 
 
-async def test_a_certificate_that_the_shop_never_asked_for_raises_an_alarm(aged: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "thief"
-    shutil.copytree(aged, folder)
+async def test_a_certificate_that_the_shop_never_asked_for_raises_an_alarm(folder: Path) -> None:
     async with parties(folder, Memo(folder / "memo")) as p:
         heard: list[OwnCertificate] = []
         assert p.shop.keys is not None
@@ -171,12 +172,11 @@ async def enrolled_by_somebody(p: Parties) -> str:
 
 
 async def test_under_a_stale_list_the_shop_confirms_nothing_and_under_the_next_one_it_goes_on(
-    aged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "stale"
-    shutil.copytree(aged, folder)
+    before = own_kids(folder)
     async with parties(folder, Memo(folder / "memo")) as p:
-        await all_renewed(p, folder, own_kids(aged))
+        await all_renewed(p, folder, before)
         monkeypatch.setattr(revocation, "EVERY_S", 10 * DAY_S)
         p.clock.advance(26 * 3600)
 
