@@ -8,7 +8,7 @@ openings    A row keeps a recorded login from being opened twice. It bears the l
 sessions    `sessions.find` refuses a session half a day after its login, and one that it does not find; `console_sessions.find` too. A
             customer's sessions stay for three months, so that a log-in from elsewhere is noticed (`parties/visits.py`).
 mails       A letter has left or was given up a month ago; one that waits has no end and stays.
-email_links `home.confirm_email` refuses a link after its day, used or not, and one that it does not find.
+email_links `contact.confirm` refuses a link after its day, used or not, and one that it does not find.
 invitations `invitations.find` refuses a link after its day, used or not, and one that it does not find, in the same words.
 enrolments  `enrolment.use_code` refuses a code after its day, used or not, and one that it does not find, in the same words.
 throttles   A factor that was left alone for a day: whoever guesses gets five tries for that day instead of the 24 that he had by
