@@ -179,6 +179,48 @@ async def test_a_form_of_a_refund_that_was_corrected_and_sent_again_is_refused_a
     assert [tuple(row) for row in consoles.gateway.reader.all("SELECT * FROM console_requests")] == [tuple(row) for row in before]
 
 
+async def test_two_peoples_forms_of_one_payment_at_the_same_moment_ask_for_one_refund(
+    consoles: Consoles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second comes after the first was looked at and before it is in the book; the same form beside itself is the same request."""
+    payment, own = await paid(consoles), ids.new_token()
+    one, two = await consoles.person("merchant", "cashier"), await consoles.person("merchant", "cashier")
+    commit, storing, answered = consoles.gateway.book.commit, asyncio.Event(), asyncio.Event()
+
+    async def slow(change: Change) -> None:
+        if any(put.table == "console_requests" for put in change.puts) and not storing.is_set():
+            storing.set()
+            await answered.wait()
+        await commit(change)
+
+    fields = {"much": "part", "amount": "1000", "reason": "one of two came back"}
+    monkeypatch.setattr(consoles.gateway.book, "commit", slow)
+    first = asyncio.create_task(one.post(f"/payments/{payment}/refund", request=own, **fields))
+    await storing.wait()
+    try:
+        assert (await two.post(f"/payments/{payment}/refund", request=ids.new_token(), **fields)).status == 409
+        assert (await two.post(f"/payments/{payment}/refund", request=own, **fields)).status == 303
+    finally:
+        answered.set()
+    assert (await first).status == 303
+    assert [row["id"] for row in consoles.gateway.reader.all("SELECT id FROM console_requests")] == [own]
+
+
+async def test_the_support_opens_no_account_that_can_be_spent_from_at_once(consoles: Consoles) -> None:
+    """It would choose the password too: money out of nothing, without the second person who stands behind what is paid in."""
+    reader = consoles.gateway.reader
+    support, admin = await consoles.person("operator", "support"), await consoles.person("operator", "admin")
+    customer = customers.by_login(reader, LOGIN)
+    assert customer is not None
+    card = {"kind": "card", "number": "4000000000000010", "password": "7391", "currency": "KRW", "reason": "a card", "credit": "9000000"}
+    before = reader.all("SELECT id FROM accounts")
+    refused = await support.post(f"/customers/{customer.id}/account", **card)
+    assert refused.status == 422
+    assert "Only an admin" in refused.words
+    assert len(reader.all("SELECT id FROM accounts")) == len(before)
+    assert (await admin.post(f"/customers/{customer.id}/account", **card)).status == 303
+
+
 @pytest.mark.parametrize("values", [{"place": "x"}, {"self": "x"}, {}, {"name": "<b>x</b>"}])
 async def test_a_forged_word_about_what_was_done_breaks_no_page(consoles: Consoles, values: dict[str, str]) -> None:
     visitor = consoles.stranger("operator")

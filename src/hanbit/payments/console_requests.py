@@ -108,12 +108,18 @@ async def ask_refund(gateway: Gateway, who: Person, payment: Payment, *, request
     known = _known_as(gateway, payment.merchant, request, "cancel", payment.tid, amount, None)
     if known is not None:
         return known  # the same form sent twice
-    left = remaining(payment)
-    if not may_be_asked(payment, of_payment(gateway.reader, payment.merchant, payment.tid)):
+    left, wishes = remaining(payment), f"wish:{payment.merchant}:{payment.tid}:"
+    mark = wishes + request
+    beside = any(one.startswith(wishes) and one != mark for one in gateway.deciding)
+    if beside or not may_be_asked(payment, of_payment(gateway.reader, payment.merchant, payment.tid)):
         raise WrongState("nothing is left of this payment, or the shop is still being asked about it")
     if amount is not None and (amount.amount_minor > left.amount_minor or payment.state != State.CAPTURED):
         raise WrongState("more than is left of this payment")
-    return await ask(gateway, who, "cancel", request=request, reason=reason, tid=payment.tid, amount=amount)
+    gateway.deciding.add(mark)  # two people's forms at the same moment are two wishes, and money goes back by the first alone
+    try:
+        return await ask(gateway, who, "cancel", request=request, reason=reason, tid=payment.tid, amount=amount)
+    finally:
+        gateway.deciding.discard(mark)
 
 
 async def ask(

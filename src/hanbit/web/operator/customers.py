@@ -20,6 +20,7 @@ from hanbit.kernel.errors import BadInput, NotFound
 from hanbit.kernel.money import AMOUNT, CURRENCY_EXPONENTS, Money
 from hanbit.parties import accounts, customers, limits
 from hanbit.parties.customers import Customer
+from hanbit.parties.people import ADMIN
 from hanbit.payments import bank_limits, forgotten, operations, proposals, search
 from hanbit.payments.search import Wanted
 from hanbit.web import deeds
@@ -168,19 +169,21 @@ class CustomerPages:
                 await operations.set_state(gateway, by, what="customer", id=customer.login, state=state, reason=reason)
             return self.console.see(back, f"operator.deed.done.customer_{name}", name=customer.name)
 
-        return Deed(f"operator.deed.customer_{name}", back, self._fields(name), do, {"name": customer.name})
+        role = self.console.who(request).person.role
+        return Deed(f"operator.deed.customer_{name}", back, self._fields(name, role), do, {"name": customer.name})
 
-    def _fields(self, name: str) -> tuple[Field, ...]:
+    def _fields(self, name: str, role: str) -> tuple[Field, ...]:
         if name != "account":
             return ()
+        is_amount: Check = (lambda text: not text or AMOUNT.fullmatch(text), "console.field.amount")
+        # A credit line is money to spend, and who opens an account chooses its password: the support opens none with one.
+        may_lend: Check = ((lambda text: role == ADMIN or text in {"", "0"}), "operator.field.credit_by_admin")
         return (
             choice("kind", "operator.account.kind", tuple(accounts.NUMBER), words="kind."),
             Field("number", "operator.account.number", ((str.isdigit, "operator.field.number"),), max=16),
             Field("password", "operator.account.password", ((bool, "operator.field.account_password"),), "password", max=PASSWORD_MAX),
             choice("currency", "operator.merchant.currency", tuple(CURRENCY_EXPONENTS), value=self.gateway.settings.currency),
-            Field(
-                "credit", "operator.account.credit", ((lambda text: not text or AMOUNT.fullmatch(text), "console.field.amount"),), max=15
-            ),
+            Field("credit", "operator.account.credit", (is_amount, may_lend), max=15),
         )
 
     def _account_deed(self, request: Request) -> Deed:
