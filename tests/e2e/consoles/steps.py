@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
+from playwright.async_api import Locator, Page, ViewportSize, expect
 
 from hanbit.crypto import certificates
 from hanbit.crypto.keys import new_key
@@ -11,7 +11,6 @@ from hanbit.kernel import ids
 from hanbit.payments import operations
 from hanbit.web.words import LanguageCode
 from tests.e2e.checkout.accessibility import audit
-from tests.e2e.checkout.visitors import BROWSER_LANGUAGES
 from tests.e2e.consoles.test_journeys import words
 from tests.faces.consoles import Consoles, Member
 from tests.faces.site import client
@@ -79,18 +78,6 @@ async def stepped_up(page: Page, consoles: Consoles, member: Member, language: L
     await page.locator("#code").fill(member.code(consoles.gateway.clock.now()))
     await page.keyboard.press("Enter")
     await expect(page.locator("#reason")).to_be_visible()
-
-
-async def payment_page(browser: Browser, address: str, language: LanguageCode) -> tuple[int, str]:
-    """How a customer's page answers, and what it says."""
-    context = await browser.new_context(locale=BROWSER_LANGUAGES[language])
-    try:
-        page = await context.new_page()
-        answer = await page.goto(address)
-        assert answer is not None
-        return answer.status, await page.locator("body").inner_text()
-    finally:
-        await context.close()
 
 
 async def enrolled(consoles: Consoles, merchant: str, code: str) -> None:
