@@ -7,7 +7,7 @@ from hanbit.parties import limits
 from hanbit.parties.customers import Customer
 from hanbit.payments import merchant_limits
 from hanbit.payments.apply import Step, apply
-from hanbit.payments.factors import SIGNED_METHODS, Approval
+from hanbit.payments.factors import SIGNED_METHODS, Approval, as_it_is_now
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.halt import still_taken
 from hanbit.payments.open_order import Opening, first_step, refreshed
@@ -72,6 +72,7 @@ async def authorize(
             opening = refreshed(gateway, opening)
             if opening.payment is not None and was_tried(gateway, opening.payment, instruction):
                 return opening.payment, None
+            approval = as_it_is_now(gateway, approval)
             continue
         return authorized, notice
     raise Unavailable("this payment is being changed by somebody else at this moment")

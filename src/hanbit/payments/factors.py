@@ -171,6 +171,20 @@ def _used(gateway: Gateway, row: Row) -> tuple[Put, ...]:
     return (Put("devices", used, row["version"], changed=("used_at",)),)
 
 
+def as_it_is_now(gateway: Gateway, approval: Approval) -> Approval:
+    """The approval with the row of its key read again: of payments at once the first one writes down that the key is used, for all.
+
+    Declined("wrong_factor") if the key has been removed since. A passkey's count stays as it was checked.
+    """
+    if approval.method == "passkey" or not approval.puts:
+        return approval
+    (put,) = approval.puts
+    row = gateway.reader.one("SELECT * FROM devices WHERE id = ? AND state = 'active'", put.row["id"])
+    if row is None:
+        raise Declined("wrong_factor", "unknown_key")
+    return msgspec.structs.replace(approval, puts=_used(gateway, row))
+
+
 def site(gateway: Gateway) -> Site:
     """The site that passkeys are made for."""
     return Site.of(gateway.settings.public_url, gateway.settings.name_en)
