@@ -14,6 +14,7 @@ from hanbit.db.schema import metadata
 from hanbit.evidence.log_check import check as check_log
 from hanbit.kernel.clock import SandboxClock
 from hanbit.kernel.days import day_of, zone_of
+from hanbit.kernel.errors import ProtocolViolation
 from hanbit.kernel.money import Money
 from hanbit.ledger import rules
 from hanbit.ledger.balances import available
@@ -407,6 +408,27 @@ async def stuck_and_allowed(consoles: Consoles) -> None:
     await does(admin, f"/payments/{payment}/allow-refund", until=str(day))
     assert audited(consoles, admin, "allow refund until")
     assert "Allowed until" in (await admin.get("/exceptions")).words
+
+
+async def test_a_merchant_is_limited_and_both_consoles_and_the_customer_are_told(tmp_path: Path) -> None:
+    async with running_consoles(tmp_path) as consoles:
+        admin, theirs = await consoles.person("operator", "admin"), await consoles.person("merchant", "admin")
+        path = f"/merchants/{SHOP}/limits"
+        assert (await admin.post(path, reason=WHY, payment="1.5", day="")).status == 422
+        await does(admin, path, payment="999", day="5000")
+        assert audited(consoles, admin, f"limits of merchant {SHOP}: 999 a payment, 5000 a day")
+        assert "One payment at most ₩999" in (await admin.get(f"/merchants/{SHOP}")).words
+        site, order = consoles.site, consoles.site.shop.order(amount=1_000)
+        for _ in range(2):
+            with pytest.raises(ProtocolViolation):  # there is no opening
+                await customer_logged_in(site, consoles.http, order)
+        home = (await theirs.get("/")).words
+        assert "One payment at most ₩999" in home
+        noted = consoles.gateway.reader.all("SELECT tid FROM audit WHERE act = ? AND merchant = ?", "order above a limit", SHOP)
+        assert len(noted) == 1, "once for each order"
+        assert noted[0]["tid"] in home
+        await does(admin, path, payment="", day="")
+        await paid(consoles)
 
 
 async def test_an_account_is_limited_by_the_bank_from_the_next_payment_on(tmp_path: Path) -> None:

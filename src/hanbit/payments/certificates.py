@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from hanbit.crypto import certificates
 from hanbit.db.change import Append, Change, Put, Require, StoredMessage
 from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
@@ -16,6 +17,12 @@ from hanbit.payments.outbox import to_tell
 from hanbit.protocols import keys as role
 from hanbit.protocols.keys import Certificates
 from hanbit.protocols.signed import SignedMessage, Signer, decode_chain, peek_claims
+
+_BESIDE = (
+    "SELECT other.kid FROM certificates mine JOIN certificates other ON other.urn = mine.urn AND other.issued_at = mine.issued_at "
+    "AND other.kid <> mine.kid WHERE mine.kid = ? ORDER BY other.kid LIMIT 10"
+)
+"""What was issued to the same party at the same moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,21 @@ def recorded(gateway: Gateway, kid: str) -> Certificates | None:
     if compact is None:
         return None
     return msgspec.convert(peek_claims(compact), Certificates)  # our own, from the book
+
+
+def how_issued(gateway: Gateway, kid: str) -> str:
+    """By a code, under the previous key, or the gateway's own; empty where nothing records it.
+
+    Two that were issued together have one record, under the number of the one that signs.
+    """
+    own = recorded(gateway, kid)
+    if own is not None:
+        return own.how
+    for row in gateway.reader.all(_BESIDE, kid):
+        record = recorded(gateway, row["kid"])
+        if record is not None and any(kid == certificates.kid(decode_chain(chain)[0]) for chain in record.chains):
+            return record.how
+    return ""
 
 
 def is_revoked(gateway: Gateway, kid: str) -> bool:

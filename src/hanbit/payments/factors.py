@@ -11,7 +11,7 @@ from hanbit.db.change import Change, Put, Stale
 from hanbit.db.reading import Row
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, Declined, ProtocolViolation, Unavailable
-from hanbit.parties import accounts, passkeys, throttle
+from hanbit.parties import accounts, brand, passkeys, throttle
 from hanbit.parties.accounts import Account
 from hanbit.parties.customers import Customer
 from hanbit.parties.enrolment import unwrap
@@ -186,5 +186,5 @@ def as_it_is_now(gateway: Gateway, approval: Approval) -> Approval:
 
 
 def site(gateway: Gateway) -> Site:
-    """The site that passkeys are made for."""
-    return Site.of(gateway.settings.public_url, gateway.settings.name_en)
+    """The site that passkeys are made for, under the name that its pages bear."""
+    return Site.of(gateway.settings.public_url, brand.of(gateway.reader, gateway.settings).name_en)

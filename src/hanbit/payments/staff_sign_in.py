@@ -13,7 +13,7 @@ from hanbit.crypto.envelopes import mac
 from hanbit.crypto.passwords import check_new
 from hanbit.db.change import Append, Change, Put, Require, Stale
 from hanbit.kernel.errors import NotSignedIn, ProtocolViolation
-from hanbit.parties import console_sessions, invitations, passkeys, people, people_factors, time_codes
+from hanbit.parties import brand, console_sessions, invitations, passkeys, people, people_factors, time_codes
 from hanbit.parties.console_sessions import ConsoleSession
 from hanbit.parties.invitations import Invitation
 from hanbit.parties.passkeys import Site
@@ -147,7 +147,7 @@ def new_factor(gateway: Gateway, person: Person, seed: str, shown: Shown, name: 
 
 def site(gateway: Gateway, face: str) -> Site:
     """The site that passkeys of this console are made for."""
-    return Site.of(staff.console_url(gateway, face), gateway.settings.name_en)
+    return Site.of(staff.console_url(gateway, face), brand.of(gateway.reader, gateway.settings).name_en)
 
 
 def code_secret(gateway: Gateway, seed: str) -> bytes:

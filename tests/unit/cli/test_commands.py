@@ -174,6 +174,18 @@ def test_an_operators_first_day(data: Path) -> None:
     assert [line["balance"] for line in statement["lines"]] == [500_000]
     assert run_json("ledger", "check", "--data", data)["balanced"] is True
     assert run_json("merchant", "fees", shop, "--basis-points", "250", "--fixed", "100", "--data", data)["basis_points"] == 250
+    limited = run_json("merchant", "limits", shop, "--payment", "300000", "--day", "900000", "--reason", "a test", "--data", data)
+    assert (limited["payment"], limited["day"]) == (300_000, 900_000)
+    limited = run_json("merchant", "limits", shop, "--day", "none", "--reason", "a test", "--data", data)
+    assert (limited["payment"], limited["day"]) == (300_000, None)
+    own = ("account", "limits", account["account"])
+    assert run_json(*own, "--payment", "5000", "--reason", "a test", "--data", data)["payment"] == 5_000
+    kept = run_json(*own, "--day", "9000", "--reason", "a test", "--data", data)
+    assert (kept["payment"], kept["day"]) == (5_000, 9_000)
+    assert run_json(*own, "--payment", "none", "--reason", "a test", "--data", data)["payment"] is None
+    shown = run_json("brand", "set", "--name-en", f"Bank of {login}", "--reason", "a test", "--data", data)
+    assert shown["name_en"] == f"Bank of {login}"
+    assert run_json("brand", "show", "--data", data) == shown
     paid_to = run_json("merchant", "payout-account", shop, "--bank", "은행", "--number-fd", "0", "--data", data, answers="110-123-456789\n")
     assert paid_to["account"] == "은행 ********6789"
     assert run_json("day", "close", "--data", data) == {"closed": []}

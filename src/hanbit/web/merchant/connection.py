@@ -71,8 +71,7 @@ class ConnectionPages:
         rows = self.gateway.reader.all(_OWN, urn, sessions, CERTIFICATES_MAX)
         found = []
         for row in rows:
-            record = certificates.recorded(self.gateway, row["kid"])
-            how = "" if record is None else record.how
+            how = certificates.how_issued(self.gateway, row["kid"])
             found.append(
                 Certificate(row["kid"], row["purpose"] or SESSION_AUTHORITY, row["issued_at"], row["not_after"], row["revoked_at"], how)
             )
