@@ -11,7 +11,8 @@ SHARED := -n $(WORKERS) --dist worksteal
 PYTEST_ARGUMENTS ?=
 # What `make test` also runs on PostgreSQL; `make test-postgresql` runs everything there. Tests of the store itself are always on both.
 ON_POSTGRESQL := $(foreach name,paid declines ends races cancellation cancel_races dual_signature,tests/flows/test_$(name).py) \
-	tests/attacks/test_checkpoints.py tests/attacks/test_review.py
+	tests/attacks/test_checkpoints.py tests/attacks/test_review.py \
+	tests/flows/test_console_requests.py tests/flows/test_own_limits.py tests/faces/test_home.py
 
 .PHONY: help
 help: ## list the targets
@@ -49,7 +50,7 @@ demo: .venv/.server ## set up .venv, then run payment server, demo shop and one 
 .PHONY: test
 test: .venv/.dev test-programs ## set everything up, then run all tests but the long matrix
 	@$(PYTEST) $(SHARED) -m "not long" $(PYTEST_ARGUMENTS)
-	@echo "The payments once more, every book in a PostgreSQL database"
+	@echo "The payments, the limits and what people ask for once more, every book in a PostgreSQL database"
 	@HANBIT_TEST_ENGINE=postgresql $(PYTEST) $(SHARED) $(ON_POSTGRESQL) $(PYTEST_ARGUMENTS) || [ $$? -eq 5 ]  # 5: none was asked for
 
 .PHONY: test-postgresql
