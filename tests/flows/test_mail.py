@@ -13,7 +13,8 @@ from hanbit.db.change import Change, Put
 from hanbit.kernel.errors import BadInput, TooManyTries, WrongState
 from hanbit.mail import letters, post, smtp
 from hanbit.mail.smtp import Connection, NotNow
-from hanbit.payments import contact, exceptions, mails
+from hanbit.parties.brand import Brand
+from hanbit.payments import appearance, contact, exceptions, mails
 from hanbit.payments.purge import MAIL_KEPT_S
 from hanbit.payments.states import State
 from hanbit.settings import EMAIL, Settings
@@ -23,6 +24,7 @@ from tests.waiting import PATIENCE_S
 from tests.world import NOW, PRICE, World, cut, open_world
 
 ADDRESS = "hong@example.com"
+BRAND = Brand("한빛은행", "Hanbit Bank", "1588-0000")
 LETTER = letters.Letter("m", FROM, ADDRESS, b"Subject: x\r\n\r\nx")
 
 
@@ -83,6 +85,16 @@ async def test_a_payment_and_its_refund_are_told_once_each_over_tls_in_the_custo
         assert not any(account.number in letter.get_content() for account in world.hong.accounts.values())
     assert len({letter["Message-ID"] for letter in box.letters}) == 2
     assert [what for what in world.observed if what[0] == "mail"] == [("mail", "sent")] * 2
+
+
+async def test_a_letter_is_written_under_the_name_that_pages_show(world: World, box: Mailbox) -> None:
+    await paid(world)
+    await appearance.set_brand(world.gateway, name_ko="새빛은행", telephone="1588-9999", reason="two banks became one")
+    await send(world)
+    (letter,) = box.letters
+    assert letter["From"].addresses[0].display_name == "새빛은행"
+    assert "새빛은행" in letter.get_content()
+    assert "1588-9999" in letter.get_content()
 
 
 async def test_who_has_no_address_or_an_operator_without_mail_leaves_no_row(world: World, box: Mailbox, tmp_path: Path) -> None:
@@ -274,7 +286,7 @@ def test_what_is_no_single_address_makes_no_letter(address: str) -> None:
     assert not EMAIL.fullmatch(address)
     row = {"id": "m", "address": address, "language": "en", "kind": "password", "facts": '{"at": 0, "name": "x", "of": ""}', "stored_at": 0}
     with pytest.raises(BadInput):
-        letters.write(settings, row, token="")
+        letters.write(settings, BRAND, row, token="")
 
 
 @pytest.mark.parametrize("payee", ["Shop\r\nBcc: eve@evil.example", "Shop\nX: y", "x" * 200])
@@ -283,7 +295,7 @@ def test_a_payee_cannot_add_a_header(payee: str) -> None:
     facts = {"at": 0, "name": "x", "payment": "p" * 22, "payee": payee, "amount": 1, "currency": "KRW", "account": "", "account_kind": ""}
     row = {"id": "m", "address": ADDRESS, "language": "en", "kind": "paid", "facts": json.dumps(facts), "stored_at": 0}
     with pytest.raises(BadInput):
-        letters.write(settings, row, token="")
+        letters.write(settings, BRAND, row, token="")
 
 
 @pytest.mark.parametrize(
@@ -314,6 +326,6 @@ def test_every_kind_of_letter_can_be_written_in_both_languages() -> None:
     for kind in mails.KINDS:
         for language in ("ko", "en"):
             row = {"id": "m", "address": ADDRESS, "language": language, "kind": kind, "facts": json.dumps(facts), "stored_at": NOW}
-            written = letters.write(settings, row, token="t" * 22)
-            assert written == letters.write(settings, row, token="t" * 22), "the same row is the same bytes"
+            written = letters.write(settings, BRAND, row, token="t" * 22)
+            assert written == letters.write(settings, BRAND, row, token="t" * 22), "the same row is the same bytes"
             assert max(map(len, written.content.split(b"\r\n"))) <= 998

@@ -1,4 +1,4 @@
-"""A row of `mails` → the bytes of its letter: the same row is always the same letter, down to its Message-ID.
+"""A row of `mails` → the bytes of its letter: the same row under the same brand is always the same letter, down to its Message-ID.
 
 Plain text, one part. Whatever stands in a header was checked when it was stored, and is checked again here: a line end ends no header.
 """
@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from hanbit.kernel.errors import BadInput
 from hanbit.kernel.money import Money
+from hanbit.parties.brand import Brand
 from hanbit.settings import EMAIL, Settings
 from hanbit.web.pages import Language, short_number
 from hanbit.web.words import LanguageCode
@@ -33,8 +34,8 @@ class Letter:
     content: bytes
 
 
-def write(settings: Settings, row: Mapping[str, Any], *, token: str) -> Letter:
-    """The letter of this row, under the operator's name; BadInput where an address or a subject could be more than one.
+def write(settings: Settings, brand: Brand, row: Mapping[str, Any], *, token: str) -> Letter:
+    """The letter of this row, under the name that pages show; BadInput where an address or a subject could be more than one.
 
     `token` is the secret of its link, for a letter that has one.
     """
@@ -43,8 +44,8 @@ def write(settings: Settings, row: Mapping[str, Any], *, token: str) -> Letter:
         raise BadInput("address")
     code: LanguageCode = "en" if row["language"] == "en" else "ko"
     language = _language(code, settings.zone)
-    operator = settings.name_en if code == "en" else settings.name_ko
-    words = _words(settings, language, operator, json.loads(row["facts"]) | {"token": token})
+    operator = brand.name_en if code == "en" else brand.name_ko
+    words = {"operator": operator, "telephone": brand.telephone} | _words(settings, language, json.loads(row["facts"]) | {"token": token})
     subject = _said(language, f"mail.{row['kind']}.subject", words)
     if not subject.isprintable() or len(subject) > SUBJECT_MAX:
         raise BadInput("subject")
@@ -61,10 +62,10 @@ def write(settings: Settings, row: Mapping[str, Any], *, token: str) -> Letter:
     return Letter(str(row["id"]), sender, recipient, message.as_bytes())
 
 
-def _words(settings: Settings, language: Language, operator: str, facts: dict[str, Any]) -> dict[str, str]:
+def _words(settings: Settings, language: Language, facts: dict[str, Any]) -> dict[str, str]:
     """Everything that a letter may say, by locale."""
     said = {name: str(value) for name, value in facts.items()}
-    said |= {"operator": operator, "telephone": settings.telephone, "home": f"{settings.public_url}/my?lang={language.code}"}
+    said["home"] = f"{settings.public_url}/my?lang={language.code}"
     said["security"] = f"{settings.public_url}/my/security?lang={language.code}"
     said["moment"] = language.moment(facts["at"])
     for name in ("amount", "returned", "returned_in_all"):

@@ -13,6 +13,7 @@ from hanbit.kernel import fail_points
 from hanbit.kernel.errors import BadInput
 from hanbit.mail.letters import write
 from hanbit.mail.smtp import Connection, NotNow, Refused, Waits
+from hanbit.parties import brand
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.mails import link_token
 
@@ -56,7 +57,8 @@ async def _send(gateway: Gateway, connection: Connection, row: Row) -> None:
         return  # another process sends it
     leaving["version"] = row["version"] + 1
     try:
-        await connection.send(write(gateway.settings, leaving, token=link_token(gateway, row["id"])))
+        shown = brand.of(gateway.reader, gateway.settings)
+        await connection.send(write(gateway.settings, shown, leaving, token=link_token(gateway, row["id"])))
     except BadInput:
         await _end(gateway, leaving, "given_up", "not_a_letter")
     except Refused as error:
