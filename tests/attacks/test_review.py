@@ -130,8 +130,8 @@ async def test_a_merchant_whose_line_comes_up_costs_what_is_unfinished_and_not_a
         await recovery.merchant_connected(world.gateway, "shop")
     explain, by = ("EXPLAIN", "Index Scan on {}_due") if engine.is_postgresql() else ("EXPLAIN QUERY PLAN", "{}_due (next_at>?)")
     plans = [" ".join(str(part) for row in all_rows(f"{explain} {sql}", *values) for part in row) for sql, values in asked]
-    assert len(plans) == 2
-    for plan, table in zip(plans, ("payments", "outbox"), strict=True):  # in these indexes is only what is unfinished
+    assert len(plans) == 3
+    for plan, table in zip(plans, ("payments", "outbox", "console_requests"), strict=True):  # in these indexes is only what is unfinished
         assert by.format(table) in plan, plan
 
 

@@ -229,9 +229,10 @@ async def _send_again(gateway: Gateway, waiting: ConsoleRequest) -> None:
 
 
 async def send_waiting(gateway: Gateway, merchant: str) -> None:
-    """A line came up: whatever waits for this shop is asked now."""
+    """A line came up: whatever waits for this shop is asked now; found by what waits, because of all that was ever asked most does not."""
     gateway.speechless.pop(merchant, None)
-    rows = gateway.reader.all(_SELECT + "WHERE merchant = ? AND next_at IS NOT NULL ORDER BY next_at LIMIT ?", merchant, AT_ONCE_MAX)
+    waiting_here = _SELECT + "WHERE merchant || '' = ? AND next_at IS NOT NULL ORDER BY next_at LIMIT ?"
+    rows = gateway.reader.all(waiting_here, merchant, AT_ONCE_MAX)
     for waiting in (ConsoleRequest(*row) for row in rows):
         await send(gateway, merchant, waiting.id)
 
