@@ -228,8 +228,9 @@ async def test_other_lines_than_those_of_the_signed_order_are_not_shown(buyer: B
     _, checkout, opened = await buyer.find(buyer.shop.order())
     with pytest.raises(DishonestShop, match="lines"):
         shown_lines(opened, msgspec.structs.replace(checkout, lines="[]"))
+    last = "Q" if checkout.order.endswith("A") else "A"  # one signature in four ends in A
     with pytest.raises(DishonestShop, match="order"):
-        shown_lines(opened, msgspec.structs.replace(checkout, order=checkout.order[:-1] + "A"))
+        shown_lines(opened, msgspec.structs.replace(checkout, order=checkout.order[:-1] + last))
 
 
 HIDDEN: list[dict[str, Any]] = [
