@@ -128,5 +128,5 @@ def test_a_refusal_whose_figures_contradict_it_is_not_taken(parties: Parties, ro
 def test_its_own_request_or_the_answer_to_another_role_is_no_answer(parties: Parties, role: Merchant) -> None:
     cancel = asked(role)
     assert rule(lambda: role.read_answer(cancel.compact, cancel, settled=True, at=NOW)) == "typ"
-    changed = confirmed(parties, cancel, 20_000, 200_000)[:-2] + "AA"
+    changed = confirmed(parties, cancel, 20_000, 200_000)[:-6] + "AAAAAA"
     assert rule(lambda: role.read_answer(changed, cancel, settled=True, at=NOW)) in {"signature", "shape"}
