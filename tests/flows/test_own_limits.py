@@ -115,3 +115,12 @@ def test_of_the_banks_limit_and_the_customers_the_lower_counts() -> None:
     assert raised.at(10 + limits.RAISE_DELAY_S) == Limits(800, 2_000), "the customer raises his own, never the bank's"
     assert raised.with_banks(Limits()).at(10 + limits.RAISE_DELAY_S) == Limits(5_000, None)
     assert NONE.with_banks(Limits(100, None)).at(0) == Limits(100, None)
+
+
+def test_a_banks_lower_limit_never_becomes_the_customers_own() -> None:
+    own = NONE.wish(Limits(500, 900), NOW).with_banks(Limits(300, None))
+    assert not own.raises(Limits(500, 800), NOW), "his own are lowered, whatever the bank allows"
+    lowered = own.wish(Limits(500, 800), NOW)
+    assert lowered.at(NOW) == Limits(300, 800)
+    assert lowered.waiting(NOW) is None
+    assert lowered.with_banks(Limits()).at(NOW) == Limits(500, 800)

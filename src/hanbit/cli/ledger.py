@@ -112,11 +112,11 @@ def export(file: Path, form: str, since: str, until: str, data: Path) -> None:
       hledger check --strict --file 2027.journal
     """
     from hanbit import settings as configuration
-    from hanbit.kernel.days import read_day, zone_of
+    from hanbit.kernel.days import read_day
     from hanbit.ledger import journal
 
     settings = configuration.load(data)
-    zone = zone_of(settings.time_zone)
+    zone = settings.zone
     connection = _open(data)
     first, last = (read_day(day) if day else None for day in (since, until))
     of = journal.span(connection, zone, first, last)

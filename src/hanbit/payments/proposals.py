@@ -17,7 +17,7 @@ import msgspec
 from hanbit.db.change import Change, Put, Stale
 from hanbit.db.reading import Reader, Row, columns
 from hanbit.kernel import ids
-from hanbit.kernel.days import day_of, read_day, zone_of
+from hanbit.kernel.days import day_of, read_day
 from hanbit.kernel.errors import BadInput, Conflict, NotAllowed, NotFound, WrongState
 from hanbit.kernel.money import Money, parse_money
 from hanbit.ledger import rules
@@ -115,7 +115,7 @@ async def propose_close(gateway: Gateway, by: str, *, through: str, reason: str)
     following = settlement.next_day(gateway)
     if following is None or day < following:
         raise WrongState(f"{day} is closed, or nothing was posted yet")
-    today = day_of(gateway.clock.now(), zone_of(gateway.settings.time_zone))
+    today = day_of(gateway.clock.now(), gateway.settings.zone)
     if day >= today:
         raise WrongState(f"{day} has not ended")
     if any(one.act == CLOSE for one in waiting(gateway.reader)):

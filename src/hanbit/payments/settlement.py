@@ -21,7 +21,7 @@ import msgspec
 from hanbit.db.change import Append, Change, Put, Stale, Value
 from hanbit.db.reading import Reader, Row, columns
 from hanbit.kernel import ids
-from hanbit.kernel.days import begins_at, day_of, read_day, zone_of
+from hanbit.kernel.days import begins_at, day_of, read_day
 from hanbit.kernel.errors import BadInput, Conflict, Declined, NotFound, Unavailable, WrongState
 from hanbit.kernel.money import Money
 from hanbit.ledger import balances, rules
@@ -155,7 +155,7 @@ def next_day(gateway: Gateway) -> date | None:
         day = read_day(last.day)
         return day if last.state == CLOSING else day + timedelta(days=1)
     first = gateway.reader.one("SELECT at FROM entries ORDER BY number LIMIT 1")
-    return None if first is None else day_of(int(first["at"]), zone_of(gateway.settings.time_zone))
+    return None if first is None else day_of(int(first["at"]), gateway.settings.zone)
 
 
 # --- closing ---------------------------------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def next_day(gateway: Gateway) -> date | None:
 async def close_days(gateway: Gateway, by: str = ACTOR, *, through: str = "", reason: str = "") -> dict[str, Any]:
     """Close every day that has ended and is not closed, in order, up to this one (yesterday); those that were closed and their sums."""
     check_taken(gateway)
-    yesterday = day_of(gateway.clock.now(), zone_of(gateway.settings.time_zone)) - timedelta(days=1)
+    yesterday = day_of(gateway.clock.now(), gateway.settings.zone) - timedelta(days=1)
     last = read_day(through) if through else yesterday
     if last > yesterday:
         raise WrongState(f"{last} has not ended: the last day that can be closed is {yesterday}")
@@ -203,7 +203,7 @@ async def _close(gateway: Gateway, day: date, by: str, reason: str) -> None:
 
 async def _begin(gateway: Gateway, day: date, by: str, reason: str) -> Day:
     """Steps 1 and 2: behind the act in the audit the day's last entry is settled for ever."""
-    at, end = gateway.clock.now(), begins_at(day + timedelta(days=1), zone_of(gateway.settings.time_zone))
+    at, end = gateway.clock.now(), begins_at(day + timedelta(days=1), gateway.settings.zone)
     assert at >= end, day
     await gateway.book.commit(Change(appends=(act(at, by, f"close day {day}", reason),)))
     before = last_day(gateway.reader)
