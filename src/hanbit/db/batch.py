@@ -278,7 +278,7 @@ class Batch:
                 if entry.empties is not None and accounts[entry.empties].left:
                     raise Stale(f"account {entry.empties}")
                 if entry.ceiling is not None and accounts[entry.ceiling.account].credited > entry.ceiling.credited:
-                    raise Declined("merchant_limit", "merchant_limit: this shop may not take so much in a day")
+                    raise Declined(entry.ceiling.reason, entry.ceiling.detail)
                 rows.append(((number, entry.id, entry.kind, entry.payment, ends, money.amount_minor, currency, self.at), legs))
                 number += 1
         except HanbitError:

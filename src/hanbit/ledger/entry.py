@@ -22,10 +22,12 @@ class Posting(msgspec.Struct, frozen=True, gc=False):
 
 
 class Ceiling(msgspec.Struct, frozen=True, gc=False):
-    """What an account may ever have been credited with behind an entry, what is held for it counted."""
+    """What an account may ever have been credited with behind an entry, what is held for it counted; above it the Change is declined so."""
 
     account: str
     credited: int
+    reason: str
+    detail: str
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):

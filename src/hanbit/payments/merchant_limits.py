@@ -29,6 +29,7 @@ from hanbit.payments.sign_in import act
 from hanbit.protocols.redirect.gateway import ORDER_LIFE_MAX_S
 
 REASON: Final = "merchant_limit"
+_OF_THE_DAY: Final = "merchant_limit: this shop may not take so much in a day"
 ACT: Final = "order above a limit"
 _NOTED: Final = "SELECT 1 FROM audit WHERE merchant = ? AND at >= ? AND tid = ? AND act = ? LIMIT 1"
 _ALL_NOTED: Final = "SELECT at, tid FROM audit WHERE merchant = ? AND at >= ? AND act = ? ORDER BY at DESC LIMIT ?"
@@ -74,16 +75,16 @@ def within(gateway: Gateway, merchant: Merchant, money: Money, at: int) -> Withi
     if merchant.limit_day is None:
         return Within((unchanged,))
     if money.amount_minor > merchant.limit_day:
-        raise Declined(REASON, "merchant_limit: this shop may not take so much in a day")
+        raise Declined(REASON, _OF_THE_DAY)
     account = merchant_account(merchant.id, merchant.currency)
     assert merchant.day_from is not None and merchant.day_until is not None, merchant
     if at < merchant.day_until:
-        return Within((unchanged,), (), Ceiling(account, merchant.day_from + merchant.limit_day))
+        return Within((unchanged,), (), Ceiling(account, merchant.day_from + merchant.limit_day, REASON, _OF_THE_DAY))
     row = gateway.reader.one("SELECT credits_posted FROM ledger_accounts WHERE id = ?", account)
     assert row is not None, account
     began = int(row["credits_posted"])
     begun = _put(gateway, merchant, {"day_from": began, "day_until": _day(gateway, at)[1]})
-    return Within((), (begun,), Ceiling(account, began + merchant.limit_day))
+    return Within((), (begun,), Ceiling(account, began + merchant.limit_day, REASON, _OF_THE_DAY))
 
 
 @asynccontextmanager
