@@ -45,7 +45,8 @@ def write(settings: Settings, brand: Brand, row: Mapping[str, Any], *, token: st
     code: LanguageCode = "en" if row["language"] == "en" else "ko"
     language = _language(code, settings.zone)
     operator = brand.name_en if code == "en" else brand.name_ko
-    words = {"operator": operator, "telephone": brand.telephone} | _words(settings, language, json.loads(row["facts"]) | {"token": token})
+    words = _words(settings, language, json.loads(row["facts"]) | {"token": token})
+    words |= {"operator": operator, "telephone": brand.telephone}  # last: no fact takes their place
     subject = _said(language, f"mail.{row['kind']}.subject", words)
     if not subject.isprintable() or len(subject) > SUBJECT_MAX:
         raise BadInput("subject")
