@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import NoReturn
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from hanbit.cli.bench import ON_DISK
@@ -36,6 +37,15 @@ def pytest_sessionstart() -> None:
         except LookupError as error:
             missing = bool(os.environ.get("HANBIT_REQUIRE_PROGRAMS"))
             pytest.exit(f"{error} is missing; `make test` installs it where it may", returncode=int(missing))
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """No test finds another's payment in its log lines, and none leaves a process that logs otherwise."""
+    structlog.contextvars.clear_contextvars()
+    before = structlog.get_config()
+    yield
+    assert structlog.get_config() == before
 
 
 def _absent(what: str) -> NoReturn:

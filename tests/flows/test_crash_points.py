@@ -45,7 +45,7 @@ async def _play(folder: Path, name: str) -> None:
 @cache
 def reached(prepared: Path, name: str) -> Counter[str]:
     """How often a run without any crash comes by each point."""
-    folder = prepared.with_name(f"rehearsal-{name}")
+    folder = prepared.with_name(f"{prepared.name}-{name}")  # a worker that comes back to this file prepares a second folder
     shutil.copytree(prepared, folder)
     trace = folder / "trace"
 
