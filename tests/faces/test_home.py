@@ -13,10 +13,11 @@ from hanbit.crypto import envelopes
 from hanbit.crypto.passwords import Passwords
 from hanbit.db.change import Change, Put
 from hanbit.kernel import ids
+from hanbit.kernel.clock import SandboxClock
 from hanbit.kernel.errors import TooManyTries
 from hanbit.mail import post
 from hanbit.parties import enrolment, limits, sessions, visits
-from hanbit.payments import bank_limits, contact, home_keys, mails, operations, sealed_forms
+from hanbit.payments import bank_limits, contact, exceptions, home_keys, mails, operations, purge, sealed_forms
 from hanbit.payments.home import SESSIONS_SHOWN_MAX, live_sessions
 from tests.faces import program
 from tests.faces.site import ACCOUNT_PASSWORD, LOGIN, PASSWORD, Site, changes, client, running_site
@@ -282,6 +283,56 @@ async def test_another_password_ends_every_other_session(site: Site) -> None:
         assert (await Home(site, http).enter(password=new))[0] == 200
 
 
+async def test_a_long_list_of_log_ins_is_short_and_one_button_ends_all_the_others(site: Site) -> None:
+    async with client() as http:
+        home = await at_home(site, http)
+        (customer,) = site.gateway.reader.all("SELECT id FROM customers WHERE login = ?", LOGIN)
+        at = site.gateway.clock.now() + 1
+        puts = tuple(sessions.open_session(customer["id"], "password", at)[1] for _ in range(SESSIONS_SHOWN_MAX + 1))
+        await site.gateway.book.commit(Change(puts=puts))
+        _, text, _ = await home.page("/my/security")
+        assert (text.count("data-session="), text.count("This one"), "Show all log-ins" in text) == (5, 1, True)
+        assert text.index("End all others") < text.index("data-session=")
+        _, text, _ = await home.page("/my/security?sessions=all")
+        assert (text.count("data-session="), text.count("This one")) == (SESSIONS_SHOWN_MAX, 1)
+        assert "There are older log-ins too." in text
+        assert len(text.encode()) < 100_000
+        assert (await home.act("/my/security", "/my/sessions"))[0] == 200
+        _, text, _ = await home.page("/my/security")
+        assert (text.count("data-session="), "End all others" in text) == (0, False)
+
+
+async def test_wrong_passwords_in_forms_are_counted_written_down_and_shown_like_failed_log_ins(site: Site) -> None:
+    key = await give_key(site, "passkey", "phone", "cGhvbmU")
+    async with client() as http:
+        home = await at_home(site, http)
+        bank = f"/my/accounts/{home.accounts['bank']}/settings"
+        assert "Nobody typed a wrong password" in (await home.page("/my/security"))[1]
+        assert "Wrong passwords since" not in (await home.page("/my"))[1]
+        before = changes(site.gateway)
+        new = "a quite different one"
+        assert (await home.act("/my/security", "/my/password", old="wrong", new=new, again=new))[0] == 403
+        account = home.accounts["bank"]
+        assert (await home.act(bank, "/my/limits", account=account, payment="5"))[0] == 200
+        before = changes(site.gateway)
+        assert (await home.act(bank, "/my/limits", account=account, payment="900", password="wrong"))[0] == 403
+        assert (await home.act(bank, "/my/password", account=account, old="wrong", new="8642", again="8642"))[0] == 403
+        assert (await home.act(f"/my/keys/{key}", "/my/remove", key=key, password="wrong"))[0] == 403
+        assert (await home.act("/my/security", "/my/password", old="", new=new, again=new))[0] == 403, "nothing was tried"
+        assert changes(site.gateway) == before
+        sql = "SELECT act FROM audit WHERE reason = 'wrong_password' ORDER BY act"
+        wrong = [row["act"].replace(account, "account") for row in site.gateway.reader.all(sql)]
+        assert wrong == ["change password account", "change password login", "limit account 900 -", "remove key"]
+        _, text, _ = await home.page("/my/security")
+        assert (text.count("Changing a password<"), "Raising a limit" in text, "Removing a passkey" in text) == (2, True, True)
+        assert (await Home(site, http).enter(password="wrong"))[0] == 401
+        assert "Wrong passwords since the log-in before this one: 5" in (await home.page("/my"))[1]
+        for _ in range(3):
+            await Home(site, http).enter(password="wrong")
+        status, problem = await home.act("/my/security", "/my/password", old=PASSWORD, new=new, again=new)
+        assert (status, problem["code"]) == (429, "too_many_tries"), "the same count as at the door"
+
+
 async def test_another_password_ends_an_old_session_behind_however_many_new_ones(site: Site) -> None:
     async with client() as http:
         home, hidden = await at_home(site, http), await at_home(site, http)
@@ -470,6 +521,30 @@ async def test_an_address_counts_once_its_owner_has_confirmed_it_and_the_old_one
                 await contact.set_email(site.gateway, login=LOGIN, email="a@b.c")
             with pytest.raises(TooManyTries):
                 await contact.set_email(site.gateway, login=LOGIN, email="a@b.c")
+
+
+@pytest.mark.parametrize("late_s", [30 * 3600, 26 * 24 * 3600])
+async def test_a_confirmation_letter_that_leaves_late_carries_a_link_that_still_opens(tmp_path: Path, late_s: int) -> None:
+    with mailbox(tmp_path / "mail") as box:
+        async with running_site(tmp_path, **box.settings()) as site, client() as http:
+            gateway = site.gateway
+            home = await at_home(site, http)
+            box.answers.append("rcpt 550 nobody of this name")
+            assert (await home.act("/my/contact", "/my/email", email="hong@example.com", password=PASSWORD))[0] == 200
+            await post.post_due(gateway)
+            (row,) = exceptions.unsent(gateway)
+            assert (box.letters, row["why"]) == ([], "refused 550")
+            assert isinstance(gateway.clock, SandboxClock)
+            gateway.clock.offset_s += late_s
+            await purge.purge(gateway)
+            assert not gateway.reader.all("SELECT 1 FROM email_links"), "the link had ended and was removed"
+            await exceptions.send_again(gateway, "person:staff", mail=row["id"], reason="the address was repaired")
+            await post.post_due(gateway)
+            (letter,) = box.letters
+            link = letter.get_content().partition("/my/email/")[2].partition("?")[0]
+            home = await at_home(site, http)
+            assert await home.act(f"/my/email/{link}", "/my/confirm", token=link) == (200, {"done": "confirmed"})
+            assert (await home.act(f"/my/email/{link}", "/my/confirm", token=link))[0] == 404, "once"
 
 
 async def test_who_cannot_be_written_to_is_told_so(site: Site) -> None:

@@ -22,7 +22,7 @@ COMPOSED = (
     ),
     "console.purpose.",
     "console.statement.",
-    *(f"home.{part}." for part in ("csv", "done", "entry", "key", "language", "method", "reason", "unusual")),
+    *(f"home.{part}." for part in ("csv", "done", "entry", "key", "language", "method", "reason", "tries", "unusual")),
     "console.operator",
     "mail.",
     "console.merchant",

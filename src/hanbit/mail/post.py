@@ -14,6 +14,7 @@ from hanbit.kernel.errors import BadInput
 from hanbit.mail.letters import write
 from hanbit.mail.smtp import Connection, NotNow, Refused, Waits
 from hanbit.parties import brand
+from hanbit.payments import contact
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.mails import link_token
 
@@ -52,9 +53,9 @@ async def _send(gateway: Gateway, connection: Connection, row: Row) -> None:
     wait_s = min(FIRST_WAIT_S << min(row["tries"], 8), LONGEST_WAIT_S)
     leaving = _columns(row) | {"next_at": at + wait_s, "tries": row["tries"] + 1}
     try:
-        await gateway.book.commit(Change(puts=(Put("mails", leaving, row["version"]),)))
+        await gateway.book.commit(Change(puts=(Put("mails", leaving, row["version"]), *contact.link_of(gateway, row, at))))
     except Stale:
-        return  # another process sends it
+        return  # another process sends it, or its link was used at this moment
     leaving["version"] = row["version"] + 1
     try:
         shown = brand.of(gateway.reader, gateway.settings)

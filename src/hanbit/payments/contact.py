@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from hanbit.db.change import Change, Put, Stale
+from hanbit.db.change import Change, Put, Stale, Value
+from hanbit.db.reading import Row
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotFound, TooManyTries, WrongState
 from hanbit.parties import customers
@@ -22,6 +23,8 @@ from hanbit.settings import EMAIL
 
 EMAIL_ACT, CONFIRM_ACT, LANGUAGE = "email", "confirm", "language"
 LINK_S: Final = 24 * 3600
+FRESH_S: Final = 23 * 3600
+"""A letter that leaves later than it was meant to carries a link that is still good for so long, at least."""
 LINKS_MAX: Final = 5
 """Links that one customer may have sent in a day: nobody is written to without end by somebody else's typing."""
 TOKEN_MAX: Final = 64
@@ -53,10 +56,10 @@ async def ask_email(gateway: Gateway, who: SignedIn, unverified: bytes) -> str:
     address = fields.email.strip()
     if address:
         puts = _link(gateway, who.customer, address)
-        counted = await approved(gateway, who, password=fields.password, assertion=fields.assertion, ctx=ctx, n=n)
+        counted = await approved(gateway, who, "ask email", password=fields.password, assertion=fields.assertion, ctx=ctx, n=n)
         await _commit(gateway, who, (used, *counted, *puts), "ask email")
         return "asked"
-    counted = await approved(gateway, who, password=fields.password, assertion=fields.assertion, ctx=ctx, n=n)
+    counted = await approved(gateway, who, "no email", password=fields.password, assertion=fields.assertion, ctx=ctx, n=n)
     await _commit(gateway, who, (used, *counted, *_moved(gateway, who.customer, None)), "no email")
     return "none"
 
@@ -79,6 +82,22 @@ def asked(gateway: Gateway, customer: str) -> str | None:
     sql = "SELECT address FROM email_links WHERE customer = ? AND used_at IS NULL AND expires_at >= ? ORDER BY expires_at DESC LIMIT 1"
     row = gateway.reader.one(sql, customer, gateway.clock.now())
     return None if row is None else str(row["address"])
+
+
+def link_of(gateway: Gateway, mail: Row, at: int) -> tuple[Put, ...]:
+    """For a letter that is about to leave: its link is good for a day from now, however long the letter has waited.
+
+    A link that was used stays so.
+    """
+    if mail["kind"] != mails.CONFIRM:
+        return ()
+    token_hash = _hash(mails.link_token(gateway, mail["id"]))
+    row = gateway.reader.one("SELECT * FROM email_links WHERE token_hash = ?", token_hash)
+    if row is None:  # so old that it was removed
+        return (Put("email_links", _link_row(token_hash, mail["customer"], mail["address"], at), version=0),)
+    if row["used_at"] is not None or row["expires_at"] >= at + FRESH_S:
+        return ()
+    return (Put("email_links", _link_row(token_hash, row["customer"], row["address"], at), row["version"]),)
 
 
 async def confirm(gateway: Gateway, who: SignedIn, unverified: bytes) -> None:
@@ -119,16 +138,14 @@ def _link(gateway: Gateway, customer: Customer, address: str) -> tuple[Put, ...]
     if sent is not None and sent[0] >= LINKS_MAX:
         raise TooManyTries("links to confirm an address", retry_after_s=LINK_S)
     mail = ids.new_token()
-    row: dict[str, str | int | None] = {
-        "token_hash": _hash(mails.link_token(gateway, mail)),
-        "customer": customer.id,
-        "address": address,
-        "expires_at": at + LINK_S,
-        "used_at": None,
-    }
+    row = _link_row(_hash(mails.link_token(gateway, mail)), customer.id, address, at)
     letter = mails.letter(gateway, customer, mails.CONFIRM, address=address, mail=mail)
     # The customer's row moves on with every link, so that of two wishes at once the second finds it changed, and counts the first.
     return Put("email_links", row, version=0), _customer_put(gateway, customer), *letter
+
+
+def _link_row(token_hash: str, customer: str, address: str, at: int) -> dict[str, Value]:
+    return {"token_hash": token_hash, "customer": customer, "address": address, "expires_at": at + LINK_S, "used_at": None}
 
 
 def _moved(gateway: Gateway, customer: Customer, address: str | None) -> tuple[Put, ...]:

@@ -12,17 +12,18 @@ import msgspec
 from hanbit.crypto.passwords import check_new
 from hanbit.db.change import Change, Put, Require, Stale
 from hanbit.db.reading import Row
-from hanbit.kernel.errors import BadInput, NotFound, NotSignedIn, WrongState
+from hanbit.kernel.errors import BadInput, NotFound, WrongState
 from hanbit.kernel.money import Money, parse_money
 from hanbit.parties import accounts, limits, sessions, visits
 from hanbit.parties.accounts import Account
 from hanbit.parties.limits import Limits
 from hanbit.parties.sessions import WebSession
 from hanbit.parties.visits import Whence
-from hanbit.payments import factors, mails, sealed_forms
+from hanbit.payments import mails, sealed_forms, wrong_passwords
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.redirect_flow import SignedIn
 from hanbit.payments.sign_in import act, identify, same_password
+from hanbit.payments.wrong_passwords import WrongPassword
 
 LOGIN, OUT, END, LIMIT, PASSWORD, NOTICE = "login", "logout", "sessions", "limits", "password", "notices"
 """The acts that a form may be for."""
@@ -38,14 +39,6 @@ Assertion = dict[str, Any] | None
 NOTICES_MAX: Final = 5
 NOTICED_S: Final = 30 * 24 * 3600
 """An unusual log-in is shown so long, or until the customer has said whose it was."""
-
-
-class WrongPassword(NotSignedIn):
-    """The password that proves once more who this is is wrong; the session goes on."""
-
-    code = "wrong_password"
-    status = 403
-    advice = "Check the password and try again."
 
 
 class LoginFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -181,8 +174,11 @@ async def answer_notice(gateway: Gateway, who: SignedIn, unverified: bytes) -> s
     return visits.DISOWNED
 
 
-async def approved(gateway: Gateway, who: SignedIn, *, password: str, assertion: Assertion, ctx: str, n: str) -> tuple[Put, ...]:
-    """A fresh approval of this very form: the log-in password, or a passkey of his own over its challenge. Else WrongPassword."""
+async def approved(gateway: Gateway, who: SignedIn, what: str, *, password: str, assertion: Assertion, ctx: str, n: str) -> tuple[Put, ...]:
+    """A fresh approval of this very form: the log-in password, or a passkey of his own over its challenge. Else WrongPassword.
+
+    `what` names the act in the audit, where a wrong password stands too.
+    """
     if assertion is not None:
         plain = {"method": "passkey", "assertion": assertion}
         customer, counted = await identify(gateway, plain, ctx=ctx, n=n)
@@ -191,9 +187,8 @@ async def approved(gateway: Gateway, who: SignedIn, *, password: str, assertion:
         return counted
     if not password:
         raise WrongPassword  # nothing was tried
-    stored = who.customer.password
-    if not await factors.guarded(gateway, f"login:{who.customer.id}", lambda: gateway.passwords.verify(stored, password)):
-        raise WrongPassword
+    stored, owner = who.customer.password, who.customer.id
+    await wrong_passwords.check(gateway, owner, what, f"login:{owner}", lambda: gateway.passwords.verify(stored, password))
     return ()
 
 
@@ -203,11 +198,11 @@ async def set_limits(gateway: Gateway, who: SignedIn, unverified: bytes) -> Acco
     account, at = own_account(gateway, who, fields.account), gateway.clock.now()
     wanted = Limits(_typed(fields.payment, account.currency, "payment"), _typed(fields.day, account.currency, "day"))
     own = limits.of_account(gateway.reader, account.id)
+    what = f"limit {account.id} {wanted.payment or '-'} {wanted.day or '-'}"
     if own.raises(wanted, at):
-        await _check_password(gateway, account, fields.password)
+        await _check_password(gateway, account, fields.password, what)
         own = limits.of_account(gateway.reader, account.id)  # the bank's staff may have set its limits meanwhile
     put = limits.put(gateway.reader, account.id, own.wish(wanted, at))
-    what = f"limit {account.id} {wanted.payment or '-'} {wanted.day or '-'}"
     await _commit(gateway, (used, put), f"customer:{who.customer.id}", what, "raise" if own.raises(wanted, at) else "lower")
     return account
 
@@ -219,7 +214,7 @@ async def change_password(gateway: Gateway, who: SignedIn, unverified: bytes) ->
         raise BadInput("again")
     if not fields.old:
         raise WrongPassword
-    at, customer = gateway.clock.now(), who.customer
+    at, customer, what = gateway.clock.now(), who.customer, f"change password {fields.account or 'login'}"
     ended: tuple[Put, ...] = ()
     if fields.account:
         account = own_account(gateway, who, fields.account)
@@ -227,13 +222,13 @@ async def change_password(gateway: Gateway, who: SignedIn, unverified: bytes) ->
             raise BadInput("new")
         table, key, told = "accounts", account.id, {"of": account.kind, "masked": account.masked}
         row = _row(gateway, table, key)
-        await _check_password(gateway, account, fields.old)
+        await _check_password(gateway, account, fields.old, what)
     else:
         check_new(fields.new, login=customer.login)
         table, key, told = "customers", customer.id, {"of": ""}
         row = _row(gateway, table, key)
-        if not await factors.guarded(gateway, f"login:{customer.id}", lambda: gateway.passwords.verify(row["password"], fields.old)):
-            raise WrongPassword
+        stored, old = str(row["password"]), fields.old
+        await wrong_passwords.check(gateway, customer.id, what, f"login:{customer.id}", lambda: gateway.passwords.verify(stored, old))
     hashed = await gateway.passwords.hash(fields.new)
     if not fields.account:  # read after the slow hash, in which others may have logged in
         others = [one for one in live_sessions(gateway, customer.id) if one.token_hash != who.session.token_hash]
@@ -241,7 +236,7 @@ async def change_password(gateway: Gateway, who: SignedIn, unverified: bytes) ->
     changed = {name: row[name] for name in row.keys()} | {"password": hashed}  # noqa: SIM118 - a database row
     put = Put(table, changed, row["version"], changed=("password",))
     letter = mails.letter(gateway, customer, mails.PASSWORD, facts={**told})
-    await _commit(gateway, (used, put, *ended, *letter), f"customer:{customer.id}", f"change password {fields.account or 'login'}", "ok")
+    await _commit(gateway, (used, put, *ended, *letter), f"customer:{customer.id}", what, "ok")
     if not fields.account:
         await end_stragglers(gateway, customer.id, keep=who.session.token_hash)
 
@@ -254,12 +249,14 @@ def own_account(gateway: Gateway, who: SignedIn, account_id: str) -> Account:
     return account
 
 
-async def _check_password(gateway: Gateway, account: Account, password: str) -> None:
+async def _check_password(gateway: Gateway, account: Account, password: str, what: str) -> None:
     """The account's own password, with the waits that it has in a payment."""
     if not password:
         raise WrongPassword  # nothing was tried
-    if not await factors.guarded(gateway, f"account:{account.id}", lambda: gateway.passwords.verify(account.password, password)):
-        raise WrongPassword
+    stored = account.password
+    await wrong_passwords.check(
+        gateway, account.customer, what, f"account:{account.id}", lambda: gateway.passwords.verify(stored, password)
+    )
 
 
 def _row(gateway: Gateway, table: str, key: str) -> Row:

@@ -85,7 +85,7 @@ async def remove(gateway: Gateway, who: SignedIn, unverified: bytes) -> None:
     """It approves nothing any more, from this moment."""
     fields, ctx, n, used = sealed_forms.opened(gateway, unverified, RemoveFields, REMOVE, who.session.token_hash)
     rows = _rows(gateway, who, fields.key)
-    counted = await approved(gateway, who, password=fields.password, assertion=fields.assertion, ctx=ctx, n=n)
+    counted = await approved(gateway, who, "remove key", password=fields.password, assertion=fields.assertion, ctx=ctx, n=n)
     ids_of = {row["id"] for row in rows}
     puts = [_put(row, state="removed") for row in rows]
     for row in rows:

@@ -34,7 +34,7 @@ from hanbit.kernel.errors import NotFound, NotSignedIn
 from hanbit.kernel.money import CURRENCY_EXPONENTS, Money
 from hanbit.parties import limits
 from hanbit.parties.accounts import Account
-from hanbit.payments import contact, home, home_keys, mails, sealed_forms, statement, timeline, views
+from hanbit.payments import contact, home, home_keys, mails, sealed_forms, statement, timeline, views, wrong_passwords
 from hanbit.payments.redirect_flow import SignedIn
 from hanbit.payments.statement import Line, Wanted
 from hanbit.web.customer.forms import JOSE, read_body
@@ -48,6 +48,8 @@ CSV_PORTION: Final = 500
 CSV_PORTIONS_MAX: Final = 20
 """So many portions make one table at most; it says where it ends, and whoever has more asks for another span of time."""
 LATEST: Final = 10
+SESSIONS_SHOWN: Final = 5
+"""So many other log-ins are listed at first."""
 UNPROCESSABLE: Final = 422
 FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for a formula at the beginning of a cell."""
@@ -127,6 +129,7 @@ class HomeFace:
             latest=statement.latest(reader, customer, LATEST),
             notices=[(one, home.may_own(who, one)) for one in home.notices(self.gateway, who)],
             notice_form=self._blank(who, home.NOTICE),
+            tries=wrong_passwords.since_last_log_in(self.gateway, who),
         )
 
     async def show_statement(self, request: Request, who: SignedIn) -> Response:
@@ -226,13 +229,23 @@ class HomeFace:
         )
 
     async def show_security(self, request: Request, who: SignedIn) -> Response:
-        """Who is logged in as him, and the password to log in with."""
+        """Who is logged in as him, who tried to, and the password to log in with.
+
+        This log-in stands first, however many others have begun since; of those a few, or with `sessions=all` as many as a page holds.
+        """
+        live = home.live_sessions(self.gateway, who.customer.id, home.SESSIONS_SHOWN_MAX + 1)
+        others = [one for one in live if one.token_hash != who.session.token_hash]
+        is_all = request.query_params.get("sessions") == "all"
+        shown = home.SESSIONS_SHOWN_MAX if is_all else SESSIONS_SHOWN
         return self._page(
             request,
             "home/security.html",
             who=who,
-            sessions=home.live_sessions(self.gateway, who.customer.id, home.SESSIONS_SHOWN_MAX),
+            others=others[:shown],
+            more=len(others) - shown,
+            all_shown=is_all,
             end_form=self._blank(who, home.END),
+            tries=wrong_passwords.of_customer(self.gateway, who.customer.id),
             keys=home_keys.of_customer(self.gateway, who.customer.id),
             password_form_blank=self._blank(who, home.PASSWORD),
         )

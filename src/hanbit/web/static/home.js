@@ -84,6 +84,7 @@ function start() {
   page.words = embedded("words");
   for (const form of document.querySelectorAll("form[data-act]")) {
     form.hidden = false;
+    for (const button of form.elements) if (button.dataset.session !== undefined) button.hidden = false; // those that stand in its table
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       quiet();
