@@ -182,8 +182,8 @@ async def test_a_form_of_a_refund_that_was_corrected_and_sent_again_is_refused_a
 async def test_two_peoples_forms_of_one_payment_at_the_same_moment_ask_for_one_refund(
     consoles: Consoles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second comes after the first was looked at and before it is in the book; the same form beside itself is the same request."""
-    payment, own = await paid(consoles), ids.new_token()
+    """The second comes after the first was looked at and before it is in the book: the book takes one, and tells the other whose it was."""
+    payment, own, theirs = await paid(consoles), ids.new_token(), ids.new_token()
     one, two = await consoles.person("merchant", "cashier"), await consoles.person("merchant", "cashier")
     commit, storing, answered = consoles.gateway.book.commit, asyncio.Event(), asyncio.Event()
 
@@ -198,12 +198,14 @@ async def test_two_peoples_forms_of_one_payment_at_the_same_moment_ask_for_one_r
     first = asyncio.create_task(one.post(f"/payments/{payment}/refund", request=own, **fields))
     await storing.wait()
     try:
-        assert (await two.post(f"/payments/{payment}/refund", request=ids.new_token(), **fields)).status == 409
-        assert (await two.post(f"/payments/{payment}/refund", request=own, **fields)).status == 303
+        assert (await two.post(f"/payments/{payment}/refund", request=theirs, **fields)).status == 303
     finally:
         answered.set()
-    assert (await first).status == 303
-    assert [row["id"] for row in consoles.gateway.reader.all("SELECT id FROM console_requests")] == [own]
+    late = await first
+    assert late.status == 409
+    assert two.person.name in late.words, "who has asked"
+    assert "Ask again now" in late.words, "what to do"
+    assert [row["id"] for row in consoles.gateway.reader.all("SELECT id FROM console_requests")] == [theirs]
 
 
 async def test_the_support_opens_no_account_that_can_be_spent_from_at_once(consoles: Consoles) -> None:

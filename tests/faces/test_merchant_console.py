@@ -284,6 +284,12 @@ async def test_while_the_line_is_down_the_request_waits_and_is_sent_again_by_han
     assert again
     second = await cashier.post(f"/payments/{payment}/refund", much="whole", amount="", reason=WHY, request=ids.new_token())
     assert second.status == 409
+    assert "The shop has been asked already" in second.words
+    assert cashier.person.name in second.words
+    colleague = await consoles.person("merchant", "cashier")
+    waits = await colleague.get(f"/payments/{payment}/refund")
+    assert waits.status == 200
+    assert all(told in waits.words for told in ("The shop has been asked already", cashier.person.name, WHY, "Ask again now"))
     other = await consoles.person("merchant", "admin", merchant=OTHER_SHOP)
     assert (await other.post(again[1])).status == 404
     consoles.site.shop.up = True
@@ -291,6 +297,21 @@ async def test_while_the_line_is_down_the_request_waits_and_is_sent_again_by_han
     assert (done.status, done.location) == (303, f"/payments/{payment}")
     assert [act.amount for act in shop.acts] == [None]
     assert "Taken up by the shop" in (await cashier.get(f"/payments/{payment}")).words
+
+
+async def test_who_typed_while_somebody_else_gave_back_is_told_before_he_gives_back_again(consoles: Consoles, shop: Shop) -> None:
+    payment = await paid(consoles)
+    cashier = await consoles.person("merchant", "cashier")
+    left = re.search(r'name="left" value="([0-9]+)"', (await cashier.get(f"/payments/{payment}/refund")).text)
+    assert left
+    assert left[1] == "10000"
+    fields = {"much": "part", "amount": "4,000", "reason": WHY, "request": ids.new_token()}
+    stale = await cashier.post(f"/payments/{payment}/refund", **(fields | {"left": "10001"}))
+    assert stale.status == 422
+    assert "Somebody has given money back meanwhile" in stale.words
+    assert 'name="left" value="10000"' in stale.text, "sent again it counts"
+    assert shop.acts == []
+    assert (await cashier.post(f"/payments/{payment}/refund", **(fields | {"left": left[1]}))).status == 303
 
 
 async def test_an_older_shop_is_answered_with_its_own_command(consoles: Consoles, shop: Shop) -> None:

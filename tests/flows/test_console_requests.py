@@ -19,7 +19,7 @@ from hanbit.parties import people
 from hanbit.parties.people import Person
 from hanbit.payments import console_requests
 from hanbit.payments import payment as payments
-from hanbit.payments.console_requests import ConsoleRequest
+from hanbit.payments.console_requests import AlreadyAsked, ConsoleRequest
 from hanbit.payments.payment import Payment
 from hanbit.protocols import console, signed
 from hanbit.protocols.console import CallBack
@@ -127,6 +127,45 @@ async def test_two_of_the_same_form_at_once_are_one(world: World) -> None:
     await asyncio.gather(*(refund(world, payment, 10_000, request=request) for _ in range(4)), return_exceptions=True)
     assert now(world, payment).refunded == 10_000
     assert len(console_requests.of_payment(world.gateway.reader, "shop", payment.tid)) == 1
+
+
+async def test_two_cashiers_at_two_workers_ask_for_one_refund(world: World) -> None:
+    """What one process remembers the other does not know: one wish a payment waits because the book keeps no second."""
+    payment, other = await paid(world), await paid(world)
+    world.shop.up = False
+    workers = [replace(world.gateway, deciding=set()) for _ in range(4)]
+    people_of_it = [await cashier(world) for _ in workers]
+    money = Money(10_000, "KRW")
+    for one in (payment, other):  # a wish for another payment waits beside it
+        asked = await asyncio.gather(
+            *(
+                console_requests.ask_refund(gateway, who, one, request=ids.new_token(), amount=money, reason=WHY)
+                for gateway, who in zip(workers, people_of_it, strict=True)
+            ),
+            return_exceptions=True,
+        )
+        (first,) = [found for found in asked if isinstance(found, ConsoleRequest)]
+        assert [type(found) for found in asked if found is not first] == [AlreadyAsked] * 3
+        assert console_requests.still_waits(world.gateway.reader, one) == first
+    world.shop.up = True
+    await console_requests.send_waiting(world.gateway, "shop")
+    assert [now(world, one).refunded for one in (payment, other)] == [10_000, 10_000]
+    assert console_requests.still_waits(world.gateway.reader, payment) is None
+    assert (await refund(world, now(world, payment), 5_000)).state == "done", "once it was answered, another one may be asked"
+
+
+async def test_a_wish_that_waits_is_found_behind_any_number_of_earlier_ones(world: World) -> None:
+    payment = await paid(world)
+    for _ in range(console_requests.LISTED_MAX + 1):
+        world.clock.advance(60)
+        assert (await refund(world, now(world, payment), 1)).state == "done"
+    world.shop.up = False
+    world.clock.advance(60)
+    waiting = await refund(world, now(world, payment), 1)
+    assert console_requests.of_payment(world.gateway.reader, "shop", payment.tid)[-1] == waiting, "the latest are shown"
+    assert not console_requests.may_be_asked(world.gateway.reader, now(world, payment))
+    with pytest.raises(WrongState):
+        await refund(world, now(world, payment), 1)
 
 
 async def test_while_the_line_is_down_it_waits_and_is_asked_when_it_comes_up(world: World) -> None:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint
 
-from hanbit.db.columns import some, table, text, whole
+from hanbit.db.columns import some, table, text, where, whole
 
 people = table(  # who works in a console; `password` is empty until the set-up link was used
     "people",
@@ -57,13 +57,14 @@ proposals = table(  # acts of one person that take effect when another approves
     CheckConstraint("state <> 'approved' OR decided_by <> proposed_by", name="a_second_person_approves"),
     Index("proposals_by_state", "state", "proposed_at"),
 )
-console_requests = table(  # what people of a merchant have asked their shop to do; the shop signs for it, the answer is its own
+console_requests = table(  # what people of a merchant have asked their shop to do; `turn` counts the wishes for one payment's cancellation
     "console_requests",
     text("merchant", key=True),
     text("id", key=True),
     whole("version"),
     text("act"),
     text("tid", null=True),
+    whole("turn", null=True),
     whole("amount", null=True),
     text("currency", null=True),
     text("delivery", null=True),
@@ -81,9 +82,11 @@ console_requests = table(  # what people of a merchant have asked their shop to 
     CheckConstraint("act IN ('cancel', 'looked', 'resend', 'test')", name="console_act"),
     CheckConstraint("state IN ('waiting', 'done', 'refused') AND (state = 'waiting') = (decided_at IS NULL)", name="console_request_state"),
     CheckConstraint("(decided_at IS NULL) = (next_at IS NOT NULL)", name="what_waits_is_asked_again"),
+    CheckConstraint("(act = 'cancel') = (turn IS NOT NULL)", name="wish_has_a_turn"),
     Index("console_requests_by_payment", "merchant", "tid"),
     Index("console_requests_by_time", "merchant", "asked_at"),
     some("console_requests_due", "next_at"),
+    where("one_wish_a_turn", "turn IS NOT NULL", "merchant", "tid", "turn", unique=True),
 )
 invitations = table(  # one-time links by which a person sets password and second factor, as hashes
     "invitations",

@@ -7,7 +7,6 @@ shop says here is shown as its word and decides nothing: whether money went back
 """
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from hanbit.db.change import Change, Put, Stale
 from hanbit.db.reading import Reader, columns
 from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
-from hanbit.kernel.errors import HanbitError, NotFound, ProtocolViolation, TooManyTries, Unavailable, WrongState
+from hanbit.kernel.errors import Conflict, HanbitError, NotFound, ProtocolViolation, TooManyTries, Unavailable, WrongState
 from hanbit.kernel.money import Money
 from hanbit.parties.people import Person
 from hanbit.payments import payment as payments
@@ -44,6 +43,13 @@ UNKNOWN_THERE: Final = "typ"
 """The code with which an older shop refuses a message that it does not know."""
 
 
+class AlreadyAsked(WrongState):
+    """A wish about this payment waits for the shop's answer, or was asked at this very moment."""
+
+    code = "already_asked"
+    advice = "Look at the request that was made; another one can be made when it is answered."
+
+
 class ConsoleRequest(msgspec.Struct, frozen=True):
     """One row; `result` is the shop's word: done, or why not."""
 
@@ -52,6 +58,7 @@ class ConsoleRequest(msgspec.Struct, frozen=True):
     version: int
     act: str
     tid: str | None
+    turn: int | None
     amount: int | None
     currency: str | None
     delivery: str | None
@@ -89,9 +96,9 @@ def find(reader: Reader, merchant: str, request: str) -> ConsoleRequest | None:
 
 
 def of_payment(reader: Reader, merchant: str, tid: str) -> list[ConsoleRequest]:
-    """What was asked of this order, oldest first."""
-    rows = reader.all(_SELECT + "WHERE merchant = ? AND tid = ? ORDER BY asked_at, id LIMIT ?", merchant, tid, LISTED_MAX)
-    return [ConsoleRequest(*row) for row in rows]
+    """What was asked of this order last, oldest first."""
+    rows = reader.all(_SELECT + "WHERE merchant = ? AND tid = ? ORDER BY asked_at DESC, id LIMIT ?", merchant, tid, LISTED_MAX)
+    return [ConsoleRequest(*row) for row in reversed(rows)]
 
 
 def latest(reader: Reader, merchant: str) -> list[ConsoleRequest]:
@@ -104,22 +111,26 @@ def latest(reader: Reader, merchant: str) -> list[ConsoleRequest]:
 
 
 async def ask_refund(gateway: Gateway, who: Person, payment: Payment, *, request: str, amount: Money | None, reason: str) -> ConsoleRequest:
-    """C1 is wished for: all that is left, or a part of what was paid. WrongState where nothing is left or another wish still waits."""
+    """C1 is wished for: all that is left, or a part of what was paid. WrongState where nothing is left.
+
+    AlreadyAsked where another wish still waits, or came at this moment: `last_wish` is the one.
+    """
     known = _known_as(gateway, payment.merchant, request, "cancel", payment.tid, amount, None)
     if known is not None:
         return known  # the same form sent twice
-    left, wishes = remaining(payment), f"wish:{payment.merchant}:{payment.tid}:"
-    mark = wishes + request
-    beside = any(one.startswith(wishes) and one != mark for one in gateway.deciding)
-    if beside or not may_be_asked(payment, of_payment(gateway.reader, payment.merchant, payment.tid)):
-        raise WrongState("nothing is left of this payment, or the shop is still being asked about it")
+    left = remaining(payment)
+    if left.amount_minor == 0:
+        raise WrongState("nothing is left of this payment")
+    last = last_wish(gateway.reader, payment)
+    if last is not None and last.state == WAITING:
+        raise AlreadyAsked("the shop is still being asked about this payment")
+    turn = 1 if last is None else (last.turn or 0) + 1
     if amount is not None and (amount.amount_minor > left.amount_minor or payment.state != State.CAPTURED):
         raise WrongState("more than is left of this payment")
-    gateway.deciding.add(mark)  # two people's forms at the same moment are two wishes, and money goes back by the first alone
     try:
-        return await ask(gateway, who, "cancel", request=request, reason=reason, tid=payment.tid, amount=amount)
-    finally:
-        gateway.deciding.discard(mark)
+        return await ask(gateway, who, "cancel", request=request, reason=reason, tid=payment.tid, turn=turn, amount=amount)
+    except Conflict as error:  # two people's forms at the same moment, at whichever process: the book gives each turn once
+        raise AlreadyAsked("somebody asked at the same moment") from error
 
 
 async def ask(
@@ -130,6 +141,7 @@ async def ask(
     request: str,
     reason: str,
     tid: str | None = None,
+    turn: int | None = None,
     amount: Money | None = None,
     delivery: str | None = None,
 ) -> ConsoleRequest:
@@ -150,6 +162,7 @@ async def ask(
         version=0,
         act=act,
         tid=tid,
+        turn=turn,
         amount=None if amount is None else amount.amount_minor,
         currency=None if amount is None else amount.currency,
         delivery=delivery,
@@ -272,9 +285,23 @@ def payment_of(gateway: Gateway, asked: ConsoleRequest) -> Payment | None:
     return None if asked.tid is None else payments.find(gateway.reader, asked.merchant, asked.tid)
 
 
-def may_be_asked(payment: Payment, asked: Sequence[ConsoleRequest]) -> bool:
+def last_wish(reader: Reader, payment: Payment) -> ConsoleRequest | None:
+    """The latest wish for this payment's cancellation: the only one that may still wait for its shop's answer."""
+    row = reader.one(
+        _SELECT + "WHERE merchant = ? AND tid = ? AND turn IS NOT NULL ORDER BY turn DESC LIMIT 1", payment.merchant, payment.tid
+    )
+    return None if row is None else ConsoleRequest(*row)
+
+
+def still_waits(reader: Reader, payment: Payment) -> ConsoleRequest | None:
+    """The wish about this payment to which its shop has given no answer."""
+    last = last_wish(reader, payment)
+    return last if last is not None and last.state == WAITING else None
+
+
+def may_be_asked(reader: Reader, payment: Payment) -> bool:
     """Whether something is left, and no wish about it waits for the shop."""
-    return remaining(payment).amount_minor > 0 and not any(one.state == WAITING and one.act == "cancel" for one in asked)
+    return remaining(payment).amount_minor > 0 and still_waits(reader, payment) is None
 
 
 # --- inside -----------------------------------------------------------------------------------------------------------------------

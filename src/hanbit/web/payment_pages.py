@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotFound
 from hanbit.kernel.money import Money
-from hanbit.payments import console_requests, search, timeline, views
+from hanbit.payments import actors, console_requests, search, timeline, views
 from hanbit.payments import payment as payments
 from hanbit.payments.payment import Payment
 from hanbit.payments.search import STATES, Listed, Wanted
@@ -96,7 +96,8 @@ class PaymentPages:
             remaining=Money(payment.captured - payment.refunded, payment.currency),
             cancellations=search.cancellations(self.gateway.reader, payment),
             asked=asked,
-            refundable=for_merchant and console_requests.may_be_asked(payment, asked),
+            askers=actors.named(self.gateway.reader, (one.person for one in asked)) if for_merchant else {},
+            refundable=for_merchant and console_requests.may_be_asked(self.gateway.reader, payment),
             timeline=timeline.of(self.gateway, payment, for_merchant=for_merchant),
             for_merchant=for_merchant,
         )

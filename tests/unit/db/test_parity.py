@@ -40,7 +40,7 @@ GOOD: dict[str, Row] = {
     "people": {"face": "operator", "state": "invited"},
     "people_factors": {"kind": "totp", "state": "active"},
     "proposals": {"state": "open"},
-    "console_requests": {"act": "cancel", "state": "waiting", "next_at": 1},
+    "console_requests": {"act": "cancel", "turn": 1, "state": "waiting", "next_at": 1},
     "mails": {"state": "waiting", "next_at": 1},
     "console_sessions": {"face": "operator"},
     "days": {"state": "closing"},
@@ -114,6 +114,7 @@ FORBIDDEN: dict[str, list[tuple[str, Row]]] = {
         ("console_requests", {"state": "done"}),
         ("console_requests", {"decided_at": 1, "next_at": None}),
     ],
+    "wish_has_a_turn": [("console_requests", {"turn": None}), ("console_requests", {"act": "test"})],
     "what_waits_is_asked_again": [("console_requests", {"next_at": None}), ("console_requests", {"state": "done", "decided_at": 1})],
     "mail_state": [
         ("mails", {"state": "perhaps", "next_at": None, "ended_at": 1}),

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotFound, WrongState
 from hanbit.kernel.money import Money, parse_typed
-from hanbit.payments import console_requests
-from hanbit.payments.console_requests import ConsoleRequest
+from hanbit.payments import actors, console_requests
+from hanbit.payments.console_requests import AlreadyAsked, ConsoleRequest
 from hanbit.payments.payment import Payment
 from hanbit.payments.staff import REASON_MAX
 from hanbit.payments.states import State
@@ -22,15 +22,21 @@ from hanbit.web.forms import Errors, Line, fields_of, read_form
 from hanbit.web.payment_pages import shown_payment
 
 WHOLE, PART = "whole", "part"
+CONFLICT = 409
 
 
 class RefundForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All that is left, or a part, and why; `request` is the form's own number, so that sent twice it asks once."""
+    """All that is left, or a part, and why.
+
+    `request` is the form's own number, so that sent twice it asks once; `left` is what it said was left, so that nobody gives back for a
+    second time what somebody else gave back while he typed.
+    """
 
     much: Line = WHOLE
     amount: Line = ""
     reason: Line = ""
     request: Line = ""
+    left: Line = ""
 
 
 class RefundPages:
@@ -46,6 +52,9 @@ class RefundPages:
     async def show(self, request: Request) -> Response:
         """How much is left is said, and how much is meant is asked for."""
         payment = shown_payment(self.console, request)
+        waits = console_requests.still_waits(self.gateway.reader, payment)
+        if waits is not None:
+            return self._waits(request, payment, waits, 200)
         if console_requests.remaining(payment).amount_minor == 0:
             raise WrongState("nothing is left of this payment")
         return self._page(request, payment, RefundForm(request=ids.new_token()), Errors())
@@ -62,12 +71,20 @@ class RefundPages:
         errors.check("reason", 1 <= len(form.reason.strip()) <= REASON_MAX and form.reason.isprintable(), "console.field.reason")
         if not ids.TOKEN.fullmatch(form.request):
             raise BadInput("request")
+        is_new = console_requests.find(self.gateway.reader, payment.merchant, form.request) is None
+        errors.check("much", not is_new or form.left in {"", left.text}, "merchant.refund.left_changed")
         if errors:
             return self._page(request, payment, form, errors)
         who = self.console.who(request).person
-        asked = await console_requests.ask_refund(
-            self.gateway, who, payment, request=form.request, amount=amount, reason=form.reason.strip()
-        )
+        try:
+            asked = await console_requests.ask_refund(
+                self.gateway, who, payment, request=form.request, amount=amount, reason=form.reason.strip()
+            )
+        except AlreadyAsked:
+            before = console_requests.last_wish(self.gateway.reader, payment)
+            if before is None:
+                raise
+            return self._waits(request, payment, before, CONFLICT)
         return self._see(payment.id, asked)
 
     async def again(self, request: Request) -> Response:
@@ -82,6 +99,11 @@ class RefundPages:
         payment = None if asked.tid is None else console_requests.payment_of(self.gateway, asked)
         return self._see("" if payment is None else payment.id, asked)
 
+    def _waits(self, request: Request, payment: Payment, waits: ConsoleRequest, status: int) -> Response:
+        """Somebody has asked already: who, when, how much and why, and what can be done about it."""
+        askers = actors.named(self.gateway.reader, (waits.person,))
+        return self.console.page(request, "merchant/refund_waits.html", status=status, payment=payment, asked=[waits], askers=askers)
+
     def _see(self, payment_id: str, asked: ConsoleRequest) -> Response:
         where = f"/payments/{payment_id}" if payment_id else "/callbacks" if asked.act in {"resend", "test"} else "/orders"
         return self.console.see(where, f"merchant.request.done.{asked.state}")
@@ -94,7 +116,7 @@ class RefundPages:
             payment=payment,
             left=left,
             is_paid=payment.state == State.CAPTURED,
-            form=fields_of(form),
+            form={**fields_of(form), "left": left.text},
             errors=errors,
         )
 

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import Unavailable
-from hanbit.payments import console_requests
+from hanbit.payments import actors, console_requests
 from hanbit.payments import payment as payments
 from hanbit.protocols.console import About, Act
 from hanbit.web import deeds
@@ -46,13 +46,13 @@ class ShopBookPages:
         known = (
             {} if found["rows"] is None else {one.tid: payments.find(self.gateway.reader, merchant, one.tid) for one in found["rows"].looks}
         )
-        return self.console.page(request, "merchant/orders.html", known=known, asked=self._asked(merchant, "looked"), **found)
+        return self.console.page(request, "merchant/orders.html", known=known, **self._asked(merchant, "looked"), **found)
 
     async def show_callbacks(self, request: Request) -> Response:
         """The newest events, and how each endpoint took them."""
         merchant = own_merchant(self.console, request).id
         found = await self._looked_up(merchant, "callbacks")
-        return self.console.page(request, "merchant/callbacks.html", asked=self._asked(merchant, "resend", "test"), **found)
+        return self.console.page(request, "merchant/callbacks.html", **self._asked(merchant, "resend", "test"), **found)
 
     async def _looked_up(self, merchant: str, about: About) -> dict[str, Any]:
         """`rows`, or why there are none: the line is down, or the shop's program shows nothing."""
@@ -62,8 +62,9 @@ class ShopBookPages:
             return {"rows": None, "why": "down"}
         return {"rows": rows, "why": "" if rows is not None else "not_offered"}
 
-    def _asked(self, merchant: str, *acts: str) -> list[console_requests.ConsoleRequest]:
-        return [one for one in console_requests.latest(self.gateway.reader, merchant) if one.act in acts]
+    def _asked(self, merchant: str, *acts: str) -> dict[str, Any]:
+        asked = [one for one in console_requests.latest(self.gateway.reader, merchant) if one.act in acts]
+        return {"asked": asked, "askers": actors.named(self.gateway.reader, (one.person for one in asked))}
 
     def _looked(self, request: Request) -> Deed:
         tid = self.console.matched(request, "id", ids.TID.fullmatch)
