@@ -83,7 +83,7 @@ def password_link(login: str, reason: str, data: Path, as_json: bool) -> None:
 @data_option
 @json_option
 def set_email(login: str, address: str, data: Path, as_json: bool) -> None:
-    """Send a link to a mail address; the customer is written to there once he has opened it and confirmed it.
+    """Send a link to a mail address; the customer is written to there once he has opened it and confirmed it. "none" removes his.
 
     \b
     Example:

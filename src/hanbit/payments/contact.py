@@ -28,6 +28,8 @@ FRESH_S: Final = 23 * 3600
 LINKS_MAX: Final = 5
 """Links that one customer may have sent in a day: nobody is written to without end by somebody else's typing."""
 TOKEN_MAX: Final = 64
+NONE: Final = "none"
+"""How a command takes an address away."""
 
 
 class EmailFields(Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,16 +67,21 @@ async def ask_email(gateway: Gateway, who: SignedIn, unverified: bytes) -> str:
 
 
 async def set_email(gateway: Gateway, by: str = "operator", *, login: str, email: str, reason: str = "") -> dict[str, Any]:
-    """The operator's wish: the link goes to the address, and the customer himself confirms it."""
-    customer = customers.by_login(gateway.reader, login)
-    if customer is None:
-        raise NotFound(f"no customer {login}")
-    audit = act(gateway.clock.now(), by, f"ask email {customer.id}", reason or "ok")
-    try:
-        await gateway.book.commit(Change(puts=_link(gateway, customer, email), appends=(audit,)))
-    except Stale as error:
-        raise WrongState("this customer was changed at the same moment: try again") from error
+    """The operator's wish: the link goes to the address, and the customer himself confirms it. "none" takes the present one away."""
+    if email == NONE:
+        return await remove_email(gateway, by, login=login, reason=reason)
+    customer = _by_login(gateway, login)
+    await _as_staff(gateway, by, customer, _link(gateway, customer, email.strip()), f"ask email {customer.id}", reason)
     return {"customer": customer.id, "state": "a link is on its way; the address counts once the customer has confirmed it"}
+
+
+async def remove_email(gateway: Gateway, by: str = "operator", *, login: str, reason: str = "") -> dict[str, Any]:
+    """He is written to no more, and a last letter says so; at once, because it is asked for where somebody else reads his letters."""
+    customer = _by_login(gateway, login)
+    if customer.email is None:
+        raise WrongState("this customer has no mail address")
+    await _as_staff(gateway, by, customer, _moved(gateway, customer, None), f"no email {customer.id}", reason)
+    return {"customer": customer.id, "state": "the address is removed"}
 
 
 def asked(gateway: Gateway, customer: str) -> str | None:
@@ -165,6 +172,20 @@ def _customer_put(gateway: Gateway, customer: Customer, **changed: str | None) -
 
 def _hash(token: str) -> str:
     return ids.digest(b"hanbit email link\0" + token[:TOKEN_MAX].encode("utf-8", "replace"))
+
+
+def _by_login(gateway: Gateway, login: str) -> Customer:
+    customer = customers.by_login(gateway.reader, login)
+    if customer is None:
+        raise NotFound(f"no customer {login}")
+    return customer
+
+
+async def _as_staff(gateway: Gateway, by: str, customer: Customer, puts: tuple[Put, ...], what: str, reason: str) -> None:
+    try:
+        await gateway.book.commit(Change(puts=puts, appends=(act(gateway.clock.now(), by, what, reason.strip() or "ok"),)))
+    except Stale as error:
+        raise WrongState(f"customer {customer.login} was changed at the same moment: try again") from error
 
 
 async def _commit(gateway: Gateway, who: SignedIn, puts: tuple[Put, ...], what: str) -> None:

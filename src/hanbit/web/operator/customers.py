@@ -3,7 +3,7 @@
 GET  /customers                    found by the beginning of an ID, or by the whole number of an account
      /customers/open               a new one
      /customers/{id}               accounts, devices, latest payments
-     /customers/{id}/{act}         suspend, resume, open an account, a code for a device, a link for a new password
+     /customers/{id}/{act}         suspend, resume, open an account, a code for a device, a link for a new password, a mail address
      /accounts/{id}/{act}          suspend, resume, limits, pay in (a second person approves)
 """
 
@@ -21,17 +21,19 @@ from hanbit.kernel.money import AMOUNT, CURRENCY_EXPONENTS, Money
 from hanbit.parties import accounts, customers, limits
 from hanbit.parties.customers import Customer
 from hanbit.parties.people import ADMIN
-from hanbit.payments import bank_limits, forgotten, operations, proposals, search
+from hanbit.payments import bank_limits, contact, forgotten, mails, operations, proposals, search
 from hanbit.payments.search import Wanted
+from hanbit.settings import EMAIL
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
 from hanbit.web.deeds import Check, Deed, Field, choice
 from hanbit.web.forms import ROWS, Line, address, read_query
 
-CUSTOMER_ACTS: Final = ("suspend", "resume", "account", "code", "password")
+CUSTOMER_ACTS: Final = ("suspend", "resume", "account", "code", "password", "email", "no_email")
 ACCOUNT_ACTS: Final = ("suspend", "resume", "fund", "limits")
 LATEST: Final = 20
 PASSWORD_MAX: Final = 128
+EMAIL_MAX: Final = 254
 _LISTED: Final = "SELECT id, login, name, state FROM customers WHERE login > ? AND login >= ? AND login < ? ORDER BY login LIMIT ?"
 _ACCOUNTS: Final = (
     "SELECT a.id, a.kind, a.masked, a.currency, a.state, l.credits_posted - l.debits_posted AS balance, l.debits_pending AS held, "
@@ -85,6 +87,7 @@ class CustomerPages:
         """One customer."""
         customer, reader = self._customer(request), self.gateway.reader
         latest = await search.listed(reader, Wanted(customer=customer.id), LATEST)
+        asked = contact.asked(self.gateway, customer.id)
         found = [_shown(row) for row in reader.all(_ACCOUNTS, customer.id, ROWS)]
         return self.console.page(
             request,
@@ -93,7 +96,9 @@ class CustomerPages:
             accounts=found,
             devices=reader.all(_DEVICES, customer.id, ROWS),
             payments=latest.rows,
-            acts=[name for name in CUSTOMER_ACTS if name not in (("resume",) if customer.state == "active" else ("suspend", "password"))],
+            email=contact.masked(customer.email) if customer.email else "",
+            asked=None if asked is None else contact.masked(asked),
+            acts=self._acts_for(customer),
         )
 
     async def show_open(self, request: Request) -> Response:
@@ -160,7 +165,11 @@ class CustomerPages:
                 link = await forgotten.make_password_link(gateway, by, login=customer.login, reason=reason)
                 shown = {"link": link["link"], "until": link["expires_at"], "back": back, "name": customer.name}
                 return self.console.page(request, "operator/link.html", **shown)
-            if name == "account":
+            if name == "email":
+                await contact.set_email(gateway, by, login=customer.login, email=form["email"].strip(), reason=reason)
+            elif name == "no_email":
+                await contact.remove_email(gateway, by, login=customer.login, reason=reason)
+            elif name == "account":
                 values = {part: form[part] for part in ("kind", "number", "password", "currency")}
                 credit = form["credit"] or "0"
                 await operations.create_account(gateway, by, login=customer.login, **values, credit_limit=credit, reason=reason)
@@ -172,7 +181,16 @@ class CustomerPages:
         role = self.console.who(request).person.role
         return Deed(f"operator.deed.customer_{name}", back, self._fields(name, role), do, {"name": customer.name})
 
+    def _acts_for(self, customer: Customer) -> list[str]:
+        """What can be done with him as he is now."""
+        left = {"resume"} if customer.state == "active" else {"suspend", "password"}
+        left |= set() if mails.is_on(self.gateway) else {"email"}
+        left |= set() if customer.email else {"no_email"}
+        return [name for name in CUSTOMER_ACTS if name not in left]
+
     def _fields(self, name: str, role: str) -> tuple[Field, ...]:
+        if name == "email":
+            return (Field("email", "operator.customer.email", ((_is_email, "operator.field.email"),), "email", max=EMAIL_MAX),)
         if name != "account":
             return ()
         is_amount: Check = (lambda text: not text or AMOUNT.fullmatch(text), "console.field.amount")
@@ -227,6 +245,10 @@ class CustomerPages:
         if customer is None:
             raise NotFound("no such customer")
         return customer
+
+
+def _is_email(text: str) -> bool:
+    return EMAIL.fullmatch(text.strip()) is not None
 
 
 def _is_limit(text: str) -> bool:
