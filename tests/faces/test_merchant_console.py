@@ -167,15 +167,19 @@ async def test_the_payout_account_is_changed_by_an_admin_with_a_fresh_factor_and
 async def test_certificates_show_their_days_and_one_is_revoked_for_good(consoles: Consoles) -> None:
     admin, viewer = await consoles.person("merchant", "admin"), await consoles.person("merchant", "viewer")
     shown = await admin.get("/line")
-    assert "By enrolment code" in shown.words
+    assert shown.words.count("By enrolment code") == 2, "the line's certificate and the one that signs"
     kids = re.findall(r"/certificates/([A-Za-z0-9_-]{43})/revoke", shown.text)
     assert len(kids) == 2
     assert "/revoke" not in (await viewer.get("/line")).text
     urn = consoles.gateway.settings.merchant_urn(SHOP)
     kid = consoles.gateway.reader.one("SELECT kid FROM certificates WHERE urn = ? AND purpose = 'line'", urn)["kid"]  # type: ignore[index]  # enrolled
     assert (await admin.post(f"/certificates/{kid}/revoke", reason=" ")).status == 422
+    asked = (await admin.get(f"/certificates/{kid}/revoke")).words
+    assert "cannot be undone" in asked
+    assert "its line goes down" in asked
     done = await admin.post(f"/certificates/{kid}/revoke", reason=WHY)
     assert (done.status, done.location) == (303, "/line"), done.words
+    assert not consoles.site.shop.up, "as it was said"
     assert "Revoked" in (await admin.get("/line")).words
     assert (await admin.post(f"/certificates/{kid}/revoke", reason=WHY)).status == 409
     consoles.site.shop.up = True  # the shop of these tests has no line to dial again

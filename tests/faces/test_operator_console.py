@@ -21,7 +21,7 @@ from hanbit.ledger.balances import available
 from hanbit.ledger.chart import merchant_account, operator_account
 from hanbit.ledger.check import check as check_ledger
 from hanbit.parties import customers, merchants
-from hanbit.payments import payouts, proposals, settlement
+from hanbit.payments import operations, payouts, proposals, settlement
 from hanbit.payments.halt import why_halted
 from hanbit.payments.sign_in import act
 from tests.faces.consoles import OTHER_SHOP, Consoles, Member, running_consoles
@@ -280,6 +280,27 @@ async def test_the_audit_is_searched_and_no_cell_of_its_sheet_is_a_formula(conso
     sheet = (await auditor.get(f"/audit/sheet?actor={admin.person.actor}")).text
     assert "'=1+1" in sheet
     assert not re.search(r"(^|,)[=+@]", sheet, re.MULTILINE)
+
+
+async def test_the_audit_of_a_merchant_names_every_act_upon_it(consoles: Consoles) -> None:
+    auditor, admin = await consoles.person("operator", "auditor"), await consoles.person("operator", "admin")
+    fields = {"id": "byeolbit", "name": "별빛문구", "telephone": "02-555-0188", "return_url": "https://byeolbit.example/back"}
+    await admin.post("/merchants/register", reason=WHY, orders="signed", currency="KRW", **fields)
+    for what in ("suspend", "resume", "code"):
+        await admin.post("/merchants/byeolbit/" + what, reason=WHY)
+    await admin.post("/merchants/byeolbit/line", reason=WHY, mode="vpn", address="", post="")
+    await operations.set_state(consoles.gateway, what="merchant", id=OTHER_SHOP, state="active")
+    told = (await auditor.get("/audit?merchant=byeolbit")).words
+    acts = ("create merchant byeolbit", "suspended merchant byeolbit", "active merchant byeolbit", "enrolment code for", "line of merchant")
+    assert [one for one in acts if one not in told] == []
+    assert OTHER_SHOP not in told
+
+
+async def test_the_trial_balance_leaves_out_currencies_that_nobody_uses(consoles: Consoles) -> None:
+    admin = await consoles.person("operator", "admin")
+    kept = {row[0] for row in consoles.gateway.reader.all("SELECT DISTINCT currency FROM ledger_accounts")}
+    told = (await admin.get("/settlement/balance")).text
+    assert {currency for currency in kept if f"<td>{currency}</td>" in told} == {"KRW"} < kept
 
 
 async def test_things_that_are_not_there_are_not_found(consoles: Consoles) -> None:

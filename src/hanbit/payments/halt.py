@@ -59,7 +59,7 @@ async def halt(gateway: Gateway, actor: str, why: dict[str, Any]) -> None:
     at = gateway.clock.now()
     value = json.dumps(why | {"at": at}, ensure_ascii=False)
     put = Put("settings", {"name": HALTED, "value": value}, row["version"])
-    audit = act(at, actor, "payments halted", str(why.get("reason", "")))
+    audit = act(at, actor, "payments halted", str(why.get("reason", "")), why.get("merchant"))
     try:
         await gateway.book.commit(Change(puts=(put,), appends=(audit,)))
     except Stale:

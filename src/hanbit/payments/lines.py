@@ -50,7 +50,8 @@ async def set_line(
     at = gateway.clock.now()
     changed = kept | {"line_mode": line.mode, "line_address": line.address, "post_url": line.post_url}
     text = f"line of merchant {id}: {line.mode} {line.address or ''} {line.post_url or ''}".rstrip()
-    await gateway.book.commit(Change(puts=(Put("merchants", changed, row["version"]),), appends=(act(at, by, text, reason or "-"),)))
+    audit = act(at, by, text, reason or "-", id)
+    await gateway.book.commit(Change(puts=(Put("merchants", changed, row["version"]),), appends=(audit,)))
     gateway.line.drop(id, "line_changed")
     merchant = merchants.by_id(gateway.reader, id)
     assert merchant is not None, id

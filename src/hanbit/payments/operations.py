@@ -204,7 +204,7 @@ async def create_merchant(
         at=at,
     )
     code, enrol = enrolment.new_code(gateway.settings.merchant_urn(id), at)
-    await gateway.book.commit(Change(puts=(put, enrol), appends=(ledger, act(at, by, f"create merchant {id}", reason or "ok"))))
+    await gateway.book.commit(Change(puts=(put, enrol), appends=(ledger, act(at, by, f"create merchant {id}", reason or "ok", id))))
     return {"merchant": id, "code": code}
 
 
@@ -217,7 +217,7 @@ async def enrol_code(gateway: Gateway, by: str = ACTOR, *, login: str = "", merc
     else:
         raise NotFound(f"no merchant {merchant}")
     code, put = enrolment.new_code(urn, gateway.clock.now())
-    await _commit(gateway, by, f"enrolment code for {urn}", put, reason or "ok")
+    await _commit(gateway, by, f"enrolment code for {urn}", put, reason or "ok", merchant=merchant or None)
     return {"code": code, "for": urn}
 
 
@@ -230,7 +230,8 @@ async def set_state(gateway: Gateway, by: str = ACTOR, *, what: str, id: str, st
     row = gateway.reader.one(f"SELECT * FROM {party.table} WHERE {party.key} = ?", key)  # noqa: S608 - a name from our own table
     if row is None:
         raise NotFound(f"no {what} {id}")
-    await _commit(gateway, by, f"{state} {what} {key}", Put(party.table, _row(row) | {"state": state}, row["version"]), reason or "-")
+    put = Put(party.table, _row(row) | {"state": state}, row["version"])
+    await _commit(gateway, by, f"{state} {what} {key}", put, reason or "-", merchant=key if what == "merchant" else None)
     return {what: id, "state": state}
 
 
@@ -240,11 +241,12 @@ async def revoke(gateway: Gateway, by: str = ACTOR, *, kid: str, reason: str = "
     if row is None:
         raise NotFound(f"no certificate {kid}")
     if row["revoked_at"] is None:
-        revoked = _row(row) | {"revoked_at": gateway.clock.now()}
-        await _commit(gateway, by, f"revoke {kid}", Put("certificates", revoked, row["version"]), reason or "-")
         _, _, operator, role, *name = row["urn"].split(":")
-        if role == "merchant" and operator == gateway.settings.operator:
-            gateway.line.drop(name[0], "revoked")  # it dials again with what it has; a revoked line certificate is not admitted
+        merchant = name[0] if role == "merchant" and operator == gateway.settings.operator else None
+        revoked = Put("certificates", _row(row) | {"revoked_at": gateway.clock.now()}, row["version"])
+        await _commit(gateway, by, f"revoke {kid}", revoked, reason or "-", merchant=merchant)
+        if merchant is not None:
+            gateway.line.drop(merchant, "revoked")  # it dials again with what it has; a revoked line certificate is not admitted
         await own_keys.renew_due(gateway)  # one of the gateway's own is replaced at once
         authority = revocation.authority_of(row["urn"])
         if authority is not None:
@@ -339,5 +341,6 @@ def _limit(text: str) -> int:
     return 0 if text in ("", "0") else parse_money(text, "KRW").amount_minor
 
 
-async def _commit(gateway: Gateway, by: str, what: str, put: Put, reason: str = "ok") -> None:
-    await gateway.book.commit(Change(puts=(put,), appends=(act(gateway.clock.now(), by, what, reason),)))
+async def _commit(gateway: Gateway, by: str, what: str, put: Put, reason: str = "ok", *, merchant: str | None = None) -> None:
+    audit = act(gateway.clock.now(), by, what, reason, merchant)
+    await gateway.book.commit(Change(puts=(put,), appends=(audit,)))

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from hanbit.db.change import Append, Change, Put, Stale, Value
-from hanbit.db.reading import Reader, Row, columns
+from hanbit.db.reading import Reader, columns
 from hanbit.kernel import ids
 from hanbit.kernel.days import begins_at, day_of, read_day
 from hanbit.kernel.errors import BadInput, Conflict, Declined, NotFound, Unavailable, WrongState
@@ -365,12 +365,17 @@ async def show_statements(gateway: Gateway, *, merchant: str, before: str = "") 
 
 
 async def trial_balance(gateway: Gateway) -> dict[str, Any]:
-    """Every kind of account with its sums, and for each currency whether debits and credits are equal."""
-    rows: list[Row] = await balances.trial_balance(gateway.reader)
+    """Every kind of account with its sums, and for each currency whether debits and credits are equal.
+
+    A currency in which nothing was ever posted or held is left out: the operator's own accounts stand in all that a book may be kept in.
+    """
     names = ("accounts", "debits", "credits", "debits_held", "credits_held")
-    kinds = [{"currency": row["currency"], "kind": row["kind"]} | {name: int(row[name]) for name in names} for row in rows]
+    found = await balances.trial_balance(gateway.reader)
+    rows = [{"currency": row["currency"], "kind": row["kind"]} | {name: int(row[name]) for name in names} for row in found]
+    used = {row["currency"] for row in rows if any(row[name] for name in names[1:])}
+    kinds = [row for row in rows if row["currency"] in used]
     sums = []
-    for currency in dict.fromkeys(row["currency"] for row in rows):
+    for currency in sorted(used):
         of = [row for row in kinds if row["currency"] == currency]
         debits, credits_ = (sum(row[name] for row in of) for name in ("debits", "credits"))
         held = sum(row["debits_held"] - row["credits_held"] for row in of)

@@ -88,7 +88,7 @@ class EnrolmentFace:
         chains, rows = enrolment.issue_for_merchant(keyring, found, form.requests, at)
         merchant = merchants.by_id(self.gateway.reader, found.urn.rpartition(":")[2])
         assert merchant is not None, found.urn
-        await self._commit(self._issued(rows, act(at, found.urn, "enrol", "merchant"), at))
+        await self._commit(self._issued(rows, act(at, found.urn, "enrol", "merchant", merchant.id), at))
         return json_response(
             {
                 "operator": settings.operator,
