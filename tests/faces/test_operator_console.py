@@ -195,6 +195,33 @@ async def test_money_is_paid_in_only_when_a_second_person_approves(consoles: Con
     assert available(reader, account) == had + 5000
 
 
+async def test_a_colleague_whom_the_proposer_let_in_approves_only_once_somebody_else_has_confirmed_him(consoles: Consoles) -> None:
+    reader, account = consoles.gateway.reader, account_of(consoles)
+    one, two = await consoles.person("operator", "admin", name="Hong"), await consoles.person("operator", "admin")
+    new = await consoles.person("operator", "admin", name="Newcomer")
+    await consoles.gateway.book.commit(Change(puts=(new.person.put(handed_by=one.person.actor),)))
+    page = f"/staff/{new.person.id}"
+    had = available(reader, account)
+    await does(one, f"/accounts/{account}/fund", amount="5000")
+    (proposal,) = proposals.waiting(reader)
+    refused = await new.post(f"/proposals/{proposal.id}/approve", reason=WHY)
+    assert refused.status == 422
+    assert "Somebody else must do this" in refused.words
+    for who in (one, new):
+        shown = await who.get(page)
+        assert "Set up by a link that Hong made" in shown.words
+        assert f"{page}/confirm" not in shown.text
+        assert (await who.post(f"{page}/confirm", reason=WHY)).status == 422
+    assert f"{page}/confirm" in (await two.get(page)).text
+    assert available(reader, account) == had
+    await does(two, f"{page}/confirm")
+    assert audited(consoles, two, f"confirm person {new.person.id}")
+    assert "Set up by a link" not in (await two.get(page)).words
+    assert (await two.post(f"{page}/confirm", reason=WHY)).status == 409, "once"
+    await does(new, f"/proposals/{proposal.id}/approve")
+    assert available(reader, account) == had + 5000
+
+
 async def test_what_is_refused_or_withdrawn_moves_nothing(consoles: Consoles) -> None:
     reader, account = consoles.gateway.reader, account_of(consoles)
     one, two = await consoles.person("operator", "support"), await consoles.person("operator", "admin")

@@ -12,7 +12,7 @@ reason_option = click.option("--reason", required=True, help="Why; kept in the a
 
 @click.group(cls=CommandGroup)
 def staff() -> None:
-    """People of the consoles: invite, list, send a new link, suspend, resume.
+    """People of the consoles: invite, list, send a new link, confirm, suspend, resume.
 
     \b
     Example:
@@ -67,6 +67,21 @@ def link(login: str, reason: str, data: Path, as_json: bool) -> None:
       hanbit staff link kim --reason 'new telephone' --data /srv/hanbit
     """
     show(operate(data, "renew_staff_link", login=login, reason=reason), as_json=as_json)
+
+
+@staff.command("confirm")
+@click.argument("login")
+@reason_option
+@data_option
+@json_option
+def confirm(login: str, reason: str, data: Path, as_json: bool) -> None:
+    """Confirm that an account was set up by its owner: from then on he may approve what whoever invited him proposes.
+
+    \b
+    Example:
+      hanbit staff confirm lee --reason 'spoke to her at the branch' --data /srv/hanbit
+    """
+    show(operate(data, "confirm_staff", login=login, reason=reason), as_json=as_json)
 
 
 @staff.command("suspend")

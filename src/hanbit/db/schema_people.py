@@ -4,7 +4,7 @@ from sqlalchemy import CheckConstraint, Index, UniqueConstraint
 
 from hanbit.db.columns import some, table, text, where, whole
 
-people = table(  # who works in a console; `password` is empty until the set-up link was used
+people = table(  # who works in a console; `password` is empty until a set-up link was used, `handed_by` says who made that link
     "people",
     text("id", key=True),
     whole("version"),
@@ -18,6 +18,8 @@ people = table(  # who works in a console; `password` is empty until the set-up 
     text("webauthn_user"),
     text("state"),
     whole("created_at"),
+    text("handed_by", null=True),
+    text("confirmed_by", null=True),
     UniqueConstraint("login", name="person_login"),
     CheckConstraint("face IN ('operator', 'merchant') AND (face = 'merchant') = (merchant IS NOT NULL)", name="person_face"),
     CheckConstraint("state IN ('invited', 'active', 'suspended')", name="person_state"),
@@ -39,7 +41,7 @@ people_factors = table(  # second factors: a passkey's public key, or the secret
     CheckConstraint("state IN ('active', 'removed')", name="factor_state"),
     Index("people_factors_by_person", "person"),
 )
-proposals = table(  # acts of one person that take effect when another approves
+proposals = table(  # acts of one person that take effect when another approves; `hands`: whose the proposer may have been then
     "proposals",
     text("id", key=True),
     whole("version"),
@@ -48,6 +50,7 @@ proposals = table(  # acts of one person that take effect when another approves
     text("reason"),
     text("state"),
     text("proposed_by"),
+    text("hands", null=True),
     whole("proposed_at"),
     text("decided_by", null=True),
     text("decided_reason", null=True),
@@ -93,6 +96,7 @@ invitations = table(  # one-time links by which a person sets password and secon
     text("token_hash", key=True),
     whole("version"),
     text("person"),
+    text("made_by", null=True),
     whole("expires_at"),
     whole("used_at", null=True),
     Index("invitations_by_person", "person"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hanbit.db.change import Put, Value
-from hanbit.db.reading import Reader
+from hanbit.db.reading import Reader, Row
 from hanbit.kernel import ids
 from hanbit.kernel.errors import NotFound
 from hanbit.parties import people
@@ -24,13 +24,15 @@ class Invitation:
 
     token_hash: str
     person: Person
+    made_by: str | None
     used: Put
 
 
-def new(person_id: str, at: int) -> tuple[str, Put]:
-    """A fresh link's token, and the row that holds its hash."""
+def new(person_id: str, by: str, at: int) -> tuple[str, Put]:
+    """A fresh link's token, and the row that holds its hash and who has it in hand."""
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    return token, _put(_hash(token), person_id, at + LIFE_S, None, 0)
+    row: dict[str, Value] = {"token_hash": _hash(token), "person": person_id, "made_by": by, "expires_at": at + LIFE_S, "used_at": None}
+    return token, Put("invitations", row, 0)
 
 
 def find(reader: Reader, token: str, at: int) -> Invitation:
@@ -41,19 +43,19 @@ def find(reader: Reader, token: str, at: int) -> Invitation:
     person = None if row is None else people.by_id(reader, row["person"])
     if row is None or person is None or person.state == "suspended" or row["used_at"] is not None or at > row["expires_at"]:
         raise NotFound("this link is unknown, used or too old")
-    return Invitation(row["token_hash"], person, _put(row["token_hash"], person.id, row["expires_at"], at, row["version"]))
+    return Invitation(row["token_hash"], person, row["made_by"], _used(row, at))
 
 
 def taken_back(reader: Reader, person_id: str, at: int) -> tuple[Put, ...]:
     """The rows by which every open link of somebody stops working."""
     sql = "SELECT * FROM invitations WHERE person = ? AND used_at IS NULL AND expires_at >= ? LIMIT ?"
     rows = reader.all(sql, person_id, at, OPEN_MAX)
-    return tuple(_put(row["token_hash"], person_id, row["expires_at"], at, row["version"]) for row in rows)
+    return tuple(_used(row, at) for row in rows)
 
 
-def _put(token_hash: str, person_id: str, expires_at: int, used_at: int | None, version: int) -> Put:
-    row: dict[str, Value] = {"token_hash": token_hash, "person": person_id, "expires_at": expires_at, "used_at": used_at}
-    return Put("invitations", row, version)
+def _used(row: Row, at: int) -> Put:
+    kept = {name: row[name] for name in ("token_hash", "person", "made_by", "expires_at")}
+    return Put("invitations", kept | {"used_at": at}, row["version"])
 
 
 def _hash(token: str) -> str:

@@ -38,6 +38,10 @@ class Person(msgspec.Struct, frozen=True):
     webauthn_user: str
     state: str
     created_at: int
+    handed_by: str | None
+    """The actor who made the link by which password and factor were set."""
+    confirmed_by: str | None
+    """Who else has said that the account is his alone."""
 
     @property
     def actor(self) -> str:
@@ -100,5 +104,7 @@ def new_person(*, face: str, merchant: str | None, login: str, name: str, role: 
         "webauthn_user": ids.new_token(),
         "state": "invited",
         "created_at": at,
+        "handed_by": None,
+        "confirmed_by": None,
     }
     return Put("people", row, version=0)

@@ -306,6 +306,7 @@ COMMANDS: dict[str, Callable[..., Awaitable[Result]]] = {
         staff.invite_staff,
         staff.renew_staff_link,
         staff.set_staff_state,
+        staff.confirm_staff,
         staff.list_staff,
         lines.set_line,
         lines.lines,

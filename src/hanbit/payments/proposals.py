@@ -1,6 +1,6 @@
 """Acts on money that two people stand behind: one proposes, another approves, and only then it happens.
 
-    open ── another person agrees ──▶ approved, and done
+    open ── another person agrees ──▶ approved, and done       (another: `hands.py` says who may be the same)
       ├──── another person does not ─▶ refused
       └──── who proposed it ─────────▶ withdrawn
 
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from hanbit.db.change import Change, Put, Stale
+from hanbit.db.change import Change, Put, Require, Stale
 from hanbit.db.reading import Reader, Row, columns
 from hanbit.kernel import ids
 from hanbit.kernel.days import day_of, read_day
@@ -22,8 +22,9 @@ from hanbit.kernel.errors import BadInput, Conflict, NotAllowed, NotFound, Wrong
 from hanbit.kernel.money import Money, parse_money
 from hanbit.ledger import rules
 from hanbit.ledger.chart import operator_account
-from hanbit.payments import settlement
+from hanbit.payments import hands, settlement
 from hanbit.payments.gateway import Gateway
+from hanbit.payments.hands import Hands
 from hanbit.payments.registrations import check_reason
 from hanbit.payments.sign_in import act
 
@@ -45,6 +46,7 @@ class Proposal(msgspec.Struct, frozen=True):
     reason: str
     state: str
     proposed_by: str
+    hands: str | None
     proposed_at: int
     decided_by: str | None
     decided_reason: str | None
@@ -124,20 +126,27 @@ async def propose_close(gateway: Gateway, by: str, *, through: str, reason: str)
 
 
 async def approve(gateway: Gateway, by: str, proposal: Proposal, *, reason: str) -> dict[str, Any]:
-    """The second person agrees and it is done; NotAllowed for who proposed it."""
+    """The second person agrees and it is done; NotAllowed for who proposed it, or may be the same person under another name."""
     check_reason(reason)
-    if proposal.proposed_by == by:
-        raise NotAllowed("a second person approves")
+    mine = hands.of(gateway.reader, by)
+    if not _is_second(gateway.reader, mine, proposal):
+        raise NotAllowed("a second person approves, whose account cannot be in the same hands")
     at, told, money = gateway.clock.now(), proposal.told, proposal.money
     if money is None:
-        await _decide(gateway, by, proposal, "approved", reason)
+        await _decide(gateway, by, proposal, "approved", reason, mine.requires)
         return await settlement.close_days(gateway, by, through=told["through"], reason=f"{proposal.reason} / {reason.strip()}")
     await _still_there(gateway, told["account"])
     cash = operator_account("cash", money.currency)
     entry = rules.transfer(id=f"proposal:{proposal.id}", debit=cash, credit=told["account"], money=money)
     audit = act(at, by, f"approved proposal {proposal.id}: {proposal.act} {told['account']} {money.text}", reason.strip())
-    await _commit(gateway, Change(puts=(_put(proposal, "approved", by, reason, at),), entries=(entry,), appends=(audit,)))
+    put = _put(proposal, "approved", by, reason, at)
+    await _commit(gateway, Change(requires=mine.requires, puts=(put,), entries=(entry,), appends=(audit,)))
     return {"entry": entry.id}
+
+
+def may_approve(reader: Reader, by: str, proposal: Proposal) -> bool:
+    """Whether this is a second person."""
+    return _is_second(reader, hands.of(reader, by), proposal)
 
 
 async def refuse(gateway: Gateway, by: str, proposal: Proposal, *, reason: str) -> None:
@@ -165,11 +174,18 @@ async def go_on(gateway: Gateway, by: str, *, reason: str) -> dict[str, Any]:
 async def _propose(gateway: Gateway, by: str, what: str, content: Mapping[str, str], reason: str) -> str:
     check_reason(reason)
     at, proposal_id = gateway.clock.now(), ids.new_token()
-    proposal = Proposal(proposal_id, 0, what, json.dumps(content), reason.strip(), OPEN, by, at, None, None, None)
+    his = hands.of(gateway.reader, by)
+    proposal = Proposal(proposal_id, 0, what, json.dumps(content), reason.strip(), OPEN, by, his.told, at, None, None, None)
     told = " ".join(content.values())
     audit = act(at, by, f"proposed {proposal_id}: {what} {told}", reason.strip())
-    await gateway.book.commit(Change(puts=(_row(proposal),), appends=(audit,)))
+    await gateway.book.commit(Change(requires=his.requires, puts=(_row(proposal),), appends=(audit,)))
     return proposal_id
+
+
+def _is_second(reader: Reader, mine: Hands, proposal: Proposal) -> bool:
+    """In no hands that the proposer's account may have been in when he proposed, or may be in now."""
+    then = {proposal.proposed_by, *(proposal.hands or "").split()}
+    return not mine.actors & (then | hands.of(reader, proposal.proposed_by).actors)
 
 
 async def _still_there(gateway: Gateway, account: str) -> None:
@@ -179,10 +195,10 @@ async def _still_there(gateway: Gateway, account: str) -> None:
             raise BadInput("currency")
 
 
-async def _decide(gateway: Gateway, by: str, proposal: Proposal, state: str, reason: str) -> None:
+async def _decide(gateway: Gateway, by: str, proposal: Proposal, state: str, reason: str, requires: tuple[Require, ...] = ()) -> None:
     at = gateway.clock.now()
     audit = act(at, by, f"{state} proposal {proposal.id}: {proposal.act}", reason.strip())
-    await _commit(gateway, Change(puts=(_put(proposal, state, by, reason, at),), appends=(audit,)))
+    await _commit(gateway, Change(requires=requires, puts=(_put(proposal, state, by, reason, at),), appends=(audit,)))
 
 
 async def _commit(gateway: Gateway, change: Change) -> None:

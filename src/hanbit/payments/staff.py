@@ -11,6 +11,7 @@ from hanbit.db.reading import Reader
 from hanbit.kernel.errors import BadInput, Conflict, NotFound, WrongState
 from hanbit.parties import console_sessions, invitations, merchants, people
 from hanbit.parties.people import ROLES, Person
+from hanbit.payments import hands
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.sign_in import act
 
@@ -38,7 +39,7 @@ async def invite(
     at = gateway.clock.now()
     put = people.new_person(face=face, merchant=merchant, login=login, name=name, role=role, language=language, at=at)
     person_id = str(put.row["id"])
-    token, link = invitations.new(person_id, at)
+    token, link = invitations.new(person_id, by, at)
     audit = act(at, by, f"invite person {person_id} as {face} {role}", "ok", merchant)
     await gateway.book.commit(Change(puts=(put, link), appends=(audit,)))
     return Invited(person_id, link_of(gateway, face, token))
@@ -49,7 +50,7 @@ async def renew_link(gateway: Gateway, person: Person, *, by: str, reason: str) 
     if person.state == "suspended":
         raise WrongState("somebody who is suspended gets no link")
     at = gateway.clock.now()
-    token, link = invitations.new(person.id, at)
+    token, link = invitations.new(person.id, by, at)
     audit = _audit(gateway, by, f"new link for person {person.id}", _reason(reason), person)
     await gateway.book.commit(Change(puts=(*invitations.taken_back(gateway.reader, person.id, at), link), appends=(audit,)))
     return Invited(person.id, link_of(gateway, person.face, token))
@@ -125,6 +126,13 @@ async def set_staff_state(gateway: Gateway, *, login: str, state: str, reason: s
         raise BadInput("state: active or suspended")
     await (suspend if state == "suspended" else resume)(gateway, named(gateway, login), by=COMMAND, reason=reason)
     return {"login": login, "state": named(gateway, login).state}
+
+
+async def confirm_staff(gateway: Gateway, *, login: str, reason: str) -> Result:
+    """Whoever holds the data folder says that this account is its owner's alone."""
+    person = named(gateway, login)
+    await hands.confirm(gateway, person, by=COMMAND, reason=reason)
+    return {"login": login, "confirmed": True}
 
 
 async def list_staff(gateway: Gateway, *, merchant: str = "") -> Result:

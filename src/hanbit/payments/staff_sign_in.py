@@ -112,7 +112,9 @@ async def set_up(gateway: Gateway, invitation: Invitation, *, password: str, sho
     hashed = await gateway.passwords.hash(password)
     token, session = console_sessions.open_session(person, at, stepped_up=True)
     before = tuple(people_factors.removed(row) for row in people_factors.of_person(gateway.reader, person.id))
-    rows = (person.put(password=hashed, state="active"), factor, *before, *staff.ended_sessions(gateway.reader, person.id, at))
+    # From now on it may be in the hands of whoever made the link; a link that one makes for oneself changes nothing of that.
+    hands = {} if invitation.made_by == person.actor else {"handed_by": invitation.made_by, "confirmed_by": None}
+    rows = (person.put(password=hashed, state="active", **hands), factor, *before, *staff.ended_sessions(gateway.reader, person.id, at))
     others = [row for row in invitations.taken_back(gateway.reader, person.id, at) if row.row["token_hash"] != invitation.token_hash]
     audit = _act(at, person, "set up", str(factor.row["kind"]))
     try:

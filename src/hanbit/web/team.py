@@ -14,15 +14,15 @@ from hanbit.db.change import Stale
 from hanbit.kernel.errors import BadInput, Conflict, NotFound
 from hanbit.parties import console_sessions, people, people_factors
 from hanbit.parties.people import ROLES, Person
-from hanbit.payments import staff
+from hanbit.payments import actors, hands, staff
 from hanbit.payments.staff import Invited
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
 from hanbit.web.deeds import Deed, choice
 from hanbit.web.forms import Errors, Line, fields_of, read_form
 
-ACTS: Final = ("suspend", "resume", "link", "role")
-"""The last part of an act's address."""
+ACTS: Final = {"merchant": ("suspend", "resume", "link", "role"), "operator": ("suspend", "resume", "link", "role", "confirm")}
+"""Face → the last part of an act's address."""
 
 
 class InviteForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,6 +61,9 @@ class Team:
             factors=people_factors.of_person(self.gateway.reader, person.id),
             sessions=console_sessions.of_person(self.gateway.reader, person.id, self.console.at, console_sessions.SESSIONS_SHOWN_MAX),
             is_oneself=person.id == self.console.who(request).person.id,
+            handed_by=None if hands.is_confirmed(person) else actors.named(self.gateway.reader, (person.handed_by,))[str(person.handed_by)],
+            may_confirm=not hands.is_confirmed(person)
+            and not self._hands(self.console.who(request).person.actor) & self._hands(person.actor),
         )
 
     async def show_invite(self, request: Request) -> Response:
@@ -74,7 +77,7 @@ class Team:
     def _deed(self, request: Request) -> Deed:
         """What is done with somebody; none of it but a new link to oneself."""
         person = self._person(request)
-        name = self.console.matched(request, "act", ACTS.__contains__)
+        name = self.console.matched(request, "act", ACTS[self.console.face].__contains__)
 
         async def do(by: str, form: Mapping[str, str]) -> Response:
             reason = form["reason"]
@@ -83,14 +86,21 @@ class Team:
                 return invited_page(self.console, request, made, person.name)
             if name == "role":
                 await staff.change_role(self.gateway, person, by=by, role=form["role"], reason=reason)
+            elif name == "confirm":
+                await hands.confirm(self.gateway, person, by=by, reason=reason)
             else:
                 await (staff.suspend if name == "suspend" else staff.resume)(self.gateway, person, by=by, reason=reason)
             return self.console.see(f"/staff/{person.id}", f"console.staff.done.{name}", name=person.name)
 
         role = choice("role", "console.staff.role", ROLES[person.face], words="console.role.", value=person.role)
         others = ((lambda by: by != person.actor or name == "link", "console.staff.not_oneself"),)
+        if name == "confirm":
+            others = ((lambda by: not self._hands(by) & self._hands(person.actor), "console.staff.one_hand"),)
         fields = (role,) if name == "role" else ()
         return Deed(f"console.staff.act.{name}", f"/staff/{person.id}", fields, do, {"name": person.name}, others)
+
+    def _hands(self, actor: str) -> frozenset[str]:
+        return hands.of(self.gateway.reader, actor).actors
 
     def _person(self, request: Request) -> Person:
         """Somebody of this console: another merchant's people look like nobody."""

@@ -66,7 +66,12 @@ class ProposalPages:
         moved = "" if proposal.money is None else language.amount(proposal.money)
         what = " ".join(filter(None, (str(language.say(f"operator.proposal.{proposal.act}")), proposals.about(reader, proposal), moved)))
         about = {"what": what, "by": by, "why": proposal.reason}
-        return Deed(f"operator.deed.proposal_{name}", "/proposals", (), do, about)
+        second = (
+            ((lambda who: who == proposal.proposed_by or proposals.may_approve(reader, who, proposal), "console.staff.one_hand"),)
+            if name == "approve"
+            else ()
+        )
+        return Deed(f"operator.deed.proposal_{name}", "/proposals", (), do, about, second)
 
     def _proposal(self, request: Request) -> Proposal:
         proposal = proposals.find(self.gateway.reader, self.console.token(request))

@@ -1,0 +1,152 @@
+"""One person with two accounts: whoever made a link, or had it made by an account in his hands, is nobody's second person."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from hanbit.db.change import Change
+from hanbit.kernel import ids
+from hanbit.kernel.errors import NotAllowed, WrongState
+from hanbit.parties import invitations, people, time_codes
+from hanbit.parties.people import Person
+from hanbit.payments import hands, proposals, staff, staff_sign_in
+from hanbit.payments.gateway import Gateway
+from hanbit.payments.staff_sign_in import Shown
+from tests.world import World, open_world
+
+PASSWORD = "a staff member's password"
+WHY = "cash over the counter"
+
+
+@pytest_asyncio.fixture
+async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
+    async with open_world(tmp_path_factory.mktemp("hands")) as opened:
+        yield opened
+        await opened.prove()
+
+
+async def set_up(gateway: Gateway, link: str) -> Person:
+    """Whoever has the link uses it."""
+    token = link.rpartition("/")[2]
+    found = invitations.find(gateway.reader, token, gateway.clock.now())
+    secret = staff_sign_in.code_secret(gateway, found.token_hash)
+    code = time_codes.code_of(secret, gateway.clock.now() // time_codes.STEP_S)
+    await staff_sign_in.set_up(gateway, found, password=PASSWORD, shown=Shown(code=code), factor_name="app")
+    return again(gateway, found.person)
+
+
+def again(gateway: Gateway, person: Person) -> Person:
+    found = people.by_id(gateway.reader, person.id)
+    assert found is not None
+    return found
+
+
+async def invited(gateway: Gateway, by: str, role: str = "admin") -> Person:
+    """Somebody who came in by a link that this one made."""
+    login = f"p-{ids.new_token().lower().strip('_-').replace('_', '-')}"
+    made = await staff.invite(gateway, by=by, face="operator", merchant=None, login=login, name=login, role=role)
+    return await set_up(gateway, made.link)
+
+
+async def proposed(world: World, by: Person) -> proposals.Proposal:
+    made = await proposals.propose_fund(world.gateway, by.actor, account=world.hong.accounts["bank"].id, amount="700", reason=WHY)
+    found = proposals.find(world.gateway.reader, made)
+    assert found is not None
+    return found
+
+
+async def approve(world: World, by: Person, proposal: proposals.Proposal) -> None:
+    await proposals.approve(world.gateway, by.actor, proposal, reason=WHY)
+
+
+async def refused(world: World, by: Person, proposal: proposals.Proposal) -> None:
+    before = world.dump(leave_out=())
+    assert not proposals.may_approve(world.gateway.reader, by.actor, proposal)
+    with pytest.raises(NotAllowed):
+        await approve(world, by, proposal)
+    assert world.dump(leave_out=()) == before
+
+
+async def test_two_admins_of_the_data_folder_approve_from_the_first_day(world: World) -> None:
+    one, two = [await invited(world.gateway, staff.COMMAND) for _ in range(2)]
+    had = world.available(world.hong.accounts["bank"].id)
+    await approve(world, two, await proposed(world, one))
+    await approve(world, one, await proposed(world, two))
+    assert world.available(world.hong.accounts["bank"].id) == had + 1400
+
+
+async def test_whoever_is_invited_is_no_second_person_until_somebody_else_confirms_him(world: World) -> None:
+    gateway = world.gateway
+    admin = await invited(gateway, staff.COMMAND)
+    self_made = await invited(gateway, admin.actor)
+    mine, theirs = await proposed(world, admin), await proposed(world, self_made)
+    await refused(world, self_made, mine)
+    await refused(world, admin, theirs)
+    for by in (admin, self_made):
+        with pytest.raises(NotAllowed):
+            await hands.confirm(gateway, again(gateway, self_made), by=by.actor, reason=WHY)
+    other = await invited(gateway, staff.COMMAND)
+    await hands.confirm(gateway, again(gateway, self_made), by=other.actor, reason=WHY)
+    later = await proposed(world, admin)
+    await approve(world, self_made, later)
+    await refused(world, admin, theirs)  # it was proposed while the account may have been his own
+    await approve(world, other, theirs)
+
+
+async def test_chains_and_two_accounts_of_one_maker_are_one_hand(world: World) -> None:
+    gateway = world.gateway
+    admin, other = [await invited(gateway, staff.COMMAND) for _ in range(2)]
+    second, twin = [await invited(gateway, admin.actor) for _ in range(2)]
+    third = await invited(gateway, second.actor, "support")
+    for proposer in (second, twin, third):
+        proposal = await proposed(world, proposer)
+        for approver in {admin, second, twin} - {proposer}:
+            await refused(world, approver, proposal)
+        await approve(world, other, proposal)
+    for by in (admin, second, twin):
+        with pytest.raises(NotAllowed):
+            await hands.confirm(gateway, again(gateway, third), by=by.actor, reason=WHY)
+    await staff.confirm_staff(gateway, login=third.login, reason=WHY)
+    await approve(world, admin, await proposed(world, third))
+
+
+async def test_a_colleagues_account_that_was_taken_by_a_new_link_approves_nothing_of_who_took_it(world: World) -> None:
+    gateway = world.gateway
+    admin, colleague, other = [await invited(gateway, staff.COMMAND) for _ in range(3)]
+    proposal = await proposed(world, admin)
+    made = await staff.renew_link(gateway, colleague, by=admin.actor, reason=WHY)
+    assert proposals.may_approve(gateway.reader, colleague.actor, proposal), "nobody has used it yet"
+    taken = await set_up(gateway, made.link)
+    await refused(world, taken, proposal)
+    own = await staff.renew_link(gateway, again(gateway, taken), by=taken.actor, reason=WHY)
+    await refused(world, await set_up(gateway, own.link), proposal)
+    as_him = await proposed(world, taken)
+    # He gets his account back from somebody else: what was proposed meanwhile stays in the hands that it was in.
+    back = await set_up(gateway, (await staff.renew_link(gateway, again(gateway, taken), by=other.actor, reason=WHY)).link)
+    await refused(world, admin, as_him)
+    await approve(world, back, await proposed(world, admin))
+
+
+async def test_a_link_that_is_used_while_its_owner_is_taken_for_a_second_person_wins(world: World) -> None:
+    """The approval was computed from an account that its colleague sets up at this very moment: the book turns it away."""
+    gateway = world.gateway
+    admin, colleague = [await invited(gateway, staff.COMMAND) for _ in range(2)]
+    proposal = await proposed(world, admin)
+    had = world.available(world.hong.accounts["bank"].id)
+    made = await staff.renew_link(gateway, colleague, by=admin.actor, reason=WHY)
+    commit, setting_up = gateway.book.commit, asyncio.Event()
+
+    async def beside(change: Change) -> None:
+        if any(put.table == "proposals" for put in change.puts) and not setting_up.is_set():
+            setting_up.set()
+            await set_up(gateway, made.link)
+        await commit(change)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(gateway.book, "commit", beside)
+        with pytest.raises(WrongState):
+            await approve(world, colleague, proposal)
+    assert world.available(world.hong.accounts["bank"].id) == had
+    await refused(world, colleague, proposal)
