@@ -6,7 +6,7 @@ of the system and, at the other end, two awakenings. Here the same characters ar
 
 from typing import Final
 
-from uvicorn._types import ASGISendEvent
+from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, ASGISendEvent, Scope
 from uvicorn.protocols.http.httptools_impl import HEADER_RE, HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
 
 _NOT_IN_NAMES: Final = bytes(sign for sign in range(256) if HEADER_RE.match(bytes((sign,))))
@@ -17,6 +17,25 @@ class Exchange(RequestResponseCycle):
     """The head waits for the first part of the body and goes with it."""
 
     _head: bytes | None = None
+
+    async def run_asgi(self, app: ASGI3Application) -> None:
+        """The application's answer; where it fails before a byte of it has left, a 500 in its place."""
+
+        async def whole(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+            try:
+                await app(scope, receive, send)
+            finally:
+                self._unsay_head()
+
+        await super().run_asgi(whole)
+
+    def _unsay_head(self) -> None:
+        """A head that no body has followed is still here: nothing has begun."""
+        if self._head is not None:
+            self._head = None
+            self.response_started = False
+            self.chunked_encoding = None
+            self.expected_content_length = 0
 
     async def send(self, message: ASGISendEvent) -> None:
         """Take one message of the application, as ASGI has them."""
