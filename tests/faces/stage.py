@@ -288,8 +288,12 @@ async def _withdrawn(stage: Stage) -> str:
 
 
 async def _cancel(stage: Stage, number: str, money: Money, reason: str) -> None:
-    """C1 of the shop."""
-    gateway, shop = stage.consoles.gateway, stage.shop
+    await cancelled_by_shop(stage.site, number, money.amount_minor, reason)
+
+
+async def cancelled_by_shop(site: Site, number: str, amount: int, reason: str) -> None:
+    """C1 of the shop: the whole of a payment, or a part of what was paid."""
+    gateway, shop = site.gateway, site.shop
     payment = payments.by_id(gateway.reader, number)
     assert payment is not None
     role = Canceller(shop.merchant.signer, shop.merchant.gateway, shop.merchant.trust)
@@ -300,8 +304,8 @@ async def _cancel(stage: Stage, number: str, money: Money, reason: str) -> None:
         cancellation=ids.new_token(),
         payment=number,
         tid=payment.tid,
-        amount=money,
-        remaining=payment.money,
+        amount=Money(amount, payment.currency),
+        remaining=Money(payment.amount - payment.refunded, payment.currency),
         reason=reason,
         prev=link,
         at=gateway.clock.now(),

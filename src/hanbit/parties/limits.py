@@ -45,10 +45,10 @@ class OwnLimits(msgspec.Struct, frozen=True):
 
     def at(self, moment: int) -> Limits:
         """The limits that count at this moment: of the customer's and the bank's the lower."""
-        own = self._own_at(moment)
+        own = self.own_at(moment)
         return self._with_banks(own.payment, own.day)
 
-    def _own_at(self, moment: int) -> Limits:
+    def own_at(self, moment: int) -> Limits:
         """The customer's alone: what he wishes is held against these, so that the bank's never become his."""
         if self.later_at is not None and moment >= self.later_at:
             return Limits(self.later_payment, self.later_day)
@@ -65,7 +65,7 @@ class OwnLimits(msgspec.Struct, frozen=True):
 
     def wish(self, wanted: Limits, moment: int) -> "OwnLimits":
         """The row after this wish: what is lower counts now, what is higher in a day; an earlier wish that still waits is given up."""
-        now = self._own_at(moment)
+        now = self.own_at(moment)
         counts = Limits(_lower(now.payment, wanted.payment), _lower(now.day, wanted.day))
         if counts == wanted:
             return self._own(wanted, None, None)
@@ -81,7 +81,7 @@ class OwnLimits(msgspec.Struct, frozen=True):
 
     def raises(self, wanted: Limits, moment: int) -> bool:
         """Whether any of these is higher than the customer's own of now."""
-        now = self._own_at(moment)
+        now = self.own_at(moment)
         return _lower(now.payment, wanted.payment) != wanted.payment or _lower(now.day, wanted.day) != wanted.day
 
 

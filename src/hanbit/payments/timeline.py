@@ -30,6 +30,8 @@ class Step:
     name: str
     who: str = ""
     detail: str = ""
+    method: str = ""
+    """By what an attempt was approved."""
     money: Money | None = None
     hash: str = ""
     kid: str = ""
@@ -114,7 +116,7 @@ def _attempts(gateway: Gateway, payment: Payment, customer: str | None = None) -
     )
     rows = gateway.reader.all(sql, payment.id, customer, ACTS_MAX)
     return [
-        Step(row["at"], "attempt", row["result"], who=row["login"] or "", detail=f"{row['method']} {row['masked'] or ''}") for row in rows
+        Step(row["at"], "attempt", row["result"], who=row["login"] or "", method=row["method"], detail=row["masked"] or "") for row in rows
     ]
 
 

@@ -29,12 +29,14 @@ from hanbit.protocols.redirect.gateway import ORDER_LIFE_MAX_S
 from hanbit.protocols.sealed import ENROL_TYP, SEALED_MAX
 from hanbit.protocols.signed import encode_der
 from hanbit.web.customer.forms import JOSE, DeviceEnrolmentForm, MerchantEnrolmentForm, decode_form, read_body, read_form, read_json
+from hanbit.web.customer.routes import whence_of
 from hanbit.web.faults import json_response
 from hanbit.web.security import session_token
 
 FRESH_S: Final = 15 * 60
 """A key may be added in the first so many seconds of a session."""
 PASSKEY_NAME: Final = "browser"
+"""What a passkey is called that a browser without a name has made; its owner may call it something else."""
 _APPROVED: Final = """
 SELECT 1 FROM payments p JOIN attempts a ON a.payment = p.id
 WHERE p.customer = ? AND p.opened_at >= ? AND a.session = ? AND a.result = 'held' LIMIT 1
@@ -115,8 +117,9 @@ class EnrolmentFace:
         unverified = await read_json(request)
         who = self._stepped_up(request)
         at, site = self.gateway.clock.now(), factors.site(self.gateway)
-        row = passkeys.enrol(unverified, customer=who.customer, name=PASSKEY_NAME, site=site, challenge=self._challenge(who), at=at)
-        letter = mails.letter(self.gateway, who.customer, mails.NEW_KEY, facts={"key": "passkey", "label": PASSKEY_NAME})
+        name = whence_of(request).browser or PASSKEY_NAME
+        row = passkeys.enrol(unverified, customer=who.customer, name=name, site=site, challenge=self._challenge(who), at=at)
+        letter = mails.letter(self.gateway, who.customer, mails.NEW_KEY, facts={"key": "passkey", "label": name})
         try:
             await self.gateway.book.commit(
                 Change(puts=(row, *letter), appends=(act(at, f"customer:{who.customer.id}", "enrol", "passkey"),))

@@ -20,7 +20,7 @@ another customer's is not found.
 import csv
 import io
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import Any, Final
 
@@ -34,10 +34,14 @@ from hanbit.kernel.errors import NotFound, NotSignedIn
 from hanbit.kernel.money import CURRENCY_EXPONENTS, Money
 from hanbit.parties import limits
 from hanbit.parties.accounts import Account
+from hanbit.parties.limits import Limits
 from hanbit.payments import contact, home, home_keys, mails, sealed_forms, statement, timeline, views, wrong_passwords
+from hanbit.payments.payment import Payment
 from hanbit.payments.redirect_flow import SignedIn
 from hanbit.payments.statement import Line, Wanted
+from hanbit.payments.states import State
 from hanbit.web.customer.forms import JOSE, read_body
+from hanbit.web.customer.outcomes import page_of
 from hanbit.web.customer.routes import CustomerFace, whence_of
 from hanbit.web.faults import json_response, language_of, visit_of
 from hanbit.web.forms import ROWS, Errors, address, day_begins, day_ends, fields_of, is_day, own_path, read_query
@@ -206,6 +210,9 @@ class HomeFace:
             who=who,
             account=account,
             own=home.limits_as_money(own.at(at), account.currency),
+            bank=home.limits_as_money(Limits(own.bank_payment, own.bank_day), account.currency),
+            wished={name: _grouped(limit) for name, limit in asdict(own.own_at(at)).items()},
+            whole=not CURRENCY_EXPONENTS[account.currency],
             waiting=None if waiting is None else home.limits_as_money(waiting[0], account.currency),
             waiting_until=None if waiting is None else waiting[1],
             paid=Money(limits.paid(self.gateway.reader, who.customer.id, account.id, at), account.currency),
@@ -226,6 +233,7 @@ class HomeFace:
             view=view,
             refunded=Money(payment.refunded, payment.currency) if payment.refunded else None,
             timeline=timeline.for_customer(self.gateway, payment),
+            outcome=_told_of_money(payment),
         )
 
     async def show_security(self, request: Request, who: SignedIn) -> Response:
@@ -411,6 +419,17 @@ def _wrong_days(request: Request) -> Errors:
     errors.check("since", not form.since or is_day(form.since), "home.field.day")
     errors.check("until", not form.until or is_day(form.until), "home.field.day")
     return errors
+
+
+def _told_of_money(payment: Payment) -> str:
+    """The page of outcome whose words say what happened to the money; none where it was paid, or can still be."""
+    page = page_of(State(payment.state), payment.reason, owner=True)
+    return "" if page in {"receipt", "login"} else page
+
+
+def _grouped(limit: int | None) -> str:
+    """A limit as people write it."""
+    return "" if limit is None else f"{limit:,}"
 
 
 def _cell(text: str) -> str:

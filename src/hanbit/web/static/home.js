@@ -81,7 +81,7 @@ function missing(form) {
 }
 
 function start() {
-  page.words = embedded("words");
+  page.words = embedded("home-words");
   for (const form of document.querySelectorAll("form[data-act]")) {
     form.hidden = false;
     for (const button of form.elements) if (button.dataset.session !== undefined) button.hidden = false; // those that stand in its table
