@@ -28,6 +28,7 @@ from hanbit.bench.processes import cpu_s
 from hanbit.db.change import Change
 from hanbit.db.commit import Book
 from hanbit.db.place import Place, open_store
+from hanbit.db.schema import LISTED
 from hanbit.db.sqlite import BOOK_FILE
 from hanbit.kernel.clock import Clock, ManualClock, SandboxClock
 from hanbit.kernel.errors import Unavailable
@@ -185,7 +186,8 @@ def _addresses(face: str, ids: Found) -> Sequence[tuple[str, str]]:
 
 
 def _found(gateway: Gateway, first: str) -> Found:
-    row = gateway.reader.one("SELECT id, tid, customer FROM payments WHERE merchant = ? ORDER BY opened_at LIMIT 1", LARGEST)
+    sql = f"SELECT id, tid, customer FROM payments WHERE merchant = ? AND {LISTED} ORDER BY opened_at LIMIT 1"  # noqa: S608 - words of our own
+    row = gateway.reader.one(sql, LARGEST)
     if row is None:
         raise Unavailable("the book is not filled")
     statements = settlement.statements_of_day(gateway.reader, first, limit=1)

@@ -80,6 +80,9 @@ postings = table(
 
 WITHOUT_MONEY = "state IN ('refused', 'voided', 'closed')"
 """Payments that ended and moved nothing; a list of some of them says so in these words, and two indexes hold it."""
+LISTED = "opened_at > 0"
+"""Of every payment this is so. Whoever lists a merchant's payments says it, and only then is the index of them by time looked at: to find
+one payment PostgreSQL may think it as good as the key while the table is small, and then reads all that a merchant ever took."""
 payments = table(
     "payments",
     text("merchant", key=True),
@@ -117,7 +120,7 @@ payments = table(
     CheckConstraint("state IN ('open', 'authorized', 'captured', 'refused', 'voided', 'closed')", name="state"),
     some("payments_due", "next_at"),
     Index("payments_by_customer", "customer", "opened_at"),
-    Index("payments_by_merchant", "merchant", "opened_at"),
+    where("payments_by_merchant", LISTED, "merchant", "opened_at"),
     Index("payments_by_time", "opened_at"),
     # What ended without money is rare and is looked for; a payment that is captured never touches these.
     where("payments_without_money", WITHOUT_MONEY, "state", "opened_at"),
@@ -153,7 +156,7 @@ exchanges = table(  # append-only: each session of the dual-signature checkout, 
     text("answer_hash"),
     whole("at"),
     CheckConstraint("result IN ('approved', 'declined')", name="exchange_result"),
-    Index("exchanges_by_payment", "merchant", "tid"),
+    Index("exchanges_by_payment", "tid", "merchant"),
 )
 grants = table(  # a customer's leave to try one payment of one order through its merchant, as hashes; used once
     "grants",
@@ -188,7 +191,7 @@ cancellations = table(  # append-only: what a merchant asked back, and the answe
     whole("refunded"),
     whole("at"),
     CheckConstraint("amount > 0 AND refunded BETWEEN 0 AND amount", name="cancellation_amounts"),
-    Index("cancellations_by_payment", "merchant", "tid"),
+    Index("cancellations_by_payment", "tid", "merchant"),
     where("cancellations_stuck", STUCK, "at"),
 )
 

@@ -158,11 +158,11 @@ async def _keep_refusal(gateway: Gateway, payment: Payment, request: Request, le
 def _answer_to_these_bytes(gateway: Gateway, merchant_id: str, unverified: str) -> str | None:
     """The stored answer, if these very bytes of this merchant were verified and answered before."""
     sql = (
-        "SELECT c.answer_hash FROM messages m JOIN cancellations c ON c.merchant = m.merchant AND c.tid = m.tid "
-        "AND c.request_hash = m.hash WHERE m.hash = ? AND m.merchant = ?"
+        "SELECT c.merchant, c.answer_hash FROM messages m JOIN cancellations c ON c.merchant = m.merchant AND c.tid = m.tid "
+        "AND c.request_hash = m.hash WHERE m.hash = ?"
     )
-    row = gateway.reader.one(sql, ids.digest(unverified.encode("ascii", "replace")), merchant_id)
-    return None if row is None else evidence.compact(gateway.reader, row["answer_hash"])
+    row = gateway.reader.one(sql, ids.digest(unverified.encode("ascii", "replace")))
+    return None if row is None or row["merchant"] != merchant_id else evidence.compact(gateway.reader, row["answer_hash"])
 
 
 def _answer_under_this_id(gateway: Gateway, merchant_id: str, request: Request) -> str | None:

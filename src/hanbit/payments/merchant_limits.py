@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from hanbit.db.change import Change, Put, Require, Stale, Value
 from hanbit.db.reading import Reader, Row
+from hanbit.db.schema import LISTED
 from hanbit.kernel.days import begins_at, day_of
 from hanbit.kernel.errors import BadInput, Declined, NotFound
 from hanbit.kernel.money import Money, parse_money
@@ -35,12 +36,12 @@ _NOTED: Final = "SELECT 1 FROM audit WHERE merchant = ? AND at >= ? AND tid = ? 
 _ALL_NOTED: Final = "SELECT at, tid FROM audit WHERE merchant = ? AND at >= ? AND act = ? ORDER BY at DESC LIMIT ?"
 NONE: Final = "none"
 """How a command takes a limit away."""
-_COUNTED: Final = """
+_COUNTED: Final = f"""
 SELECT l.credits_posted, l.credits_pending, coalesce((
-    SELECT sum(p.captured) FROM payments p WHERE p.merchant = ? AND p.opened_at >= ? AND p.state = 'captured'
+    SELECT sum(p.captured) FROM payments p WHERE p.merchant = ? AND p.{LISTED} AND p.opened_at >= ? AND p.state = 'captured'
     AND EXISTS (SELECT 1 FROM attempts a WHERE a.payment = p.id AND a.result = 'held' AND a.at >= ?)
 ), 0) AS captured FROM ledger_accounts l WHERE l.id = ?
-"""
+"""  # noqa: S608 - words of our own
 """One statement, so that counters and payments are of one moment. What is held from the day before counts until it is decided."""
 
 

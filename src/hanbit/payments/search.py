@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hanbit.db.reading import Reader, Row
-from hanbit.db.schema import WITHOUT_MONEY
+from hanbit.db.schema import LISTED, WITHOUT_MONEY
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput
 from hanbit.kernel.money import Money
@@ -119,7 +119,7 @@ def cancellations(reader: Reader, payment: Payment) -> list[Cancelled]:
 
 async def counted(reader: Reader, merchant: str | None, since: int) -> dict[str, int]:
     """How many payments were opened since then, by the state in which they are now."""
-    mine = "" if merchant is None else "merchant = ? AND "
+    mine = "" if merchant is None else f"merchant = ? AND {LISTED} AND "
     sql = f"SELECT state, count(*) AS n FROM payments WHERE {mine}opened_at >= ? GROUP BY state"  # noqa: S608 - a mark of our own
     rows = await reader.scan(sql, *(() if merchant is None else (merchant,)), since)
     found = {row["state"]: row["n"] for row in rows}
@@ -128,7 +128,7 @@ async def counted(reader: Reader, merchant: str | None, since: int) -> dict[str,
 
 async def taken(reader: Reader, merchant: str | None, since: int) -> list[Money]:
     """What the payments opened since then have captured and not given back, by currency."""
-    mine = "" if merchant is None else "merchant = ? AND "
+    mine = "" if merchant is None else f"merchant = ? AND {LISTED} AND "
     sql = f"SELECT currency, sum(captured - refunded) AS n FROM payments WHERE {mine}opened_at >= ? GROUP BY currency"  # noqa: S608 - as above
     rows = await reader.scan(sql, *(() if merchant is None else (merchant,)), since)
     return [Money(row["n"], row["currency"]) for row in rows if row["n"]]
@@ -147,7 +147,7 @@ def _conditions(wanted: Wanted) -> tuple[str, tuple[str | int, ...]]:
     parts: list[str] = []
     values: list[str | int] = []
     for condition, value in (
-        ("merchant = ?", wanted.merchant),
+        (f"merchant = ? AND {LISTED}", wanted.merchant),
         ("customer = ?", wanted.customer),
         *((condition, wanted.state) for condition in _state_conditions(wanted.state)),
         ("opened_at >= ?", wanted.since or 0),  # always said: without a bound SQLite reads every payment of a state and sorts them

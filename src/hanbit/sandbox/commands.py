@@ -92,7 +92,7 @@ def _clock(gateway: Gateway) -> SandboxClock:
 
 def _open_payment(gateway: Gateway, merchant: str, tid: str) -> Payment:
     if not tid:
-        sql = "SELECT tid FROM payments WHERE merchant = ? AND state = 'open' ORDER BY opened_at DESC LIMIT 1"
+        sql = f"SELECT tid FROM payments WHERE merchant = ? AND {schema.LISTED} AND state = 'open' ORDER BY opened_at DESC LIMIT 1"  # noqa: S608 - words of our own
         row = gateway.reader.one(sql, merchant)
         if row is None:
             raise NotFound(f"no customer has an order of {merchant} open{ELSE}")
