@@ -1,22 +1,23 @@
 """One person with two accounts: whoever made a link, or had it made by an account in his hands, is nobody's second person."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
 
 from hanbit.db.change import Change
 from hanbit.kernel import ids
-from hanbit.kernel.errors import NotAllowed, WrongState
-from hanbit.parties import invitations, people, time_codes
+from hanbit.kernel.errors import BadInput, NotAllowed, WrongState
+from hanbit.parties import invitations, limits, people, time_codes
 from hanbit.parties.people import Person
-from hanbit.payments import hands, proposals, staff, staff_sign_in
+from hanbit.payments import forgotten, handed_over, hands, operations, proposals, staff, staff_sign_in
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.staff_sign_in import Shown
 from tests.world import World, open_world
 
 PASSWORD = "a staff member's password"
+Act = Callable[[World, Person], Awaitable[None]]
 WHY = "cash over the counter"
 
 
@@ -150,3 +151,98 @@ async def test_a_link_that_is_used_while_its_owner_is_taken_for_a_second_person_
             await approve(world, colleague, proposal)
     assert world.available(world.hong.accounts["bank"].id) == had
     await refused(world, colleague, proposal)
+
+
+async def limited(world: World) -> tuple[int | None, int | None]:
+    now = limits.of_account(world.gateway.reader, world.hong.accounts["bank"].id)
+    return now.bank_payment, now.bank_day
+
+
+async def limit(world: World, by: Person, payment: str, day: str) -> bool:
+    account = world.hong.accounts["bank"].id
+    return await proposals.change_limits(world.gateway, by.actor, account=account, payment=payment, day=day, reason=WHY)
+
+
+async def test_a_limit_is_lowered_by_one_person_and_raised_by_two(world: World) -> None:
+    gateway = world.gateway
+    clerk, admin = await invited(gateway, staff.COMMAND, "support"), await invited(gateway, staff.COMMAND)
+    assert not await limit(world, clerk, "1000", "5000")
+    assert await limited(world) == (1000, 5000)
+    assert await limit(world, clerk, "2000", "4000"), "half of it is higher"
+    assert await limited(world) == (1000, 4000)
+    (waiting,) = proposals.waiting(gateway.reader)
+    await refused(world, clerk, waiting)
+    assert not await limit(world, clerk, "500", "3000"), "lowered meanwhile"
+    await approve(world, admin, waiting)
+    assert await limited(world) == (2000, 3000), "only what was proposed is raised"
+    with pytest.raises(WrongState):
+        await approve(world, admin, waiting)
+    assert await limit(world, clerk, "", "3000"), "to take a limit away is to raise it"
+    (waiting,) = proposals.waiting(gateway.reader)
+    assert waiting.limits == {"payment": None}
+    await approve(world, admin, waiting)
+    assert await limited(world) == (None, 3000)
+    for wrong in ({"payment": "x", "day": ""}, {"payment": "", "day": "-1"}):
+        with pytest.raises(BadInput):
+            await limit(world, clerk, wrong["payment"], wrong["day"])
+
+
+async def test_a_limit_that_is_lowered_while_another_is_approved_is_not_lost(world: World) -> None:
+    gateway = world.gateway
+    clerk, admin = await invited(gateway, staff.COMMAND, "support"), await invited(gateway, staff.COMMAND)
+    await limit(world, clerk, "1000", "5000")
+    await limit(world, clerk, "2000", "5000")
+    (waiting,) = proposals.waiting(gateway.reader)
+    commit, lowering = gateway.book.commit, asyncio.Event()
+
+    async def beside(change: Change) -> None:
+        if any(put.table == "proposals" for put in change.puts) and not lowering.is_set():
+            lowering.set()
+            await limit(world, clerk, "1000", "10")
+        await commit(change)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(gateway.book, "commit", beside)
+        with pytest.raises(WrongState):
+            await approve(world, admin, waiting)
+    assert await limited(world) == (1000, 10)
+    await approve(world, admin, waiting)
+    assert await limited(world) == (2000, 10)
+
+
+async def link(world: World, by: Person) -> None:
+    await forgotten.make_password_link(world.gateway, by.actor, login="hong", reason=WHY)
+
+
+async def code(world: World, by: Person) -> None:
+    await operations.enrol_code(world.gateway, by.actor, login="hong", reason=WHY)
+
+
+@pytest.mark.parametrize(("first", "second"), [(link, code), (code, link)])
+async def test_two_people_hand_over_the_two_credentials_of_one_customer(world: World, first: Act, second: Act) -> None:
+    gateway = world.gateway
+    clerk, admin, colleague = [await invited(gateway, staff.COMMAND, role) for role in ("support", "admin", "support")]
+    self_made = await invited(gateway, clerk.actor, "support")
+    await first(world, clerk)
+    await first(world, clerk)  # a letter that was lost: the same credential again
+    for by in (clerk, self_made):
+        before = world.dump(leave_out=())
+        with pytest.raises(NotAllowed):
+            await second(world, by)
+        assert world.dump(leave_out=()) == before
+    await operations.enrol_code(gateway, clerk.actor, login="kim", reason=WHY)
+    await second(world, colleague)
+    with pytest.raises(NotAllowed):
+        await first(world, colleague)
+    await first(world, admin)
+    world.clock.advance(handed_over.APART_S)
+    await second(world, clerk)
+
+
+@pytest.mark.parametrize(("first", "second"), [(link, code), (code, link)])
+async def test_both_credentials_at_the_same_moment_are_not_one_persons(world: World, first: Act, second: Act) -> None:
+    clerk = await invited(world.gateway, staff.COMMAND, "support")
+    done = await asyncio.gather(first(world, clerk), second(world, clerk), return_exceptions=True)
+    assert sorted(type(one).__name__ for one in done if one is not None) in (["NotAllowed"], ["Stale"])
+    made = {str(row["urn"]).partition(":")[0] for row in world.rows("enrolments") if row["used_at"] is None}
+    assert len(made) == 1

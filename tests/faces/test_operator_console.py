@@ -494,5 +494,14 @@ async def test_an_account_is_limited_by_the_bank_from_the_next_payment_on(tmp_pa
             browser, accounts = await customer_logged_in(site, consoles.http, site.shop.order(amount=amount))
             _, answer, _ = await browser.pay(accounts["bank"])
             assert answer["state"] == state, answer
-        await does(support, path, payment="", day="")
-        await paid(consoles)
+        raised = await support.post(path, payment="", day="4000", reason=WHY)
+        assert (raised.status, raised.location) == (303, "/proposals"), raised.words
+        page = (await support.get(f"/customers/{row['customer']}")).words
+        assert "One payment at most ₩999" in page, "what is higher waits"
+        assert "A day at most ₩4,000" in page, "what is lower counts"
+        (proposal,) = proposals.waiting(consoles.gateway.reader)
+        admin = await consoles.person("operator", "admin")
+        assert "One payment at most: no limit" in (await admin.get("/proposals")).words
+        assert "One payment at most: no limit" in (await admin.get(f"/proposals/{proposal.id}/approve")).words
+        await does(admin, f"/proposals/{proposal.id}/approve")
+        assert "One payment at most" not in (await support.get(f"/customers/{row['customer']}")).words

@@ -1,16 +1,21 @@
-"""The staff limits an account: what one payment and what all of a day may come to; at once, whatever its customer has chosen."""
+"""The staff limits an account: what one payment and what all of a day may come to, whatever its customer has chosen.
+
+A lower limit counts at once. A higher one is money that can be lost: in the console it is a proposal (`proposals.change_limits`); the
+commands of the data folder set either.
+"""
 
 from typing import Any, Final
 
-from hanbit.db.change import Change
+from hanbit.db.change import Append, Change, Put
 from hanbit.kernel.errors import BadInput, NotFound
 from hanbit.kernel.money import parse_money
 from hanbit.parties import accounts, limits
-from hanbit.parties.limits import Limits
+from hanbit.parties.limits import Limits, OwnLimits
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.registrations import check_reason
 from hanbit.payments.sign_in import act
 
+NAMES: Final = ("payment", "day")
 NONE: Final = "none"
 """How a command takes a limit away."""
 
@@ -18,13 +23,30 @@ NONE: Final = "none"
 async def set_bank_limits(gateway: Gateway, by: str, *, account: str, payment: str, day: str, reason: str) -> None:
     """Minor units of the account's currency; empty is no limit. BadInput names the field."""
     check_reason(reason)
+    row, audit = to_set(gateway, by, account, read(gateway, account, payment=payment, day=day), reason)
+    await gateway.book.commit(Change(puts=(row,), appends=(audit,)))
+
+
+def read(gateway: Gateway, account: str, *, payment: str, day: str) -> Limits:
+    """What was typed; NotFound, or BadInput that names the field."""
     found = accounts.by_id(gateway.reader, account)
     if found is None:
         raise NotFound(f"no account {account}")
-    wanted = Limits(_typed(payment, found.currency, "payment"), _typed(day, found.currency, "day"))
+    return Limits(_typed(payment, found.currency, "payment"), _typed(day, found.currency, "day"))
+
+
+def split(now: OwnLimits, wanted: Limits) -> tuple[Limits, dict[str, int | None]]:
+    """What can be set at once, and which limits are to be higher than they are."""
+    stands = Limits(now.bank_payment, now.bank_day)
+    raised = {name: getattr(wanted, name) for name in NAMES if _is_higher(getattr(wanted, name), getattr(stands, name))}
+    return Limits(**{name: getattr(stands if name in raised else wanted, name) for name in NAMES}), raised
+
+
+def to_set(gateway: Gateway, by: str, account: str, wanted: Limits, reason: str) -> tuple[Put, Append]:
+    """The account's row with these limits, and the audit of it."""
     row = limits.put(gateway.reader, account, limits.of_account(gateway.reader, account).with_banks(wanted))
-    audit = act(gateway.clock.now(), by, f"bank limits of {account}: {payment or '-'} a payment, {day or '-'} a day", reason.strip())
-    await gateway.book.commit(Change(puts=(row,), appends=(audit,)))
+    told = f"{_told(wanted.payment)} a payment, {_told(wanted.day)} a day"
+    return row, act(gateway.clock.now(), by, f"bank limits of {account}: {told}", reason.strip())
 
 
 async def set_account_limits(
@@ -38,6 +60,14 @@ async def set_account_limits(
     await set_bank_limits(gateway, by, account=account, reason=reason, **wanted)
     set_to = limits.of_account(gateway.reader, account)
     return {"account": account, "payment": set_to.bank_payment, "day": set_to.bank_day}
+
+
+def _is_higher(wanted: int | None, stands: int | None) -> bool:
+    return stands is not None and (wanted is None or wanted > stands)
+
+
+def _told(limit: int | None) -> str:
+    return "-" if limit is None else str(limit)
 
 
 def _wanted(text: str, now: int | None) -> str:

@@ -12,7 +12,7 @@ from hanbit.crypto.passwords import check_new
 from hanbit.db.change import Change, Put, Stale
 from hanbit.kernel.errors import BadInput, NotFound, WrongState
 from hanbit.parties import customers, password_links, sessions, throttle
-from hanbit.payments import home, mails, sealed_forms
+from hanbit.payments import handed_over, home, mails, sealed_forms
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.home import Secret
 from hanbit.payments.registrations import check_reason
@@ -32,7 +32,10 @@ class NewPasswordFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 async def make_password_link(gateway: Gateway, by: str = ACTOR, *, login: str, reason: str) -> dict[str, Any]:
-    """A link for this customer, in place of every one that was still open; WrongState while he is suspended."""
+    """A link for this customer, in place of every one that was still open; WrongState while he is suspended.
+
+    NotAllowed for whoever has made a code for a device of his within a day.
+    """
     check_reason(reason)
     customer = customers.by_login(gateway.reader, login)
     if customer is None:
@@ -41,9 +44,10 @@ async def make_password_link(gateway: Gateway, by: str = ACTOR, *, login: str, r
         raise WrongState("the customer is suspended")
     at = gateway.clock.now()
     token, row = password_links.new(customer.id, at)
-    puts = (row, *password_links.taken_back(gateway.reader, customer.id, at))
+    noted, requires = handed_over.note(gateway, by, customer.id, "password")
+    puts = (row, noted, *password_links.taken_back(gateway.reader, customer.id, at))
     audit = act(at, by, f"password link for customer {customer.id}", reason.strip())
-    await gateway.book.commit(Change(puts=puts, appends=(audit,)))
+    await gateway.book.commit(Change(requires=requires, puts=puts, appends=(audit,)))
     return {"customer": customer.id, "link": f"{gateway.settings.public_url}{PATH}{token}", "expires_at": at + password_links.LIFE_S}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hanbit.crypto.passwords import check_new
-from hanbit.db.change import Change, Put, Value
+from hanbit.db.change import Change, Put, Require, Value
 from hanbit.db.reading import Row
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, Conflict, NotFound, WrongState
@@ -25,6 +25,7 @@ from hanbit.payments import (
     contact,
     forgotten,
     halt,
+    handed_over,
     lines,
     merchant_limits,
     own_keys,
@@ -209,15 +210,24 @@ async def create_merchant(
 
 
 async def enrol_code(gateway: Gateway, by: str = ACTOR, *, login: str = "", merchant: str = "", reason: str = "") -> Result:
-    """A fresh one-time code: for a customer's wallet, or for a merchant's keys."""
+    """A fresh one-time code: for a customer's wallet, or for a merchant's keys.
+
+    NotAllowed for whoever has made a link for a new log-in password of this customer within a day.
+    """
+    puts: tuple[Put, ...] = ()
+    requires: tuple[Require, ...] = ()
     if login:
-        urn = ids.urn(gateway.settings.operator, "customer", str(_customer(gateway, login)["id"]))
+        customer = str(_customer(gateway, login)["id"])
+        urn = ids.urn(gateway.settings.operator, "customer", customer)
+        noted, requires = handed_over.note(gateway, by, customer, "device")
+        puts = (noted,)
     elif merchants.by_id(gateway.reader, merchant) is not None:
         urn = gateway.settings.merchant_urn(merchant)
     else:
         raise NotFound(f"no merchant {merchant}")
     code, put = enrolment.new_code(urn, gateway.clock.now())
-    await _commit(gateway, by, f"enrolment code for {urn}", put, reason or "ok", merchant=merchant or None)
+    audit = act(gateway.clock.now(), by, f"enrolment code for {urn}", reason or "ok", merchant or None)
+    await gateway.book.commit(Change(requires=requires, puts=(put, *puts), appends=(audit,)))
     return {"code": code, "for": urn}
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from hanbit.db.change import Change, Put, Require, Stale
+from hanbit.db.change import Append, Change, Put, Require, Stale
 from hanbit.db.reading import Reader, Row, columns
 from hanbit.kernel import ids
 from hanbit.kernel.days import day_of, read_day
@@ -22,7 +22,9 @@ from hanbit.kernel.errors import BadInput, Conflict, NotAllowed, NotFound, Wrong
 from hanbit.kernel.money import Money, parse_money
 from hanbit.ledger import rules
 from hanbit.ledger.chart import operator_account
-from hanbit.payments import hands, settlement
+from hanbit.parties import accounts, limits
+from hanbit.parties.limits import Limits
+from hanbit.payments import bank_limits, hands, settlement
 from hanbit.payments.gateway import Gateway
 from hanbit.payments.hands import Hands
 from hanbit.payments.registrations import check_reason
@@ -33,7 +35,8 @@ LISTED_MAX: Final = 200
 FUND: Final = "fund"
 RESERVE: Final = "reserve"
 CLOSE: Final = "close"
-ACTS: Final = (FUND, RESERVE, CLOSE)
+LIMITS: Final = "limits"
+ACTS: Final = (FUND, RESERVE, CLOSE, LIMITS)
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -63,6 +66,13 @@ class Proposal(msgspec.Struct, frozen=True):
         told = self.told
         return parse_money(told["amount"], told["currency"]) if "amount" in told else None
 
+    @property
+    def limits(self) -> dict[str, Money | None]:
+        """The limits that are to be higher, by their names; None is no limit any more."""
+        told = self.told
+        found = {name: told[name] for name in bank_limits.NAMES if name in told}
+        return {name: None if text == bank_limits.NONE else parse_money(text, told["currency"]) for name, text in found.items()}
+
 
 _SELECT = f"SELECT {columns('proposals', Proposal)} FROM proposals "  # noqa: S608 - names of our own
 
@@ -88,7 +98,7 @@ def decided(reader: Reader, limit: int) -> list[Proposal]:
 def about(reader: Reader, proposal: Proposal) -> str:
     """Whose account it pays into, or up to which day it closes, as people know it."""
     told = proposal.told
-    if proposal.act != FUND:
+    if proposal.act not in (FUND, LIMITS):
         return told.get("through", told.get("currency", ""))
     sql = "SELECT a.masked, c.name FROM accounts a JOIN customers c ON c.id = a.customer WHERE a.id = ?"
     row = reader.one(sql, told["account"])
@@ -102,6 +112,31 @@ async def propose_fund(gateway: Gateway, by: str, *, account: str, amount: str, 
         raise NotFound(f"no account {account}")
     money = parse_money(amount, row["currency"])
     return await _propose(gateway, by, FUND, {"account": account, "amount": money.text, "currency": money.currency}, reason)
+
+
+async def change_limits(gateway: Gateway, by: str, *, account: str, payment: str, day: str, reason: str) -> bool:
+    """What is lower counts at once; what is higher waits for a second person, and then the answer is True.
+
+    Minor units of the account's currency; empty is no limit. BadInput names the field.
+    """
+    check_reason(reason)
+    wanted = bank_limits.read(gateway, account, payment=payment, day=day)
+    now = limits.of_account(gateway.reader, account)
+    at_once, higher = bank_limits.split(now, wanted)
+    puts: tuple[Put, ...] = ()
+    audits: tuple[Append, ...] = ()
+    if at_once != Limits(now.bank_payment, now.bank_day) or not higher:
+        row, audit = bank_limits.to_set(gateway, by, account, at_once, reason)
+        puts, audits = (row,), (audit,)
+    if not higher:
+        await gateway.book.commit(Change(puts=puts, appends=audits))
+        return False
+    found = accounts.by_id(gateway.reader, account)
+    assert found is not None, account
+    told = {name: bank_limits.NONE if limit is None else str(limit) for name, limit in higher.items()}
+    content = {"account": account, **told, "currency": found.currency}
+    await _propose(gateway, by, LIMITS, content, reason, puts=puts, audits=audits)
+    return True
 
 
 async def propose_reserve(gateway: Gateway, by: str, *, amount: str, currency: str, reason: str) -> str:
@@ -132,6 +167,8 @@ async def approve(gateway: Gateway, by: str, proposal: Proposal, *, reason: str)
     if not _is_second(gateway.reader, mine, proposal):
         raise NotAllowed("a second person approves, whose account cannot be in the same hands")
     at, told, money = gateway.clock.now(), proposal.told, proposal.money
+    if proposal.act == LIMITS:
+        return await _raise_limits(gateway, by, proposal, mine, reason)
     if money is None:
         await _decide(gateway, by, proposal, "approved", reason, mine.requires)
         return await settlement.close_days(gateway, by, through=told["through"], reason=f"{proposal.reason} / {reason.strip()}")
@@ -171,14 +208,34 @@ async def go_on(gateway: Gateway, by: str, *, reason: str) -> dict[str, Any]:
     return await settlement.close_days(gateway, by, through=last.day, reason=reason.strip())
 
 
-async def _propose(gateway: Gateway, by: str, what: str, content: Mapping[str, str], reason: str) -> str:
+async def _raise_limits(gateway: Gateway, by: str, proposal: Proposal, mine: Hands, reason: str) -> dict[str, Any]:
+    """Those limits that were proposed; the others are as they are by now."""
+    account, now = proposal.told["account"], limits.of_account(gateway.reader, proposal.told["account"])
+    higher = {name: None if money is None else money.amount_minor for name, money in proposal.limits.items()}
+    wanted = Limits(**{"payment": now.bank_payment, "day": now.bank_day} | higher)
+    row, audit = bank_limits.to_set(gateway, by, account, wanted, f"{proposal.reason} / {reason.strip()}")
+    put = _put(proposal, "approved", by, reason, gateway.clock.now())
+    await _commit(gateway, Change(requires=mine.requires, puts=(put, row), appends=(audit,)))
+    return {"account": account, "payment": wanted.payment, "day": wanted.day}
+
+
+async def _propose(
+    gateway: Gateway,
+    by: str,
+    what: str,
+    content: Mapping[str, str],
+    reason: str,
+    *,
+    puts: tuple[Put, ...] = (),
+    audits: tuple[Append, ...] = (),
+) -> str:
     check_reason(reason)
     at, proposal_id = gateway.clock.now(), ids.new_token()
     his = hands.of(gateway.reader, by)
     proposal = Proposal(proposal_id, 0, what, json.dumps(content), reason.strip(), OPEN, by, his.told, at, None, None, None)
     told = " ".join(content.values())
     audit = act(at, by, f"proposed {proposal_id}: {what} {told}", reason.strip())
-    await gateway.book.commit(Change(requires=his.requires, puts=(_row(proposal),), appends=(audit,)))
+    await gateway.book.commit(Change(requires=his.requires, puts=(*puts, _row(proposal)), appends=(*audits, audit)))
     return proposal_id
 
 

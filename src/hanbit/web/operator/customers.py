@@ -21,7 +21,8 @@ from hanbit.kernel.money import AMOUNT, CURRENCY_EXPONENTS, Money
 from hanbit.parties import accounts, customers, limits
 from hanbit.parties.customers import Customer
 from hanbit.parties.people import ADMIN
-from hanbit.payments import bank_limits, contact, forgotten, mails, operations, proposals, search
+from hanbit.payments import contact, forgotten, handed_over, mails, operations, proposals, search
+from hanbit.payments.handed_over import Credential
 from hanbit.payments.search import Wanted
 from hanbit.settings import EMAIL
 from hanbit.web import deeds
@@ -31,6 +32,8 @@ from hanbit.web.forms import ROWS, Line, address, read_query
 
 CUSTOMER_ACTS: Final = ("suspend", "resume", "account", "code", "password", "email", "no_email")
 ACCOUNT_ACTS: Final = ("suspend", "resume", "fund", "limits")
+HANDED_OVER: Final[dict[str, Credential]] = {"code": "device", "password": "password"}
+"""Acts by which a customer gets a credential."""
 LATEST: Final = 20
 PASSWORD_MAX: Final = 128
 EMAIL_MAX: Final = 254
@@ -179,7 +182,11 @@ class CustomerPages:
             return self.console.see(back, f"operator.deed.done.customer_{name}", name=customer.name)
 
         role = self.console.who(request).person.role
-        return Deed(f"operator.deed.customer_{name}", back, self._fields(name, role), do, {"name": customer.name})
+        handing = HANDED_OVER.get(name)
+        apart: tuple[Check, ...] = ()
+        if handing is not None:
+            apart = ((lambda by: handed_over.may(self.gateway, by, customer.id, handing), "operator.customer.by_a_colleague"),)
+        return Deed(f"operator.deed.customer_{name}", back, self._fields(name, role), do, {"name": customer.name}, apart)
 
     def _acts_for(self, customer: Customer) -> list[str]:
         """What can be done with him as he is now."""
@@ -216,9 +223,11 @@ class CustomerPages:
                 await proposals.propose_fund(self.gateway, by, account=found.id, amount=form["amount"], reason=form["reason"])
                 return self.console.see("/proposals", "operator.deed.done.proposed")
             if name == "limits":
-                await bank_limits.set_bank_limits(
+                waits = await proposals.change_limits(
                     self.gateway, by, account=found.id, payment=form["payment"], day=form["day"], reason=form["reason"]
                 )
+                if waits:
+                    return self.console.see("/proposals", "operator.deed.done.limits_proposed", name=found.masked)
                 return self.console.see(back, "operator.deed.done.account_limits", name=found.masked)
             state = "suspended" if name == "suspend" else "active"
             await operations.set_state(self.gateway, by, what="account", id=found.id, state=state, reason=form["reason"])

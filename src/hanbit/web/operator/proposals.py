@@ -64,7 +64,12 @@ class ProposalPages:
         reader, language = self.gateway.reader, self.console.language(request)
         by = actors.named(reader, (proposal.proposed_by,))[proposal.proposed_by].name
         moved = "" if proposal.money is None else language.amount(proposal.money)
-        what = " ".join(filter(None, (str(language.say(f"operator.proposal.{proposal.act}")), proposals.about(reader, proposal), moved)))
+        raised = ", ".join(
+            f"{language.say(f'operator.limit.{name}')}: {language.say('operator.limit.none') if money is None else language.amount(money)}"
+            for name, money in proposal.limits.items()
+        )
+        told = (str(language.say(f"operator.proposal.{proposal.act}")), proposals.about(reader, proposal), moved, raised)
+        what = " ".join(filter(None, told))
         about = {"what": what, "by": by, "why": proposal.reason}
         second = (
             ((lambda who: who == proposal.proposed_by or proposals.may_approve(reader, who, proposal), "console.staff.one_hand"),)
