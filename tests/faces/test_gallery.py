@@ -1,13 +1,16 @@
 """Every page of the gallery as it is sent: small, of our own alone, kept and framed by nobody, in the language that was asked for."""
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from starlette.applications import Starlette
 from starlette.routing import Match, Route
 
+from hanbit.bench import pages_asked
+from hanbit.db.reading import Reader
 from hanbit.web.customer.outcomes import PAGES
 from hanbit.web.words import LANGUAGES, LanguageCode
 from tests.faces.gallery import GALLERY, NOT_PAGES, TABLES, Entry
@@ -59,6 +62,61 @@ async def test_every_entry_has_a_name_of_its_own() -> None:
     names = [entry.whole_name for entry in GALLERY]
     assert len(names) == len(set(names))
     assert all(re.fullmatch(r"[a-z_-]+", name) for name in names)
+
+
+MANY = (
+    "payments", "attempts", "cancellations", "entries", "postings", "messages", "headers", "outbox", "audit", "log", "tiles", "exchanges",
+    "grants", "sessions", "customers", "accounts", "devices", "mails", "console_requests",
+)  # fmt: skip
+"""Tables that grow with every payment, customer or log-in: no page reads one whole."""
+SORTED_WHOLE = ("accounts", "devices", "cancellations")
+"""Of these one customer or one payment has few: they may be sorted once they are found."""
+FEW = ("next_at IS NOT NULL", "LIMIT ?) AS ")
+"""What waits for the shop is few at any time, what a LIMIT has cut already too: these may be sorted."""
+
+
+async def test_no_page_reads_or_sorts_a_table_that_grows(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many payments are stored, each statement of each page finds its rows by an index and takes them in that order."""
+    asked: dict[str, str] = {}
+    path = ""
+
+    def noting(read: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(reader: Reader, sql: str, *values: Any) -> Any:
+            asked.setdefault(sql, path)
+            return read(reader, sql, *values)
+
+        return noted
+
+    for name in ("one", "all", "scan"):
+        monkeypatch.setattr(Reader, name, noting(getattr(Reader, name)))
+    there = pages_asked.Found(*(stage.things[name] for name in ("shop", "captured", "tid", "customer_hong", "account_bank", "day", "shop")))
+    walk = [(entry.face, entry.who, entry.address(stage)) for entry in GALLERY]
+    walk += [(face, ASKS[face], path) for face in pages_asked.FACES for _, path in pages_asked.addresses(face, there)]
+    for face, who, path in walk:
+        await fetch(stage, Entry(face, "", path, who), path)
+    monkeypatch.undo()
+    assert len(asked) > STATEMENTS_MIN
+    assert not {f"{path}: {sql}": wrong for sql, path in asked.items() if (wrong := wrong_plan(stage.consoles.gateway.reader, sql))}
+
+
+ASKS = {"customer": "hong", "operator": "admin", "merchant": "admin"}
+STATEMENTS_MIN = 80
+"""So many different ones the pages ask at least: a sign that they were noted."""
+
+
+def wrong_plan(reader: Reader, sql: str) -> list[str]:
+    """The steps of SQLite's plan that walk through a table that grows, or sort what was found in one."""
+    called = {
+        alias or table: table for table, alias in re.findall(r"(?:FROM|JOIN) (\w+)(?: (?:AS )?(?!WHERE|ORDER|JOIN|LEFT|ON)(\w+))?", sql)
+    }
+    steps = [row[3] for row in reader.connection.execute(f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?"))]
+    found = [called.get(step.split()[1], "") for step in steps if step.startswith("SEARCH")]
+    sorts = any(one in MANY and one not in SORTED_WHOLE for one in found) and not any(word in sql for word in FEW)
+    return [
+        step
+        for step in steps
+        if (step.startswith("SCAN") and called.get(step.split()[1]) in MANY) or (sorts and step == "USE TEMP B-TREE FOR ORDER BY")
+    ]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -6,7 +6,7 @@ import logging
 import signal
 import tempfile
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -42,7 +42,7 @@ workers_option = click.option(
 
 @click.group(cls=CommandGroup)
 def bench() -> None:
-    """Measure whole payments by all three parties, the ledger alone, or the consoles' pages; durable, with the checks in.
+    """Measure whole payments by all three parties, the ledger alone, or the pages of every face; durable, with the checks in.
 
     \b
     Example:
@@ -293,14 +293,22 @@ def _check_store(store: str, workers: int, database: str) -> None:
 @click.option(
     "--payments", type=click.IntRange(1_000, 10_000_000), default=100_000, show_default=True, help="Stored before the pages are asked."
 )
+@click.option(
+    "--book",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="A folder that keeps the filled book: it is filled where it is new, and only measured where it is there.",
+)
+@store_option
 @directory_option
 @json_option
-def pages(payments: int, directory: Path | None, as_json: bool) -> None:
-    """Every page of the consoles in a book of many payments: how long it takes and how large it is. None may take over 100 ms.
+def pages(payments: int, book: Path | None, store: str, directory: Path | None, as_json: bool) -> None:
+    """Every page of all three faces in a book of many payments: size, time (at most 100 ms) and processor time (at most 50).
 
     \b
     Example:
-      hanbit bench pages --payments 1000000
+      hanbit bench pages --payments 1000000 --book /var/tmp/hanbit-pages
+      hanbit bench pages --payments 100000 --store postgresql
       hanbit bench pages --payments 10000 --json
     """
     import uvloop
@@ -310,8 +318,12 @@ def pages(payments: int, directory: Path | None, as_json: bool) -> None:
     from hanbit.kernel.clock import SystemClock
 
     logs.configure(logging.WARNING)  # not a line for each page
-    with _fresh_folder(directory) as folder:
-        report, broken = uvloop.run(_ended_by_a_signal(pages_run.run(folder, payments, SystemClock(), _say())))
+    if book is not None and store != "sqlite":
+        raise click.UsageError("--book keeps a SQLite book: the cluster of a run ends with it")
+    if book is not None:
+        book.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with nullcontext(book) if book is not None else _fresh_folder(directory) as folder:
+        report, broken = uvloop.run(_ended_by_a_signal(pages_run.run(folder, payments, SystemClock(), _say(), store=store)))
     _finish(report, broken, as_json=as_json)
 
 

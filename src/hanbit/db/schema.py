@@ -256,6 +256,7 @@ audit = table(  # refused messages of known parties and acts of people
     text("tid", null=True),
     Index("audit_by_time", "at"),
     Index("audit_by_merchant", "merchant", "at"),
+    where("audit_by_payment", "tid IS NOT NULL", "merchant", "tid", "at"),  # with the time: else SQLite walks the one above
     Index("audit_by_actor", "actor", "at"),
     Index("audit_by_act", "act", "at"),
 )

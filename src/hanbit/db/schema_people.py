@@ -86,7 +86,7 @@ console_requests = table(  # what people of a merchant have asked their shop to 
     CheckConstraint("state IN ('waiting', 'done', 'refused') AND (state = 'waiting') = (decided_at IS NULL)", name="console_request_state"),
     CheckConstraint("(decided_at IS NULL) = (next_at IS NOT NULL)", name="what_waits_is_asked_again"),
     CheckConstraint("(act = 'cancel') = (turn IS NOT NULL)", name="wish_has_a_turn"),
-    Index("console_requests_by_payment", "merchant", "tid"),
+    Index("console_requests_by_payment", "merchant", "tid", "asked_at"),
     Index("console_requests_by_time", "merchant", "asked_at"),
     some("console_requests_due", "next_at"),
     where("one_wish_a_turn", "turn IS NOT NULL", "merchant", "tid", "turn", unique=True),

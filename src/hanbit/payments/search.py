@@ -1,6 +1,7 @@
 """Payments as consoles list and find them: newest first, a page at a time, everybody's or one merchant's."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -117,21 +118,17 @@ def cancellations(reader: Reader, payment: Payment) -> list[Cancelled]:
     ]
 
 
-async def counted(reader: Reader, merchant: str | None, since: int) -> dict[str, int]:
-    """How many payments were opened since then, by the state in which they are now."""
-    mine = "" if merchant is None else f"merchant = ? AND {LISTED} AND "
-    sql = f"SELECT state, count(*) AS n FROM payments WHERE {mine}opened_at >= ? GROUP BY state"  # noqa: S608 - a mark of our own
-    rows = await reader.scan(sql, *(() if merchant is None else (merchant,)), since)
-    found = {row["state"]: row["n"] for row in rows}
-    return {state: found.get(state, 0) for state in STATES}
-
-
-async def taken(reader: Reader, merchant: str | None, since: int) -> list[Money]:
-    """What the payments opened since then have captured and not given back, by currency."""
-    mine = "" if merchant is None else f"merchant = ? AND {LISTED} AND "
-    sql = f"SELECT currency, sum(captured - refunded) AS n FROM payments WHERE {mine}opened_at >= ? GROUP BY currency"  # noqa: S608 - as above
-    rows = await reader.scan(sql, *(() if merchant is None else (merchant,)), since)
-    return [Money(row["n"], row["currency"]) for row in rows if row["n"]]
+async def tallied(reader: Reader, merchant: str, since: int) -> tuple[dict[str, int], list[Money]]:
+    """A merchant's payments opened since then: how many are in each state now, and what they have captured and not given back."""
+    sql = (
+        "SELECT state, currency, count(*) AS n, sum(captured - refunded) AS taken FROM payments "  # noqa: S608 - words of our own
+        f"WHERE merchant = ? AND {LISTED} AND opened_at >= ? GROUP BY state, currency"
+    )
+    counts, sums = dict.fromkeys(STATES, 0), Counter[str]()
+    for row in await reader.scan(sql, merchant, since):
+        counts[row["state"]] += int(row["n"])
+        sums[row["currency"]] += int(row["taken"])
+    return counts, [Money(amount, currency) for currency, amount in sorted(sums.items()) if amount]
 
 
 def _state_conditions(state: str) -> tuple[str, ...]:

@@ -56,14 +56,15 @@ class MerchantFace:
     async def show_home(self, request: Request) -> Response:
         """The last day's payments, and whether the line is up."""
         merchant, reader, since = own_merchant(self.console, request), self.gateway.reader, self.console.at - DAY_S
+        counts, taken = await search.tallied(reader, merchant.id, since)
         return self.console.page(
             request,
             "merchant/home.html",
             merchant=merchant,
             connected=self.gateway.line.connected(merchant.id),
-            counts=await search.counted(reader, merchant.id, since),
+            counts=counts,
             limits=merchant_limits.counted(self.gateway, merchant, self.console.at),
             above=await merchant_limits.noted(reader, merchant.id, since, LATEST),
-            taken=await search.taken(reader, merchant.id, since),
+            taken=taken,
             latest=(await search.listed(reader, Wanted(merchant.id), LATEST)).rows,
         )
