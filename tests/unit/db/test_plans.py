@@ -81,8 +81,7 @@ async def test_what_lists_a_merchants_payments_goes_by_their_index(tmp_path: Pat
             patched.setattr(reader, "scan", noted)
             await search.listed(reader, search.Wanted(merchant="shop"), 10)
             await search.listed(reader, search.Wanted(merchant="shop", since=1, until=2, cursor="1.AAAAAAAAAAAAAAAAAAAAAA"), 10)
-            await search.counted(reader, "shop", 1)
-            await search.taken(reader, "shop", 1)
+            await search.tallied(reader, "shop", 1)
         for sql, values in asked:
             plan = " ".join(str(row[3]) for row in reader.all(f"EXPLAIN QUERY PLAN {sql}", *values))
             assert "USING INDEX payments_by_merchant (merchant=? AND opened_at" in plan, plan
