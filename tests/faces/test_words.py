@@ -24,6 +24,7 @@ COMPOSED = (
     "console.statement.",
     *(f"home.{part}." for part in ("csv", "done", "entry", "key", "language", "method", "reason", "tries", "unusual")),
     "console.operator",
+    "home.say.wrong_",
     "mail.",
     "console.merchant",
     "console.staff.act.",

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import msgspec
 
-from hanbit.crypto.passwords import check_new
 from hanbit.db.change import Change, Put, Stale
 from hanbit.kernel.errors import BadInput, NotFound, WrongState
 from hanbit.parties import customers, password_links, sessions, throttle
@@ -65,7 +64,7 @@ async def set_password(gateway: Gateway, token: str, unverified: bytes) -> None:
     if fields.new != fields.again:
         raise BadInput("again")
     customer = link.customer
-    check_new(fields.new, login=customer.login)
+    home.check_log_in_password(fields.new, customer.login)
     hashed = await gateway.passwords.hash(fields.new)
     row = gateway.reader.one("SELECT * FROM customers WHERE id = ?", customer.id)
     assert row is not None, customer.id

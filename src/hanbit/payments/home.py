@@ -224,7 +224,7 @@ async def change_password(gateway: Gateway, who: SignedIn, unverified: bytes) ->
         row = _row(gateway, table, key)
         await _check_password(gateway, account, fields.old, what)
     else:
-        check_new(fields.new, login=customer.login)
+        check_log_in_password(fields.new, customer.login)
         table, key, told = "customers", customer.id, {"of": ""}
         row = _row(gateway, table, key)
         stored, old = str(row["password"]), fields.old
@@ -239,6 +239,14 @@ async def change_password(gateway: Gateway, who: SignedIn, unverified: bytes) ->
     await _commit(gateway, (used, put, *ended, *letter), f"customer:{customer.id}", what, "ok")
     if not fields.account:
         await end_stragglers(gateway, customer.id, keep=who.session.token_hash)
+
+
+def check_log_in_password(new: str, login: str) -> None:
+    """BadInput that names the field, where this cannot be one."""
+    try:
+        check_new(new, login=login)
+    except BadInput as error:
+        raise BadInput("new") from error
 
 
 def own_account(gateway: Gateway, who: SignedIn, account_id: str) -> Account:

@@ -1,16 +1,19 @@
 """Customers of the home's journeys: each a person of his own at a site that all share, with a window, a shop to pay at and a letter box."""
 
+import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import aiohttp
+import pytest
 from playwright.async_api import Browser, Page, ViewportSize, expect
 
 from hanbit.mail import post
 from hanbit.payments import operations
+from hanbit.protocols.redirect import customer
 from hanbit.web.words import LanguageCode, catalogue
 from tests.e2e.checkout.visitors import BROWSER_LANGUAGES, picture
 from tests.faces.site import Site
@@ -22,7 +25,11 @@ from tests.mailbox import Mailbox
 PASSWORD, ACCOUNT_PASSWORD = "a sentence for Hong", "7391"
 DESKTOP, PHONE = ViewportSize(width=1100, height=900), ViewportSize(width=390, height=844)
 SEEN: tuple[tuple[LanguageCode, ViewportSize], ...] = (("ko", DESKTOP), ("en", PHONE))
-"""Each journey is made in Korean at a desk and in English on a phone."""
+in_korean = pytest.mark.parametrize(("language", "size"), SEEN[:1])
+in_english = pytest.mark.parametrize(("language", "size"), SEEN[1:])
+"""A journey is made in one of the two, and in both where `HANBIT_SCREENSHOTS` asks for pictures."""
+if os.environ.get("HANBIT_SCREENSHOTS"):
+    in_korean = in_english = pytest.mark.parametrize(("language", "size"), SEEN)
 FUNDS = 1_000_000
 
 
@@ -107,6 +114,17 @@ class Guest:
         assert status == 200, answer
         _, answer, _ = await program.pay(self.bank, password or self.account_password)
         return str(answer["payment"]), str(answer["state"]), str(answer["reason"] or "")
+
+    async def pays_by(self, approve: Callable[[Program, str], str]) -> tuple[str, str]:
+        """A payment that something else than the account's password approves: its state, why it was declined."""
+        program = Program(self.site, self.place.http)
+        await program.open(self.site.shop.order(1_000))
+        status, answer, _ = await program.log_in(self.login, self.password)
+        assert status == 200, answer
+        core = customer.make_core(program.opening, self.bank)
+        sealed = customer.seal_pay(program.sealing, core, approve(program, core))
+        _, answer, _ = await program.post("/pay/submit", {**program.body, "key": program.sealing.key, "pay": sealed})
+        return str(answer["state"]), str(answer["reason"] or "")
 
     async def refunded(self, payment: str, amount: int, reason: str) -> None:
         """The shop sends a part back."""

@@ -10,10 +10,9 @@ from hanbit.protocols.redirect.merchant import Objection
 from hanbit.protocols.redirect.messages import Words
 from hanbit.web.words import LanguageCode
 from tests.e2e.checkout.walk import expect_notice
-from tests.e2e.home.guests import DESKTOP, SEEN, Guest, Place, guest
+from tests.e2e.home.guests import DESKTOP, Guest, Place, guest, in_english, in_korean
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-seen = pytest.mark.parametrize(("language", "size"), SEEN)
 WON: dict[LanguageCode, str] = {"ko": "{}원", "en": "₩{}"}
 
 
@@ -21,7 +20,7 @@ def won(who: Guest, amount: str) -> str:
     return WON[who.language].format(amount)
 
 
-@seen
+@in_korean
 async def test_a_statement_is_searched_narrowed_and_read_back_as_a_table(
     browser: Browser, place: Place, language: LanguageCode, size: ViewportSize
 ) -> None:
@@ -58,7 +57,7 @@ async def test_a_statement_is_searched_narrowed_and_read_back_as_a_table(
         assert lines[0][who.words("home.csv.text")] == "'=1+1", "no cell is a formula"
 
 
-@seen
+@in_english
 async def test_what_came_back_is_said_wherever_its_payment_is_shown(
     browser: Browser, place: Place, language: LanguageCode, size: ViewportSize
 ) -> None:
@@ -88,7 +87,7 @@ async def test_what_came_back_is_said_wherever_its_payment_is_shown(
         await expect(page.locator(".lines")).to_contain_text(whole)
 
 
-@seen
+@in_korean
 async def test_what_a_shop_refused_was_held_and_is_free_again(
     browser: Browser, place: Place, language: LanguageCode, size: ViewportSize
 ) -> None:
@@ -118,7 +117,7 @@ async def test_what_a_shop_refused_was_held_and_is_free_again(
         await expect(page.locator(".lines .strong")).to_have_text(won(who, "1,000,000"))
 
 
-@seen
+@in_english
 async def test_a_lower_limit_is_felt_at_once_and_none_is_higher_than_the_banks(
     browser: Browser, place: Place, language: LanguageCode, size: ViewportSize
 ) -> None:

@@ -32,7 +32,7 @@ from starlette.routing import BaseRoute, Route
 from hanbit.kernel import ids
 from hanbit.kernel.errors import NotFound, NotSignedIn
 from hanbit.kernel.money import CURRENCY_EXPONENTS, Money
-from hanbit.parties import limits
+from hanbit.parties import limits, passkeys
 from hanbit.parties.accounts import Account
 from hanbit.parties.limits import Limits
 from hanbit.payments import contact, home, home_keys, mails, sealed_forms, statement, timeline, views, wrong_passwords
@@ -269,6 +269,7 @@ class HomeFace:
             who=who,
             key=key,
             is_last=len(home_keys.of_customer(self.gateway, customer)) == 1,
+            has_passkey=self._has_passkey(who),
             limit=limit,
             rename_form=self._blank(who, home_keys.RENAME),
             remove_form=self._blank(who, home_keys.REMOVE),
@@ -281,6 +282,7 @@ class HomeFace:
             "home/contact.html",
             who=who,
             mail_is_on=mails.is_on(self.gateway),
+            has_passkey=self._has_passkey(who),
             asked=contact.asked(self.gateway, who.customer.id),
             email_form=self._blank(who, contact.EMAIL_ACT),
             language_form=self._blank(who, contact.LANGUAGE),
@@ -376,6 +378,9 @@ class HomeFace:
 
     def _account(self, request: Request, who: SignedIn) -> Account:
         return home.own_account(self.gateway, who, _token(request))
+
+    def _has_passkey(self, who: SignedIn) -> bool:
+        return bool(passkeys.of_customer(self.gateway.reader, who.customer.id))
 
     def _blank(self, who: SignedIn, act: str) -> dict[str, Any]:
         return sealed_forms.blank(self.gateway, act, who.session.token_hash)

@@ -26,10 +26,17 @@ async function post(path, body) {
   return value;
 }
 
-function refuse(problem) {
+/** The field that the server could not take, and the words for it. */
+function wrong(problem, form) {
+  const field = form.querySelector(`[data-field="${CSS.escape(problem.detail)}"]`);
+  return field === null || field.id === "" ? { text: say("home.say.reload") } : { text: say(`home.say.wrong_${field.dataset.field}`), field };
+}
+
+function refuse(problem, form) {
   if (problem instanceof Untrusted) return complain(say("home.say.untrusted"), [{ text: say("home.say.untrusted_text", { rule: problem.rule }) }]);
   if (problem instanceof DOMException) return complain(say("home.say.heading"), [{ text: say("home.say.passkey_failed") }]);
   if (problem.code === "no_answer" || problem.title === undefined) return complain(say("home.say.heading"), [{ text: say("home.say.no_answer") }]);
+  if (problem.code === "bad_input") return complain(say("home.say.heading"), [wrong(problem, form)]);
   const lines = [{ text: problem.advice }];
   if (Number(problem.wait) > 0) lines.push({ text: say("home.say.wait", { seconds: problem.wait }) });
   if (problem.code === "wrong_state" || problem.code === "not_signed_in") lines.push({ text: say("home.say.reload") });
@@ -58,7 +65,7 @@ async function act(form, fields) {
   } catch (problem) {
     page.busy = false;
     clearSecrets();
-    refuse(problem);
+    refuse(problem, form);
   }
 }
 
