@@ -25,6 +25,11 @@ async def deliver(order: Order) -> None:
     print(f"{order.tid} is {order.state}: {'deliver' if order.may_deliver else 'nothing to deliver'}", flush=True)
 
 
+async def give_back(order: Order) -> None:
+    """Called when a part of a paid order has gone back, at least once: `refunded` says how much in all."""
+    print(f"{order.tid}: {order.refunded.text} {order.refunded.currency} has gone back, {order.remaining.text} is left", flush=True)
+
+
 def pages(shop: Shop, address: str) -> list[web.RouteDef]:
     """The shop's three addresses; a cookie says whose order it is."""
 
@@ -57,7 +62,7 @@ def pages(shop: Shop, address: str) -> list[web.RouteDef]:
 
 async def main(folder: Path, port: int) -> None:
     """Keep the line to the payment server up, and serve the pages."""
-    async with Shop.open(folder, on_outcome=deliver) as shop:
+    async with Shop.open(folder, on_outcome=deliver, on_refund=give_back) as shop:
         app = web.Application()
         app.add_routes(pages(shop, f"http://song.localhost:{port}"))
         runner = web.AppRunner(app)

@@ -30,7 +30,7 @@ from tests.unit.merchant.agent.support import register
 
 EXAMPLES: Final = Path(__file__).parent.parent.parent / "examples"
 KINDS: Final = ("node", "php")
-EVENTS: Final = ["order.settled", "order.voided", "order.closed", "order.cancelled", "order.confirm"]
+EVENTS: Final = ["order.settled", "order.voided", "order.closed", "order.cancelled", "order.refunded", "order.confirm"]
 
 
 def program(kind: str, port: int) -> list[str]:

@@ -30,7 +30,7 @@ from hanbit.wallet.store import Store
 from tests.flows.crash_processes import PATIENCE_S, PAUSE_S, Child, insist
 from tests.unit.merchant.agent.support import Received, Receiver, receiver, register
 
-EVENTS = ["order.settled", "order.voided", "order.closed", "order.cancelled", "order.confirm"]
+EVENTS = ["order.settled", "order.voided", "order.closed", "order.cancelled", "order.refunded", "order.confirm"]
 PRICE = 20_000
 NO_CONSOLES = ("--console", "127.0.0.1:0", "--merchant-console", "127.0.0.1:0")
 """A console's port is the same on every machine: two tests beside each other must not both want it."""

@@ -27,7 +27,7 @@ from tests.flows.crash_world import PRICE
 from tests.unit.merchant.agent.support import Received, Receiver, receiver, register
 from tests.unit.merchant.agent.test_callbacks import verify_as_the_standard_says
 
-EVENTS = ["order.settled", "order.voided", "order.closed", "order.cancelled", "order.confirm"]
+EVENTS = ["order.settled", "order.voided", "order.closed", "order.cancelled", "order.refunded", "order.confirm"]
 
 
 @dataclass(slots=True)

@@ -73,5 +73,7 @@ def test_the_description_names_every_address_and_call_back() -> None:
     document = openapi.document()
     named = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
     assert named == {(address.method, address.path) for address in ADDRESSES}
-    assert {"order.settled", "order.voided", "order.closed", "order.cancelled", "order.confirm"} <= set(document["webhooks"])
+    assert {"order.settled", "order.voided", "order.closed", "order.cancelled", "order.refunded", "order.confirm"} <= set(
+        document["webhooks"]
+    )
     assert json.loads(openapi.description()) == document

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, ProtocolViolation, TooLarge, TooManyTries, WrongState
-from hanbit.merchant.cancellation import CANCELLATIONS_MAX, LOOKED, Cancellation, CancellationState, Goods
+from hanbit.merchant.cancellation import CANCELLATIONS_MAX, LOOKED, REFUND, Cancellation, CancellationState, Goods
 from hanbit.merchant.changes import (
     HELD_MAX,
     Acknowledge,
@@ -25,6 +25,7 @@ from hanbit.merchant.changes import (
     LookAtPurchase,
     MarkHandled,
     MarkLooked,
+    MarkRefundTold,
     MarkReturned,
     OpenSession,
     Place,
@@ -88,6 +89,8 @@ class Rows:
     new_sessions: list[OpenedSession] = field(default_factory=list)
     new_exchanges: list[Exchange] = field(default_factory=list)
     moved_exchanges: dict[str, Exchange] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+    """Names under which nothing waits any more to be told."""
     held: list[Hold] = field(default_factory=list)
     rejected: list[tuple[int, str, str, bytes]] = field(default_factory=list)
 
@@ -116,8 +119,8 @@ class Batch:
                     self._close_unopened(change)
                 case Keep():
                     self._keep(change)
-                case MarkHandled():
-                    self._mark_handled(change)
+                case MarkHandled() | MarkRefundTold():
+                    self._mark_told(change)
                 case AskCancellation() | AnswerCancellation() | MarkReturned() | MarkLooked():
                     self._decide_cancellation(change)
                 case OpenSession() | AskPurchase() | AnswerPurchase() | LookAtPurchase():
@@ -221,9 +224,12 @@ class Batch:
         if change.answers is not None:
             self.rows.answers.append((change.answers, number))
 
-    def _mark_handled(self, change: MarkHandled) -> None:
+    def _mark_told(self, change: MarkHandled | MarkRefundTold) -> None:
         order = self._loaded.orders.get(change.tid)
-        if order is not None and order.final and order.state is change.state and order.handled_at is None:
+        if isinstance(change, MarkRefundTold):
+            if order is not None and order.refunded_minor == change.refunded_minor:  # else more went back meanwhile, and waits to be told
+                self.rows.told.append(REFUND + order.tid)
+        elif order is not None and order.final and order.state is change.state and order.handled_at is None:
             self._put(replace(order, handled_at=change.at))
 
     def _decide_cancellation(self, change: AskCancellation | AnswerCancellation | MarkReturned | MarkLooked) -> None:
@@ -290,6 +296,8 @@ class Batch:
             number = self._move(order, change.event, following, change.answer, change.at, sent=False, **columns)
         else:
             number = self._write(change.at, order.tid, change.answer)
+        if change.tells and change.event is Event.REFUNDED:
+            self.rows.held.append(Hold(REFUND + order.tid, str(change.refunded_minor), change.at))
         self._put_cancellation(replace(answered, message=asked.message, answer=number))
         self.rows.answers.append((change.request, number))
         if change.anew is not None:

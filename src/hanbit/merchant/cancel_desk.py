@@ -58,14 +58,18 @@ class CancellationDesk:
         clock: Clock,
         line: Callable[[], LineToGateway | None],
         has_outcome_handler: bool,
+        tells_refunds: bool,
         on_struck: Callable[[str], None],
+        on_refunded: Callable[[], None],
     ) -> None:
         self._role = role
         self._book = book
         self._clock = clock
         self._line = line
         self._has_outcome_handler = has_outcome_handler
+        self._tells_refunds = tells_refunds
         self._on_struck = on_struck
+        self._on_refunded = on_refunded
         self.sender: Final = Sender("cancellation", clock, self._send_what_is_due, goes_on=True)
         self._open_tids: set[str] = set()
         """Orders of which an outcome matters here; what every other order's outcome costs is one look into this set."""
@@ -251,6 +255,7 @@ class CancellationDesk:
                 event=verdict.event,
                 refunded_minor=verdict.refunded_minor,
                 handled=not self._has_outcome_handler,
+                tells=self._tells_refunds,
                 anew=anew,
                 at=at,
             )
@@ -263,6 +268,8 @@ class CancellationDesk:
                 self._open_tids.discard(asked.tid)
             if verdict.event is Event.CANCELLED:
                 self._on_struck(asked.tid)
+            elif verdict.event is Event.REFUNDED:
+                self._on_refunded()
             return ""
         raise Unavailable("the order changed three times meanwhile")
 

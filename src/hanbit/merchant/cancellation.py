@@ -115,6 +115,8 @@ ASKED: Final = "c.state = 'asked' AND c.message > ? ORDER BY c.message LIMIT ?"
 OF_CONSOLES: Final = "c.request_key >= ? AND c.request_key < ? AND c.asked_at > ? AND c.state <> 'refused'"
 LOOKED: Final = "looked:"
 """Before a cancellation's id: the name under which the book holds that somebody has compared. What was said stays as it is."""
+REFUND: Final = "refund:"
+"""Before a tid: the name under which the book holds that a part has gone back of which the shop's handler has not heard."""
 TO_LOOK_AT: Final = (
     "c.look IS NOT NULL AND NOT EXISTS (SELECT 1 FROM held h WHERE h.name = 'looked:' || c.id) ORDER BY c.changed_at DESC LIMIT ?"  # LOOKED
 )

@@ -111,6 +111,15 @@ class MarkHandled:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkRefundTold:
+    """The shop's handler knows that so much of the order has gone back; what goes back later is told by itself."""
+
+    tid: str
+    refunded_minor: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reject:
     """Bytes that broke a rule, kept for the operator."""
 
@@ -147,6 +156,8 @@ class AnswerCancellation:
     """None where the order does not move"""
     refunded_minor: int
     """of the order, with this one"""
+    tells: bool
+    """True where a handler of the shop is to hear of a part that has gone back."""
     handled: bool
     """True where no handler of the shop waits for a struck order."""
     anew: AskCancellation | None
@@ -238,6 +249,7 @@ Change: TypeAlias = (
     | CloseUnopened
     | Keep
     | MarkHandled
+    | MarkRefundTold
     | AskCancellation
     | AnswerCancellation
     | MarkReturned

@@ -8,9 +8,10 @@ from typing import Final, TypeAlias
 
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import BadInput, Unavailable
-from hanbit.merchant.changes import MarkHandled
+from hanbit.merchant.changes import MarkHandled, MarkRefundTold
 from hanbit.merchant.order import Order
 from hanbit.merchant.order_book import OrderBook
+from hanbit.merchant.states import State
 from hanbit.protocols.redirect.merchant import Objection
 from hanbit.protocols.redirect.messages import Words
 
@@ -49,6 +50,10 @@ OnOutcome: TypeAlias = Callable[[Order], Awaitable[None]]
 """Called at least once for each order that ended, and again where it is struck later; what it returned from is not handed over again."""
 
 
+OnRefund: TypeAlias = Callable[[Order], Awaitable[None]]
+"""Called at least once after a part of a settled order has gone back: `order.refunded` says how much in all. Two parts may come as one."""
+
+
 async def ask_shop(on_confirm: OnConfirm | None, order: Order) -> Objection | None:
     """None only for an explicit Yes (or where the shop wants no say); an error, a wrong type and silence are a no."""
     if on_confirm is None:
@@ -72,11 +77,15 @@ async def ask_shop(on_confirm: OnConfirm | None, order: Order) -> Objection | No
 
 
 class OutcomeDesk:
-    """Hands stored outcomes to the shop's handler, from the book: what a crash or an error left is handed over again."""
+    """Hands stored outcomes and refunds to the shop's handlers, from the book: what a crash or an error left is handed over again.
 
-    def __init__(self, book: OrderBook, on_outcome: OnOutcome, clock: Clock) -> None:
+    Of one order one thing at a time, and what became of it before what went back of it.
+    """
+
+    def __init__(self, book: OrderBook, on_outcome: OnOutcome | None, on_refund: OnRefund | None, clock: Clock) -> None:
         self._book = book
         self._on_outcome = on_outcome
+        self._on_refund = on_refund
         self._clock = clock
         self._bell = asyncio.Event()
         self._in_hand: dict[str, asyncio.Task[None]] = {}
@@ -121,20 +130,32 @@ class OutcomeDesk:
 
     async def _hand_out(self) -> None:
         now = self._clock.monotonic()
-        # Those that failed are asked for too, so that they never hide a newer one.
-        for order in await self._book.unhandled(HANDLERS_MAX + len(self._later)):
+        most = HANDLERS_MAX + len(self._later)  # those that failed are asked for too, so that they never hide a newer one
+        ended = [] if self._on_outcome is None else await self._book.unhandled(most)
+        refunded = [] if self._on_refund is None else await self._book.untold_refunds(most)
+        for tell, order in [*((self._tell_outcome, one) for one in ended), *((self._tell_refund, one) for one in refunded)]:
             if len(self._in_hand) >= HANDLERS_MAX:
                 return
             if order.tid not in self._in_hand and self._later.get(order.tid, (0.0, 0.0))[0] <= now:
-                self._in_hand[order.tid] = asyncio.create_task(self._hand_over(order))
+                self._in_hand[order.tid] = asyncio.create_task(self._hand_over(order, tell))
 
-    async def _hand_over(self, order: Order) -> None:
+    async def _tell_outcome(self, order: Order) -> None:
+        assert self._on_outcome is not None
+        await asyncio.wait_for(self._on_outcome(order), HANDLE_WITHIN_S)
+        await self._book.commit(MarkHandled(order.tid, order.state, self._clock.now()))
+
+    async def _tell_refund(self, order: Order) -> None:
+        assert self._on_refund is not None
+        if order.state is State.SETTLED:  # of one that was struck since, that was told
+            await asyncio.wait_for(self._on_refund(order), HANDLE_WITHIN_S)
+        await self._book.commit(MarkRefundTold(order.tid, order.refunded_minor, self._clock.now()))
+
+    async def _hand_over(self, order: Order, tell: Callable[[Order], Awaitable[None]]) -> None:
         try:
-            await asyncio.wait_for(self._on_outcome(order), HANDLE_WITHIN_S)
-            await self._book.commit(MarkHandled(order.tid, order.state, self._clock.now()))
+            await tell(order)
             self._later.pop(order.tid, None)
         except Exception:  # noqa: BLE001 - the shop's code; it is asked again, with growing pauses, until it succeeds
-            _log.exception("the outcome handler failed; it will be called again")
+            _log.exception("a handler failed; it will be called again")
             pause = min(self._later.get(order.tid, (0.0, RETRY_FIRST_S))[1], RETRY_MAX_S)
             self._later[order.tid] = (self._clock.monotonic() + pause, pause * 2)
         finally:

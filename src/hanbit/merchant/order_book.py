@@ -41,6 +41,7 @@ from hanbit.merchant.changes import (
     LookAtPurchase,
     MarkHandled,
     MarkLooked,
+    MarkRefundTold,
     MarkReturned,
     OpenSession,
     Place,
@@ -164,6 +165,14 @@ class OrderBook:
         """Orders with an outcome that the shop's handler has not taken yet, oldest first."""
         return await self._orders(
             "WHERE (outcome IS NOT NULL OR state = 'cancelled') AND handled_at IS NULL ORDER BY changed_at LIMIT ?", limit
+        )
+
+    async def untold_refunds(self, limit: int) -> list[Order]:
+        """Orders of which a part has gone back that the shop's handler has not heard of; what became of the order it hears first."""
+        return await self._orders(
+            "WHERE handled_at IS NOT NULL AND tid IN (SELECT substr(name, 8) FROM held WHERE name >= 'refund:' AND name < 'refund;') "
+            "ORDER BY changed_at LIMIT ?",
+            limit,
         )
 
     async def unfinished(self, limit: int) -> list[Order]:
@@ -340,7 +349,7 @@ class OrderBook:
                     received.add(outcome.claims.jti)
                 case Keep(message=message):
                     received.add(message.claims.jti)
-                case MarkHandled(tid=tid) | CloseUnopened(tid=tid):
+                case MarkHandled(tid=tid) | CloseUnopened(tid=tid) | MarkRefundTold(tid=tid):
                     tids.add(tid)
                 case AskCancellation(cancellation=asked):
                     cancelled.add(asked.tid)
@@ -400,6 +409,7 @@ class OrderBook:
         if rows.new_cancellations:
             cancellations.insert(self._connection, rows.new_cancellations)
         purchases.write(self._connection, rows.new_sessions, rows.moved_exchanges.values(), rows.new_exchanges, at)
+        execute("DELETE FROM held WHERE name = ?", [(name,) for name in rows.told])
         if rows.held:
             execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", [(hold.name, hold.at, hold.content) for hold in rows.held])
         for rejected in rows.rejected:

@@ -28,7 +28,7 @@ from hanbit.merchant.cancellation import Cancellation
 from hanbit.merchant.changes import MarkReturned
 from hanbit.merchant.console_desk import ConsoleDesk, ConsoleTerms
 from hanbit.merchant.following import clock_of, take_up
-from hanbit.merchant.handlers import OnConfirm, OnOutcome, OutcomeDesk
+from hanbit.merchant.handlers import OnConfirm, OnOutcome, OnRefund, OutcomeDesk
 from hanbit.merchant.identity import Identity
 from hanbit.merchant.inbox import Inbox
 from hanbit.merchant.inquiries import Inquiries
@@ -62,6 +62,7 @@ class Shop:
         book_path: Path,
         on_confirm: OnConfirm | None = None,
         on_outcome: OnOutcome | None = None,
+        on_refund: OnRefund | None = None,
         attended: bool = True,
         clock: Clock | None = None,
         issuing: Issuing | None = None,
@@ -80,7 +81,8 @@ class Shop:
         self._inquiries = Inquiries(
             role=role, book=self.book, orders=self._orders, clock=self._clock, line=lambda: self.line, inbox=lambda: self._inbox
         )
-        self._desk = OutcomeDesk(self.book, on_outcome, self._clock) if on_outcome is not None else None
+        is_told = on_outcome is not None or on_refund is not None
+        self._desk = OutcomeDesk(self.book, on_outcome, on_refund, self._clock) if is_told else None
         # A tool beside the shop takes no outcome out of the hands of the shop's own handler.
         has_outcome_handler = on_outcome is not None or not attended
         self._cancelling = CancellationDesk(
@@ -89,7 +91,9 @@ class Shop:
             clock=self._clock,
             line=lambda: self.line,
             has_outcome_handler=has_outcome_handler,
+            tells_refunds=on_refund is not None or not attended,
             on_struck=self._on_ended,
+            on_refunded=self._ring,
         )
         self._purchases = PurchaseDesk(
             issuing=issuing,
@@ -147,6 +151,7 @@ class Shop:
         *,
         on_confirm: OnConfirm | None = None,
         on_outcome: OnOutcome | None = None,
+        on_refund: OnRefund | None = None,
         on_alarm: Callable[[OwnCertificate], None] | None = None,
         attended: bool = True,
         dial: bool = True,
@@ -156,11 +161,12 @@ class Shop:
     ) -> AsyncIterator[Self]:
         """Open an enrolled folder and keep the private line up, and its keys renewed, while the `async with` lasts.
 
-        `on_alarm` hears of a certificate in this shop's name that it never asked for: somebody else could speak for it. `attended` is False
-        for a tool that works on the folder while the shop's own program is stopped: it answers no new notice and leaves the outcomes to
-        the shop's handler. With `post_listen` (host, port) the gateway's frames are taken by HTTPS POST too, at the address that the
-        operator has registered. `dial` is False for a shop that has only that, and for a tool that asks nothing of the gateway. With
-        `console_cancellations` the shop's people may cancel and refund in the merchants' console, within these limits.
+        `on_refund` hears of each part of a settled order that has gone back. `on_alarm` hears of a certificate in this shop's name
+        that it never asked for: somebody else could speak for it. `attended` is False for a tool that works on the folder while the
+        shop's own program is stopped: it answers no new notice and leaves the outcomes to the shop's handler. With `post_listen`
+        (host, port) the gateway's frames are taken by HTTPS POST too, at the address that the operator has registered. `dial` is
+        False for a shop that has only that, and for a tool that asks nothing of the gateway. With `console_cancellations` the
+        shop's people may cancel and refund in the merchants' console, within these limits.
         """
         identity = Identity.load(directory)
         role = identity.merchant()
@@ -170,6 +176,7 @@ class Shop:
             book_path=directory / files.ORDER_BOOK,
             on_confirm=on_confirm,
             on_outcome=on_outcome,
+            on_refund=on_refund,
             attended=attended,
             clock=clock_of(identity.registration, clock or SystemClock()),
             issuing=None if role.plain else identity.issuing(),
@@ -372,9 +379,12 @@ class Shop:
 
     def _on_ended(self, tid: str) -> None:
         self._inquiries.on_ended(tid)
+        self._ring()
+        self._cancelling.on_ended(tid)
+
+    def _ring(self) -> None:
         if self._desk is not None:
             self._desk.ring()
-        self._cancelling.on_ended(tid)
 
     def _on_connected(self) -> None:
         self._cancelling.sender.ring()

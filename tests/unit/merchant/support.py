@@ -15,7 +15,7 @@ from hanbit.kernel.clock import ManualClock
 from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
 from hanbit.merchant import files
-from hanbit.merchant.handlers import OnConfirm, OnOutcome
+from hanbit.merchant.handlers import OnConfirm, OnOutcome, OnRefund
 from hanbit.merchant.order import Line, Order
 from hanbit.merchant.shop import Redirect, Shop
 from hanbit.protocols import signed
@@ -87,7 +87,13 @@ class Parties:
 
     @asynccontextmanager
     async def open_shop(
-        self, folder: Path, *, plain: bool = False, on_confirm: OnConfirm | None = None, on_outcome: OnOutcome | None = None
+        self,
+        folder: Path,
+        *,
+        plain: bool = False,
+        on_confirm: OnConfirm | None = None,
+        on_outcome: OnOutcome | None = None,
+        on_refund: OnRefund | None = None,
     ) -> AsyncIterator[Shop]:
         registration = files.Registration(
             operator=OPERATOR,
@@ -103,6 +109,7 @@ class Parties:
             book_path=folder / "orders.db",
             on_confirm=on_confirm,
             on_outcome=on_outcome,
+            on_refund=on_refund,
             clock=self.clock,
         ) as shop:
             yield shop

@@ -10,14 +10,15 @@ import pytest
 
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, NotFound, WrongState
 from hanbit.kernel.money import Money
-from hanbit.merchant import sending
-from hanbit.merchant.cancellation import CancellationState, Goods
+from hanbit.merchant import handlers, sending
+from hanbit.merchant.cancellation import REFUND, CancellationState, Goods
 from hanbit.merchant.order import Order
 from hanbit.merchant.shop import Shop
 from hanbit.merchant.states import State
 from hanbit.protocols.cancellation.messages import Cancel
 from hanbit.protocols.signed import SignedMessage
 from tests.unit.merchant.support import PHONE, GatewayLine, Parties, confirmed, kinds, place, settled
+from tests.waiting import PATIENCE_S
 
 WHOLE = PHONE.amount_minor
 ASKED, CONFIRMED, REFUSED = CancellationState
@@ -46,13 +47,13 @@ def line(shop: Shop) -> GatewayLine:
     return shop.line
 
 
-def obliges(parties: Parties, shop: Shop) -> None:
+def obliges(parties: Parties, shop: Shop, before: int = 0) -> None:
     """The gateway refunds what is asked; it keeps its own sum."""
     refunded: dict[str, int] = {}
 
     def judge(cancel: SignedMessage[Cancel]) -> str:
         asked = cancel.claims
-        sum_ = refunded[asked.tid] = refunded.get(asked.tid, 0) + int(asked.amount)
+        sum_ = refunded[asked.tid] = refunded.get(asked.tid, before) + int(asked.amount)
         return parties.cancelled(cancel, sum_, WHOLE - sum_).compact
 
     line(shop).judge = judge
@@ -348,6 +349,99 @@ async def test_the_handler_hears_once_more_of_an_order_that_is_struck(parties: P
                 break
             await asyncio.sleep(0.01)
     assert [state for state, _ in heard] == [State.SETTLED, State.CANCELLED]
+
+
+async def told(shop: Shop, heard: list[tuple[str, int]], count: int) -> None:
+    """Until so much was heard and nothing waits to be told."""
+    await all_told(shop)
+    assert len(heard) == count
+
+
+async def all_told(shop: Shop) -> None:
+    for _ in range(int(PATIENCE_S / 0.01)):
+        if not await shop.book.untold_refunds(1) and not await shop.book.unhandled(1):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("something still waits to be told")
+
+
+def hears(heard: list[tuple[str, int]]) -> dict[str, Any]:
+    """Handlers that write down what they hear."""
+
+    async def on_outcome(order: Order) -> None:
+        heard.append((order.state, order.refunded_minor))
+
+    async def on_refund(order: Order) -> None:
+        heard.append(("part", order.refunded_minor))
+
+    return {"on_outcome": on_outcome, "on_refund": on_refund}
+
+
+async def test_the_handler_hears_of_each_part_that_went_back(parties: Parties, tmp_path: Path) -> None:
+    heard: list[tuple[str, int]] = []
+    async with opened(parties, tmp_path, **hears(heard)) as shop:
+        order = await settled(parties, shop)
+        obliges(parties, shop)
+        await told(shop, heard, 1)
+        for count in (2, 3):
+            await shop.cancel(order.tid, amount=Money(1_000, "KRW"), reason="a part")
+            await told(shop, heard, count)
+        await shop.cancel(order.tid, reason="the rest")
+        await told(shop, heard, 4)
+    assert heard == [("settled", 0), ("part", 1_000), ("part", 2_000), ("cancelled", PHONE.amount_minor)]
+    async with opened(parties, tmp_path, **hears(heard)) as again:
+        await told(again, heard, 4)
+        assert await again.book.held(f"{REFUND}{order.tid}") is None, "nothing is kept of what was told"
+
+
+async def test_a_part_is_told_again_until_the_handler_has_taken_it_and_after_a_stop(
+    parties: Parties, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers, "RETRY_FIRST_S", 0.01)
+    heard: list[tuple[str, int]] = []
+    tries = asyncio.Event()
+
+    async def fails(_: Order) -> None:
+        tries.set()
+        raise OSError("the shop's database is away")
+
+    async with opened(parties, tmp_path, **(hears(heard) | {"on_refund": fails})) as shop:
+        order = await settled(parties, shop)
+        obliges(parties, shop)
+        await shop.cancel(order.tid, amount=Money(1_000, "KRW"), reason="a part")
+        async with asyncio.timeout(PATIENCE_S):
+            await tries.wait()
+    assert heard == [("settled", 0)]
+    async with opened(parties, tmp_path, **hears(heard)) as again:
+        await told(again, heard, 2)
+        obliges(parties, again, 1_000)
+        await again.cancel(order.tid, amount=Money(500, "KRW"), reason="another part")
+        await told(again, heard, 3)
+    assert heard[1:] == [("part", 1_000), ("part", 1_500)]
+
+
+async def test_a_part_of_an_order_that_was_struck_since_is_told_as_struck(parties: Parties, tmp_path: Path) -> None:
+    async with opened(parties, tmp_path, on_outcome=hears([])["on_outcome"], on_refund=_never) as shop:
+        order = await settled(parties, shop)
+        obliges(parties, shop)
+        await shop.cancel(order.tid, amount=Money(1_000, "KRW"), reason="a part")
+        await shop.cancel(order.tid, reason="the rest")
+    heard: list[tuple[str, int]] = []
+    async with opened(parties, tmp_path, **hears(heard)) as again:
+        await all_told(again)
+    assert "part" not in [kind for kind, _ in heard]
+
+
+async def _never(_: Order) -> None:
+    raise OSError("the shop's database is away")
+
+
+async def test_nothing_waits_to_be_told_where_nobody_hears_of_refunds(parties: Parties, tmp_path: Path) -> None:
+    async with opened(parties, tmp_path, on_outcome=hears([])["on_outcome"]) as shop:
+        order = await settled(parties, shop)
+        obliges(parties, shop)
+        await shop.cancel(order.tid, amount=Money(1_000, "KRW"), reason="a part")
+        assert await shop.book.held(f"{REFUND}{order.tid}") is None
 
 
 async def test_what_was_asked_before_a_stop_is_sent_with_the_same_bytes_after_it(parties: Parties, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from hanbit.merchant.agent.shapes import OrderView
 from hanbit.merchant.agent.webhooks import Caller
 from hanbit.merchant.files import read_registration
 from hanbit.merchant.following import FollowingClock, clock_of
-from hanbit.merchant.handlers import OnConfirm, OnOutcome
+from hanbit.merchant.handlers import OnConfirm, OnOutcome, OnRefund
 from hanbit.merchant.order import Order
 from hanbit.merchant.shop import Shop
 from hanbit.merchant.states import State
@@ -87,7 +87,7 @@ class Running:
 class OpenShop(Protocol):
     """Opens the shop with the agent's handlers; `Shop.open` of a folder is it."""
 
-    def __call__(self, *, on_confirm: OnConfirm | None, on_outcome: OnOutcome) -> AbstractAsyncContextManager[Shop]:
+    def __call__(self, *, on_confirm: OnConfirm | None, on_outcome: OnOutcome, on_refund: OnRefund) -> AbstractAsyncContextManager[Shop]:
         """While the `async with` lasts the shop is open."""
         ...
 
@@ -125,8 +125,14 @@ async def around(open_shop: OpenShop, directory: Path, address: Address, clock: 
             await outbox.put(EVENT_OF[order.state], subject=order.tid, tid=order.tid, data=await calls.view(order))
             calls.ring()
 
+        async def on_refund(order: Order) -> None:
+            calls = await opened
+            subject = f"{order.tid}:{order.refunded.text}"  # each sum is told of once
+            await outbox.put(settings.REFUNDED, subject=subject, tid=order.tid, data=await calls.view(order))
+            calls.ring()
+
         # The order book's lock comes first: it is what keeps a second agent from this folder and its files.
-        shop = await stack.enter_async_context(open_shop(on_confirm=on_confirm, on_outcome=on_outcome))
+        shop = await stack.enter_async_context(open_shop(on_confirm=on_confirm, on_outcome=on_outcome, on_refund=on_refund))
         kept = store.Store(directory / store.FILE)
         stack.push_async_callback(kept.close)
         outbox = Outbox(kept, found.endpoints, clock)

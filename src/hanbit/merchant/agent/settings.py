@@ -3,7 +3,7 @@
     [[endpoints]]
     name = "shop"
     url = "http://127.0.0.1:3000/hanbit"
-    events = ["order.settled", "order.voided", "order.closed", "order.cancelled", "order.confirm"]
+    events = ["order.settled", "order.voided", "order.closed", "order.cancelled", "order.refunded", "order.confirm"]
 
 Without `events` an endpoint gets every one but order.confirm. One endpoint at most takes order.confirm: then the shop has a say in each
 order, and its silence is a no. Without the file nobody is called.
@@ -38,9 +38,10 @@ SETTLED: Final = "order.settled"
 VOIDED: Final = "order.voided"
 CLOSED: Final = "order.closed"
 CANCELLED: Final = "order.cancelled"
+REFUNDED: Final = "order.refunded"
 CONFIRM: Final = "order.confirm"
 TEST: Final = "agent.test"
-TOLD: Final = (SETTLED, VOIDED, CLOSED, CANCELLED)
+TOLD: Final = (SETTLED, VOIDED, CLOSED, CANCELLED, REFUNDED)
 """Events that are told from the outbox until they are taken."""
 
 _NAME: Final = r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$(?!\n)"

@@ -29,7 +29,7 @@ async def shop() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def agent(parties: Parties, tmp_path: Path, shop: Receiver) -> AsyncIterator[Agent]:
-    register(tmp_path, ("shop", shop.url, ["order.cancelled"]))
+    register(tmp_path, ("shop", shop.url, ["order.cancelled", "order.refunded"]))
     async with agent_of(parties, tmp_path) as running:
         obliges(parties, running)
         yield running
@@ -66,11 +66,14 @@ async def test_a_part_and_then_the_rest_of_a_paid_order_are_taken_back(parties: 
     left = part.json["order"]
     assert (left["state"], left["refunded"], left["remaining"], left["may_deliver"]) == ("settled", "20000", "200000", True)
     assert left["can"] == ["deliver", "cancel", "returned"]
-    assert shop.calls == []
+    (first,) = await shop.until(1)
+    said = first.json["data"]
+    assert (first.json["type"], said["tid"], said["refunded"], said["remaining"]) == ("order.refunded", order.tid, "20000", "200000")
+    assert (said["state"], said["may_deliver"]) == ("settled", True)
     rest = (await agent.post(f"/orders/{order.tid}/cancellations", {"reason": "does not fit", "goods": False})).json
     assert (rest["cancellation"]["goods"], rest["order"]["state"], rest["order"]["remaining"]) == ("none", "cancelled", "0")
     assert rest["order"]["may_deliver"] is False
-    (told,) = await shop.until(1)
+    _, told = await shop.until(2)
     assert (told.json["type"], told.json["data"]["tid"], told.json["data"]["refunded"]) == ("order.cancelled", order.tid, "220000")
     listed = (await agent.get(f"/orders/{order.tid}/cancellations")).json["cancellations"]
     assert [one["id"] for one in listed] == [made["id"], rest["cancellation"]["id"]]
