@@ -1,9 +1,12 @@
-"""Steps that the consoles' journeys share: sizes, a sheet to keep, a second factor shown once more, a shop with keys of its own."""
+"""Steps that the consoles' journeys share: sizes, a sheet to keep, a second factor shown once more, a shop, a customer and his window."""
 
 import csv
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Locator, Page, ViewportSize, expect
+from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
 
 from hanbit.crypto import certificates
 from hanbit.crypto.keys import new_key
@@ -11,6 +14,8 @@ from hanbit.kernel import ids
 from hanbit.payments import operations
 from hanbit.web.words import LanguageCode
 from tests.e2e.checkout.accessibility import audit
+from tests.e2e.checkout.visitors import BROWSER_LANGUAGES
+from tests.e2e.checkout.world import Person
 from tests.e2e.consoles.test_journeys import words
 from tests.faces.consoles import Consoles, Member
 from tests.faces.site import client
@@ -96,3 +101,32 @@ async def another_shop(consoles: Consoles, merchant: str) -> None:
         consoles.gateway, id=merchant, name="새봄책방", telephone="02-555-0188", return_url="https://saebom.example/orders"
     )
     await enrolled(consoles, merchant, made["code"])
+
+
+async def press(page: Page, place: str, language: LanguageCode) -> None:
+    """Follow the first link with these words."""
+    await page.get_by_role("link", name=words(language, place), exact=True).first.click()
+
+
+async def a_customer(consoles: Consoles, balance: int = 1_000_000) -> Person:
+    """Somebody with a bank account, whom no other test knows."""
+    token = secrets.token_hex(4)
+    number = f"1107{secrets.randbelow(10**10):010}"
+    who = Person(f"song-{token}", "송가람", f"login password {token}", f"account {token}", {}, {"bank": number})
+    await operations.create_customer(consoles.gateway, login=who.login, name=who.name, password=who.password)
+    made = await operations.create_account(
+        consoles.gateway, login=who.login, kind="bank", number=number, password=who.account_password, credit_limit="0"
+    )
+    await operations.fund(consoles.gateway, account=made["account"], amount=str(balance))
+    who.accounts["bank"] = made["account"]
+    return who
+
+
+@asynccontextmanager
+async def customers_window(browser: Browser, language: LanguageCode, size: ViewportSize = DESKTOP) -> AsyncIterator[Page]:
+    """What somebody outside the consoles looks at."""
+    context = await browser.new_context(locale=BROWSER_LANGUAGES[language], viewport=size)
+    try:
+        yield await context.new_page()
+    finally:
+        await context.close()

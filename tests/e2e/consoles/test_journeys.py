@@ -1,6 +1,5 @@
-"""The consoles in Chromium: the set-up link with a passkey and with an app, the way back in, and pages that everybody can use."""
+"""The consoles in Chromium: the set-up link with a passkey and with an app, the way back in, and the keyboard alone."""
 
-import re
 from base64 import b32decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,10 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
-from hanbit.kernel import ids
 from hanbit.parties import time_codes
 from hanbit.payments import staff
-from hanbit.web.permissions import PERMISSIONS
 from hanbit.web.words import LanguageCode, catalogue
 from tests.e2e.checkout.accessibility import audit
 from tests.e2e.checkout.visitors import BROWSER_LANGUAGES
@@ -142,49 +139,6 @@ async def test_without_scripts_an_app_sets_up_and_logs_in(browser: Browser, cons
         await page.locator("#code").fill(time_codes.code_of(secret, step + 1))  # the next one: that of the set-up is used
         await page.get_by_role("button", name=words("en", "console.second_factor.submit")).click()
         await expect(page.get_by_role("navigation", name=words("en", "console.navigation"))).to_be_visible()
-
-
-@pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("face", FACES)
-async def test_every_page_can_be_used_by_everybody(browser: Browser, consoles: Consoles, face: str, language: LanguageCode) -> None:
-    """axe, 320 pixels, light and dark, on every address that shows a page; each under 100 KB without the font."""
-    payment = await paid(consoles)
-    member = await consoles.person(face, "admin", language=language)
-    someone = await consoles.person(face, "viewer", session="none")
-    for colours in ("light", "dark"):
-        async with window(browser, consoles, language, color_scheme=colours) as page:
-            await enter(page, consoles, member)
-            for path in pages(face, payment, someone.person.id):
-                answer = await page.goto(consoles.bases[face] + path)
-                assert answer is not None
-                assert answer.status in {200, 404}, path
-                assert len(await answer.body()) < 100_000, path
-                await audit(page, narrow=colours == "dark")
-            await page.goto(consoles.bases[face] + "/payments?state=nowhere&since=x")
-            await expect(page.locator(".summary")).to_be_focused()
-            await audit(page)
-
-
-ACTS = {
-    "staff": ("role", "suspend", "link"),
-    "merchants": ("suspend", "registration", "fees", "payout", "line", "limits", "code", "revoke"),
-    "evidence": ("halt", "resume", "sign"),
-}
-"""The first part of an address → what stands in the place of its act."""
-
-
-def pages(face: str, payment: str, person: str) -> list[str]:
-    """Every address that answers with a page, filled in; what has no such thing here shows the page of what is not found."""
-    found = []
-    for address in PERMISSIONS[face]:
-        method, _, pattern = address.partition(" ")
-        if method != "GET" or "static" in pattern or "{hash}" in pattern or pattern.endswith("/sheet"):
-            continue  # a file is no page
-        kind = pattern.split("/")[1]
-        one = {"payments": payment, "staff": person, "merchants": SHOP}.get(kind, ids.new_token())
-        acts = ACTS.get(kind, ("suspend",)) if "{act}" in pattern else ("",)
-        found += [re.sub(r"\{[a-z]+\}", one, pattern.replace("{act}", act)) for act in acts]
-    return found
 
 
 async def test_the_keyboard_alone_gets_in_and_finds_a_payment(browser: Browser, consoles: Consoles) -> None:

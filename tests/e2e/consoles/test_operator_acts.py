@@ -1,18 +1,14 @@
 """The operator's main acts in Chromium: money that two people pay in, and the link by which a customer sets a new password."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import pytest
 from playwright.async_api import Browser, Page, expect
 
 from hanbit.ledger.balances import available
 from hanbit.web.words import LanguageCode
 from tests.e2e.checkout.accessibility import audit
-from tests.e2e.checkout.visitors import BROWSER_LANGUAGES
+from tests.e2e.consoles.steps import a_customer, customers_window
 from tests.e2e.consoles.test_journeys import enter, window, words
 from tests.faces.consoles import Consoles
-from tests.faces.site import LOGIN, NUMBERS
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 NEW_PASSWORD = "a sentence that he will remember"
@@ -24,11 +20,11 @@ def _axe_is_there(node: str) -> None:
     """axe-core comes with the packages of tests/node."""
 
 
-async def found(page: Page, consoles: Consoles) -> None:
-    """The customer's page, by the number of an account; by keyboard alone."""
+async def found(page: Page, consoles: Consoles, number: str) -> None:
+    """The customer's page, by the number of his account; by keyboard alone."""
     await page.goto(consoles.bases["operator"] + "/customers")
     await page.locator("#q").focus()
-    await page.keyboard.type(NUMBERS["bank"])
+    await page.keyboard.type(number)
     await page.keyboard.press("Enter")
     await expect(page.locator("#accounts")).to_be_visible()
 
@@ -40,14 +36,13 @@ async def reasoned(page: Page) -> None:
 
 @pytest.mark.parametrize(("language", "width"), [("ko", 1100), ("en", 320)])
 async def test_money_is_paid_in_by_two_people(browser: Browser, consoles: Consoles, language: LanguageCode, width: int) -> None:
-    row = consoles.gateway.reader.one("SELECT id FROM accounts WHERE kind = 'bank'")
-    assert row is not None
-    had = available(consoles.gateway.reader, row["id"])
+    who = await a_customer(consoles)
+    account, had = who.accounts["bank"], 1_000_000
     one, two = [await consoles.person("operator", "admin", language=language) for _ in range(2)]
     async with window(browser, consoles, language, viewport={"width": width, "height": 900}) as page:
         await enter(page, consoles, one)
-        await found(page, consoles)
-        await page.locator(f"a[href='/accounts/{row['id']}/fund']").click()
+        await found(page, consoles, who.numbers["bank"])
+        await page.locator(f"a[href='/accounts/{account}/fund']").click()
         await page.locator("#amount").fill("0")
         await reasoned(page)
         await expect(page.locator(".summary")).to_be_focused()
@@ -56,7 +51,7 @@ async def test_money_is_paid_in_by_two_people(browser: Browser, consoles: Consol
         await page.keyboard.press("Enter")
         await expect(page.locator(".done")).to_be_visible()
         await expect(page.get_by_role("link", name=words(language, "operator.act.withdraw"), exact=True)).to_be_visible()
-        assert available(consoles.gateway.reader, row["id"]) == had
+        assert available(consoles.gateway.reader, account) == had
     async with window(browser, consoles, language, viewport={"width": width, "height": 900}) as page:
         await enter(page, consoles, two)
         await page.goto(consoles.bases["operator"] + "/proposals")
@@ -64,19 +59,19 @@ async def test_money_is_paid_in_by_two_people(browser: Browser, consoles: Consol
         await audit(page, narrow=width == 320)
         await reasoned(page)
         await expect(page.locator(".done")).to_be_visible()
-    assert available(consoles.gateway.reader, row["id"]) == had + 12_345
+    assert available(consoles.gateway.reader, account) == had + 12_345
 
 
 async def test_a_customer_sets_a_new_password_by_the_link_that_the_staff_hands_over(browser: Browser, consoles: Consoles) -> None:
-    support = await consoles.person("operator", "support")
+    support, who = await consoles.person("operator", "support"), await a_customer(consoles)
     async with window(browser, consoles) as page:
         await enter(page, consoles, support)
-        await found(page, consoles)
+        await found(page, consoles, who.numbers["bank"])
         await page.get_by_role("link", name=words("en", "operator.act.password"), exact=True).click()
         await reasoned(page)
         link = await page.locator(".secret-link .code").inner_text()
         await audit(page)
-    async with customers_window(browser) as page:
+    async with customers_window(browser, "en") as page:
         await page.goto(link)
         await page.get_by_role("button").last.click()
         await expect(page.locator("#notice [role=alert]")).to_be_visible()  # nothing typed yet
@@ -84,19 +79,10 @@ async def test_a_customer_sets_a_new_password_by_the_link_that_the_staff_hands_o
         await page.locator("#password-again").fill(NEW_PASSWORD)
         await page.keyboard.press("Enter")
         await expect(page.locator("#login-id")).to_be_visible()
-        await page.locator("#login-id").fill(LOGIN)
+        await page.locator("#login-id").fill(who.login)
         await page.locator("#login-password").fill(NEW_PASSWORD)
         await page.keyboard.press("Enter")
         await page.wait_for_url("**/my?**")
         again = await page.goto(link)
         assert again is not None
         assert again.status == 404
-
-
-@asynccontextmanager
-async def customers_window(browser: Browser) -> AsyncIterator[Page]:
-    context = await browser.new_context(locale=BROWSER_LANGUAGES["en"])
-    try:
-        yield await context.new_page()
-    finally:
-        await context.close()
