@@ -174,10 +174,10 @@ async def running_consoles(folder: Path, **settings: Any) -> AsyncIterator[Conso
             places = Places(200, 200, Proxies(()))
             await stack.enter_async_context(serving(apps[face], listener, clock=site.gateway.clock, places=places))
         http = await stack.enter_async_context(client())
-        yield Consoles(site, apps, bases, http, _hashed(site.gateway))
+        yield Consoles(site, apps, bases, http, hashed(site.gateway))
 
 
-def _hashed(gateway: Gateway) -> str:
+def hashed(gateway: Gateway) -> str:
     """Hashed once: everybody in a test has the same password."""
     passwords = Passwords(gateway.keyring.pepper, workers=1, waiting_max=1)
     try:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -16,8 +16,10 @@ from hanbit.payments.gateway import Gateway
 from hanbit.payments.outbox import to_tell
 from hanbit.protocols import keys as role
 from hanbit.protocols.keys import Certificates
-from hanbit.protocols.signed import SignedMessage, Signer, decode_chain, peek_claims
+from hanbit.protocols.signed import SignedMessage, Signer, decode_chain, peek_claims, peek_typ
 
+REQUESTED: Final = "request"
+"""How a session authority is issued: its merchant asks for it over the line, under its signing key."""
 _BESIDE = (
     "SELECT other.kid FROM certificates mine JOIN certificates other ON other.urn = mine.urn AND other.issued_at = mine.issued_at "
     "AND other.kid <> mine.kid WHERE mine.kid = ? ORDER BY other.kid LIMIT 10"
@@ -61,19 +63,27 @@ def issue(
 
 
 def recorded(gateway: Gateway, kid: str) -> Certificates | None:
-    """What the record of this certificate says; None for those that were issued before certificates were recorded."""
-    row = gateway.reader.one("SELECT hash FROM messages WHERE iss = ? AND jti = ?", gateway.urn, role.record_number(kid))
-    compact = None if row is None else evidence.compact(gateway.reader, row["hash"])
-    if compact is None:
+    """What the record of this certificate says; None for a session authority and for those that were issued before there were records."""
+    compact = _record(gateway, kid)
+    if compact is None or peek_typ(compact) != Certificates.TYP:
         return None
     return msgspec.convert(peek_claims(compact), Certificates)  # our own, from the book
 
 
+def _record(gateway: Gateway, kid: str) -> str | None:
+    """The message that records this certificate."""
+    row = gateway.reader.one("SELECT hash FROM messages WHERE iss = ? AND jti = ?", gateway.urn, role.record_number(kid))
+    return None if row is None else evidence.compact(gateway.reader, row["hash"])
+
+
 def how_issued(gateway: Gateway, kid: str) -> str:
-    """By a code, under the previous key, or the gateway's own; empty where nothing records it.
+    """By a code, under the previous key, the gateway's own, or asked for by its merchant; empty where nothing records it.
 
     Two that were issued together have one record, under the number of the one that signs.
     """
+    compact = _record(gateway, kid)
+    if compact is not None and peek_typ(compact) == role.SessionAuthority.TYP:
+        return REQUESTED
     own = recorded(gateway, kid)
     if own is not None:
         return own.how

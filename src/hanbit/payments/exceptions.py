@@ -31,22 +31,23 @@ _UNKNOWN: Final = (
     "WHERE next_at IS NOT NULL AND state = 'authorized' AND tries >= ? ORDER BY next_at LIMIT ?"
 )
 _UNTOLD: Final = (
-    "SELECT o.hash, o.merchant, o.tid, o.stored_at, o.next_at, o.tries, p.id AS payment FROM outbox o "
-    "LEFT JOIN payments p ON p.merchant = o.merchant AND p.tid = o.tid WHERE o.next_at IS NOT NULL AND o.tries >= ? "
-    "ORDER BY o.next_at LIMIT ?"
+    "SELECT o.hash, o.merchant, m.name, o.tid, o.stored_at, o.next_at, o.tries, p.id AS payment FROM outbox o "
+    "JOIN merchants m ON m.id = o.merchant LEFT JOIN payments p ON p.merchant = o.merchant AND p.tid = o.tid "
+    "WHERE o.next_at IS NOT NULL AND o.tries >= ? ORDER BY o.next_at LIMIT ?"
 )
 _REFUSED: Final = (
-    "SELECT a.at, a.actor, a.act, a.reason, a.merchant, p.id AS payment FROM ("  # noqa: S608 - words of our own
+    "SELECT a.at, a.actor, a.act, a.reason, a.merchant, m.name, p.id AS payment FROM ("  # noqa: S608 - words of our own
     + " UNION ALL ".join(  # the newest of each act by the index: a storm of one of them is not read whole
         "SELECT * FROM (SELECT at, actor, act, reason, merchant, tid FROM audit WHERE act = ? AND at >= ? ORDER BY at DESC LIMIT ?) "  # noqa: S608 - a number of our own
         f"AS newest_{place}"
         for place in range(len(REFUSED_ACTS))
     )
-    + ") AS a LEFT JOIN payments p ON p.merchant = a.merchant AND p.tid = a.tid ORDER BY a.at DESC LIMIT ?"
+    + ") AS a LEFT JOIN merchants m ON m.id = a.merchant "
+    "LEFT JOIN payments p ON p.merchant = a.merchant AND p.tid = a.tid ORDER BY a.at DESC LIMIT ?"
 )
 _STUCK: Final = (
-    "SELECT c.at, c.merchant, c.tid, c.amount, c.currency, c.result, c.reason, p.id AS payment, s.value AS allowed FROM cancellations c "  # noqa: S608 - words of our own
-    "JOIN payments p ON p.merchant = c.merchant AND p.tid = c.tid "
+    "SELECT c.at, c.merchant, p.payee AS name, c.tid, c.amount, c.currency, c.result, c.reason, p.id AS payment, s.value AS allowed "  # noqa: S608 - words of our own
+    "FROM cancellations c JOIN payments p ON p.merchant = c.merchant AND p.tid = c.tid "
     "LEFT JOIN settings s ON s.name = 'refund_until:' || c.merchant || ':' || c.tid "
     f"WHERE c.{STUCK} AND c.at >= ? AND p.captured > p.refunded AND NOT EXISTS "
     "(SELECT 1 FROM cancellations n WHERE n.merchant = c.merchant AND n.tid = c.tid AND n.at > c.at) ORDER BY c.at DESC LIMIT ?"

@@ -58,6 +58,17 @@ async def opened_filter(page: Page, size: ViewportSize) -> None:
     await expect(page.locator(".filter")).to_be_visible()
 
 
+async def went_to(page: Page, place: str, language: LanguageCode, size: ViewportSize) -> None:
+    """A place of the menu, which is folded on a phone."""
+    link, summary = page.locator(".rail").get_by_role("link", name=words(language, place), exact=True), page.locator(".rail summary")
+    if size == DESKTOP:
+        await expect(summary).to_be_hidden()
+    else:
+        await expect(link).to_be_hidden()
+        await summary.click()
+    await link.click()
+
+
 async def sheet_of(link: Locator) -> list[dict[str, str]]:
     """The rows that a link downloads."""
     async with link.page.expect_download() as expected:

@@ -20,6 +20,7 @@ from tests.e2e.consoles.steps import (
     reasoned,
     sheet_of,
     stepped_up,
+    went_to,
 )
 from tests.e2e.consoles.test_journeys import NEW_PASSWORD, enter, window, words
 from tests.faces.consoles import PASSWORD
@@ -47,7 +48,7 @@ async def test_a_payment_is_found_by_its_number_and_a_list_is_narrowed_and_kept(
         await enter(page, consoles, cashier)
         await page.goto(base + "/")
         await expect(page.locator(".test-mode")).to_contain_text(words(language, "layout.test_mark"))
-        await page.get_by_role("link", name=words(language, "merchant.nav.payments"), exact=True).click()
+        await went_to(page, "merchant.nav.payments", language, size)
         await opened_filter(page, size)
         await looked_at(page, size)
         await page.locator("#number").fill(stage.things["captured"])

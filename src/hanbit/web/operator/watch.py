@@ -132,7 +132,7 @@ class WatchPages:
 
     def _tell(self, request: Request) -> Deed:
         outcome = self.console.matched(request, "hash", ids.DIGEST.fullmatch)
-        row = self.gateway.reader.one("SELECT merchant FROM outbox WHERE hash = ?", outcome)
+        row = self.gateway.reader.one("SELECT m.name FROM outbox o JOIN merchants m ON m.id = o.merchant WHERE o.hash = ?", outcome)
         if row is None:
             raise NotFound("no such outcome")
 
@@ -140,7 +140,7 @@ class WatchPages:
             await exceptions.tell_now(self.gateway, by, outcome=outcome, reason=form["reason"])
             return self.console.see("/exceptions", "operator.deed.done.tell")
 
-        return Deed("operator.deed.tell", "/exceptions", (), do, {"name": row["merchant"]})
+        return Deed("operator.deed.tell", "/exceptions", (), do, {"name": row["name"]})
 
     def _send(self, request: Request) -> Deed:
         mail = self.console.matched(request, "id", ids.TOKEN.fullmatch)

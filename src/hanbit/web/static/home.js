@@ -5,7 +5,7 @@
  */
 
 import { PIN, Untrusted, loginChallenge, now, sealForm } from "./payment-program.js";
-import { askPasskey, byId, clearSecrets, complain, embedded, hasPasskeys, page, quiet, say, tell } from "./screen.js";
+import { askPasskey, byId, clearSecrets, complain, embedded, hasPasskeys, page, quiet, say, tell, waiting } from "./screen.js";
 
 const ANSWER_MS = 20_000;
 const here = () => document.documentElement.lang;
@@ -38,7 +38,7 @@ function refuse(problem, form) {
   if (problem.code === "no_answer" || problem.title === undefined) return complain(say("home.say.heading"), [{ text: say("home.say.no_answer") }]);
   if (problem.code === "bad_input") return complain(say("home.say.heading"), [wrong(problem, form)]);
   const lines = [{ text: problem.advice }];
-  if (Number(problem.wait) > 0) lines.push({ text: say("home.say.wait", { seconds: problem.wait }) });
+  if (Number(problem.wait) > 0) lines.push({ text: waiting(problem.wait, "home.say.wait", "home.say.wait_minutes") });
   if (problem.code === "wrong_state" || problem.code === "not_signed_in") lines.push({ text: say("home.say.reload") });
   return complain(problem.title, lines);
 }

@@ -8,6 +8,7 @@ import { Untrusted, loginChallenge, must, newSession, sealLogin, verifyOpening }
 
 const ANSWER_MS = 20_000;
 const RETRY_MS = [1_000, 3_000];
+const LONG_WAIT_S = 120;
 const REPEATABLE = ["/pay/submit", "/pay/cancel"];
 const WARN_S = 120;
 export const html = globalThis.trustedTypes?.createPolicy("hanbit", { createHTML: (text) => text }) ?? { createHTML: (text) => text };
@@ -156,6 +157,11 @@ export async function act(text, work) {
   }
 }
 
+/** When it may be tried again: a long wait in minutes. `shortly` and `long` are the places of the words. */
+export function waiting(seconds, shortly, long) {
+  return Number(seconds) < LONG_WAIT_S ? say(shortly, { seconds }) : say(long, { minutes: Math.ceil(Number(seconds) / 60) });
+}
+
 function refuse(problem) {
   if (problem instanceof Untrusted) return distrust(problem);
   if (problem instanceof DOMException) return complain(say("program.error_heading"), [{ text: say("program.passkey_failed") }]);
@@ -169,7 +175,7 @@ function refuse(problem) {
   if (problem.code === "wrong_state") return steps.moved(problem);
   if (problem.code === undefined || problem.title === undefined) return distrust(problem); // our own bug: nothing more is typed here
   const lines = [{ text: problem.advice }];
-  if (problem.wait && Number(problem.wait) > 0) lines.push({ text: say("program.wait_seconds", { seconds: problem.wait }) });
+  if (problem.wait && Number(problem.wait) > 0) lines.push({ text: waiting(problem.wait, "program.wait_seconds", "program.wait_minutes") });
   if (problem.reference && problem.code !== "login_failed") lines.push({ text: say("program.reference", { reference: problem.reference }) });
   return complain(problem.title, lines);
 }
