@@ -9,7 +9,7 @@ import pytest_asyncio
 from hanbit.db.change import Change
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotAllowed, WrongState
-from hanbit.parties import invitations, limits, people, time_codes
+from hanbit.parties import invitations, limits, people, terms, time_codes
 from hanbit.parties.people import Person
 from hanbit.payments import forgotten, handed_over, hands, operations, proposals, staff, staff_sign_in
 from hanbit.payments.gateway import Gateway
@@ -246,3 +246,25 @@ async def test_both_credentials_at_the_same_moment_are_not_one_persons(world: Wo
     assert sorted(type(one).__name__ for one in done if one is not None) in (["NotAllowed"], ["Stale"])
     made = {str(row["urn"]).partition(":")[0] for row in world.rows("enrolments") if row["used_at"] is None}
     assert len(made) == 1
+
+
+async def test_a_merchants_money_is_sent_elsewhere_by_no_person_alone(world: World) -> None:
+    """Neither by an admin of the operator nor by a merchant's first admin, whose link that very admin has had in hand."""
+    gateway = world.gateway
+    admin, other = [await invited(gateway, staff.COMMAND) for _ in range(2)]
+    made = await staff.invite(gateway, by=admin.actor, face="merchant", merchant="shop", login="their-first", name="First", role="admin")
+    theirs = await set_up(gateway, made.link)
+    for by in (admin, theirs):
+        account = {"merchant": "shop", "bank": "Hanbit", "number": "110-222-333444"}
+        waiting = await proposals.propose_payout_account(gateway, by.actor, **account, reason=WHY)
+        proposal = proposals.find(gateway.reader, waiting)
+        assert proposal is not None
+        assert [one.id for one in proposals.waiting(gateway.reader)] == [waiting], "one waits at a time"
+        await refused(world, admin, proposal)
+        assert terms.of_merchant(gateway.reader, "shop").payout_masked is None
+    assert not any("333444" in str(row) for row in (*world.rows("audit"), *world.rows("proposals")))
+    (last,) = proposals.waiting(gateway.reader)
+    await approve(world, other, last)
+    assert (terms.of_merchant(gateway.reader, "shop").payout_masked or "").endswith("3444")
+    with pytest.raises(BadInput):
+        await proposals.propose_payout_account(gateway, admin.actor, merchant="shop", bank="Hanbit", number="1", reason=WHY)

@@ -17,7 +17,7 @@ from hanbit.kernel.money import Money, parse_typed
 from hanbit.ledger.check import check as check_ledger
 from hanbit.parties import terms as agreed
 from hanbit.payments import payment as payments
-from hanbit.payments import settlement
+from hanbit.payments import proposals, settlement
 from hanbit.protocols import console
 from tests.faces.consoles import OTHER_SHOP, Consoles, Member, running_consoles
 from tests.faces.site import SHOP, Shop
@@ -158,7 +158,17 @@ async def test_the_payout_account_is_changed_by_an_admin_with_a_fresh_factor_and
     done = await admin.post("/settlement/account", reason=WHY, **fields)
     assert (done.status, done.location) == (303, "/settlement")
     shown = await admin.get("/settlement")
-    assert "다솜은행 ********5666" in shown.words
+    assert "다솜은행 ********5666 waits for the operator’s approval" in shown.words
+    reader = consoles.gateway.reader
+    assert agreed.of_merchant(reader, OTHER_SHOP).payout_masked is None
+    again = await admin.post("/settlement/account", reason=WHY, bank="다솜은행", number="333-444-555777")
+    assert again.status == 303
+    (waiting,) = proposals.waiting(reader)
+    assert waiting.told["masked"] == "다솜은행 ********5777", "a new one takes the place of one that waits"
+    await proposals.approve(consoles.gateway, "person:" + (await consoles.person("operator", "admin")).person.id, waiting, reason=WHY)
+    shown = await admin.get("/settlement")
+    assert "다솜은행 ********5777" in shown.words
+    assert "waits for the operator" not in shown.words
     row = consoles.gateway.reader.one("SELECT reason FROM audit WHERE actor = ? AND merchant = ?", admin.person.actor, OTHER_SHOP)
     assert row is not None
     assert row["reason"] == WHY

@@ -137,6 +137,14 @@ async def test_registration_fees_and_payout_account_are_changed_and_shown(consol
     await does(admin, f"{path}/registration", origins="https://shop.dasom.example", **fields)
     await does(admin, f"{path}/fees", points="250", fixed="50")
     await does(admin, f"{path}/payout", bank="한빛은행", number="110-222-333444")
+    (proposal,) = proposals.waiting(consoles.gateway.reader)
+    assert "3444" not in (await admin.get(path)).words, "one person alone sends nobody's money elsewhere"
+    assert (await admin.post(f"/proposals/{proposal.id}/approve", reason=WHY)).status == 403
+    second = await consoles.person("operator", "admin")
+    listed = await second.get("/proposals")
+    assert "3444" in listed.words
+    assert "110222333444" not in listed.text
+    await does(second, f"/proposals/{proposal.id}/approve")
     shown = await admin.get(path)
     for said in ("02-555-0100", "https://shop.dasom.example", "250 basis points", "3444"):
         assert said in shown.words

@@ -68,6 +68,11 @@ def with_account(terms: Terms, *, bank: str, number: str, pepper: bytes, at: int
     return _put(msgspec.structs.replace(terms, payout_masked=masked, payout_sealed=ids.encode_base64url(sealed)), at)
 
 
+def with_sealed(terms: Terms, *, masked: str, sealed: str, at: int) -> Put:
+    """The row with an account that `with_account` has sealed before."""
+    return _put(msgspec.structs.replace(terms, payout_masked=masked, payout_sealed=sealed), at)
+
+
 def open_account(sealed: str, merchant: str, pepper: bytes) -> tuple[str, str]:
     """Bank and number, to pay to."""
     try:

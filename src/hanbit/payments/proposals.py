@@ -22,7 +22,8 @@ from hanbit.kernel.errors import BadInput, Conflict, NotAllowed, NotFound, Wrong
 from hanbit.kernel.money import Money, parse_money
 from hanbit.ledger import rules
 from hanbit.ledger.chart import operator_account
-from hanbit.parties import accounts, limits
+from hanbit.parties import accounts, limits, merchants
+from hanbit.parties import terms as agreed
 from hanbit.parties.limits import Limits
 from hanbit.payments import bank_limits, hands, settlement
 from hanbit.payments.gateway import Gateway
@@ -36,7 +37,10 @@ FUND: Final = "fund"
 RESERVE: Final = "reserve"
 CLOSE: Final = "close"
 LIMITS: Final = "limits"
-ACTS: Final = (FUND, RESERVE, CLOSE, LIMITS)
+PAYOUT: Final = "payout"
+ACTS: Final = (FUND, RESERVE, CLOSE, LIMITS, PAYOUT)
+_SEALED: Final = "sealed"
+"""What of a content stands in no audit."""
 
 
 class Proposal(msgspec.Struct, frozen=True):
@@ -98,6 +102,8 @@ def decided(reader: Reader, limit: int) -> list[Proposal]:
 def about(reader: Reader, proposal: Proposal) -> str:
     """Whose account it pays into, or up to which day it closes, as people know it."""
     told = proposal.told
+    if proposal.act == PAYOUT:
+        return f"{told['merchant']} {told['masked']}"
     if proposal.act not in (FUND, LIMITS):
         return told.get("through", told.get("currency", ""))
     sql = "SELECT a.masked, c.name FROM accounts a JOIN customers c ON c.id = a.customer WHERE a.id = ?"
@@ -139,6 +145,27 @@ async def change_limits(gateway: Gateway, by: str, *, account: str, payment: str
     return True
 
 
+async def propose_payout_account(gateway: Gateway, by: str, *, merchant: str, bank: str, number: str, reason: str) -> str:
+    """Another bank account to which a merchant is paid, in place of one that still waits. BadInput names the field.
+
+    Whoever could change it alone, at the operator or with a merchant's stolen log-in, would have the merchant's money sent to himself.
+    """
+    if merchants.by_id(gateway.reader, merchant) is None:
+        raise NotFound(f"no merchant {merchant}")
+    at = gateway.clock.now()
+    terms = agreed.of_merchant(gateway.reader, merchant)
+    row = agreed.with_account(terms, bank=bank, number=number, pepper=gateway.keyring.pepper, at=at).row
+    content = {"merchant": merchant, "masked": str(row["payout_masked"]), _SEALED: str(row["payout_sealed"])}
+    earlier = waiting_account(gateway.reader, merchant)
+    replaced = () if earlier is None else (_put(earlier, "withdrawn", by, reason, at),)
+    return await _propose(gateway, by, PAYOUT, content, reason, puts=replaced, merchant=merchant)
+
+
+def waiting_account(reader: Reader, merchant: str) -> Proposal | None:
+    """The account to which a merchant is to be paid once a second person has approved it."""
+    return next((one for one in waiting(reader) if one.act == PAYOUT and one.told["merchant"] == merchant), None)
+
+
 async def propose_reserve(gateway: Gateway, by: str, *, amount: str, currency: str, reason: str) -> str:
     """Cash into the reserve for refunds."""
     money = parse_money(amount, currency)
@@ -169,6 +196,8 @@ async def approve(gateway: Gateway, by: str, proposal: Proposal, *, reason: str)
     at, told, money = gateway.clock.now(), proposal.told, proposal.money
     if proposal.act == LIMITS:
         return await _raise_limits(gateway, by, proposal, mine, reason)
+    if proposal.act == PAYOUT:
+        return await _change_account(gateway, by, proposal, mine, reason)
     if money is None:
         await _decide(gateway, by, proposal, "approved", reason, mine.requires)
         return await settlement.close_days(gateway, by, through=told["through"], reason=f"{proposal.reason} / {reason.strip()}")
@@ -219,6 +248,17 @@ async def _raise_limits(gateway: Gateway, by: str, proposal: Proposal, mine: Han
     return {"account": account, "payment": wanted.payment, "day": wanted.day}
 
 
+async def _change_account(gateway: Gateway, by: str, proposal: Proposal, mine: Hands, reason: str) -> dict[str, Any]:
+    """From the next payout on."""
+    at, told = gateway.clock.now(), proposal.told
+    terms = agreed.of_merchant(gateway.reader, told["merchant"])
+    row = agreed.with_sealed(terms, masked=told["masked"], sealed=told[_SEALED], at=at)
+    audit = act(at, by, f"payout account {told['merchant']}: {told['masked']}", f"{proposal.reason} / {reason.strip()}", told["merchant"])
+    put = _put(proposal, "approved", by, reason, at)
+    await _commit(gateway, Change(requires=mine.requires, puts=(put, row), appends=(audit,)))
+    return {"merchant": told["merchant"], "account": told["masked"]}
+
+
 async def _propose(
     gateway: Gateway,
     by: str,
@@ -228,13 +268,14 @@ async def _propose(
     *,
     puts: tuple[Put, ...] = (),
     audits: tuple[Append, ...] = (),
+    merchant: str | None = None,
 ) -> str:
     check_reason(reason)
     at, proposal_id = gateway.clock.now(), ids.new_token()
     his = hands.of(gateway.reader, by)
     proposal = Proposal(proposal_id, 0, what, json.dumps(content), reason.strip(), OPEN, by, his.told, at, None, None, None)
-    told = " ".join(content.values())
-    audit = act(at, by, f"proposed {proposal_id}: {what} {told}", reason.strip())
+    told = " ".join(text for name, text in content.items() if name != _SEALED)
+    audit = act(at, by, f"proposed {proposal_id}: {what} {told}", reason.strip(), merchant)
     await gateway.book.commit(Change(requires=his.requires, puts=(*puts, _row(proposal)), appends=(*audits, audit)))
     return proposal_id
 

@@ -10,6 +10,7 @@ from hanbit.crypto.passwords import NEW_PASSWORD_CHARACTERS_MIN
 from hanbit.db.change import Change
 from hanbit.parties import console_sessions, time_codes
 from hanbit.parties import terms as agreed
+from hanbit.payments import proposals
 from hanbit.web.words import LanguageCode
 from tests.e2e.consoles.steps import (
     SIZES,
@@ -121,7 +122,10 @@ async def test_another_payout_account_asks_for_the_second_factor(
         await expect(page.locator(".done")).to_have_text(words(language, "merchant.done.payout_account"))
         await expect(page.locator("main")).to_contain_text(number[-4:])
         assert number not in await page.content()
-    assert (agreed.of_merchant(consoles.gateway.reader, SHOP).payout_masked or "").endswith(number[-4:])
+    waiting = proposals.waiting_account(consoles.gateway.reader, SHOP)
+    assert waiting is not None
+    assert waiting.told["masked"].endswith(number[-4:])
+    assert agreed.of_merchant(consoles.gateway.reader, SHOP).payout_masked == had, "the operator approves it"
 
 
 async def test_a_key_is_revoked_with_the_second_factor(browser: Browser, stage: Stage, language: LanguageCode, size: ViewportSize) -> None:

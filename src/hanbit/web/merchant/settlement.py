@@ -19,7 +19,7 @@ from hanbit.kernel.errors import NotFound
 from hanbit.kernel.money import Money
 from hanbit.parties import terms as agreed
 from hanbit.parties.merchants import Merchant
-from hanbit.payments import payouts, settlement, statement_lines
+from hanbit.payments import payouts, proposals, settlement, statement_lines
 from hanbit.payments.settlement import STATEMENTS_MAX, Statement
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
@@ -65,6 +65,7 @@ class SettlementPages:
             "merchant/settlement.html",
             statements=found[:ROWS],
             terms=terms,
+            waiting=proposals.waiting_account(reader, merchant.id),
             fixed=Money(terms.fee_fixed_minor, merchant.currency),
             payouts=payouts.of_merchant(reader, merchant.id, merchant.currency, limit=PAYOUTS_SHOWN),
             first="/settlement" if form.after else "",
@@ -100,7 +101,7 @@ class SettlementPages:
 
         async def do(by: str, form: Mapping[str, str]) -> Response:
             values = {"bank": form["bank"], "number": form["number"], "reason": form["reason"]}
-            await settlement.set_payout_account(self.gateway, by, merchant=merchant.id, **values)
+            await proposals.propose_payout_account(self.gateway, by, merchant=merchant.id, **values)
             return self.console.see("/settlement", "merchant.done.payout_account")
 
         bank = Field("bank", "console.payout_account.bank", max=agreed.BANK_MAX)

@@ -22,7 +22,7 @@ from hanbit.kernel.money import AMOUNT, CURRENCY_EXPONENTS, Money
 from hanbit.parties import merchants, people
 from hanbit.parties import terms as agreed
 from hanbit.parties.merchants import Merchant
-from hanbit.payments import lines, merchant_limits, operations, registrations, settlement
+from hanbit.payments import lines, merchant_limits, operations, proposals, registrations, settlement
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
 from hanbit.web.deeds import Deed, Field, choice
@@ -223,7 +223,8 @@ class MerchantPages:
         elif name == "fees":
             await settlement.set_fees(gateway, by, merchant=merchant.id, basis_points=form["points"], fixed=form["fixed"], reason=reason)
         elif name == "payout":
-            await settlement.set_payout_account(gateway, by, merchant=merchant.id, bank=form["bank"], number=form["number"], reason=reason)
+            account = {"bank": form["bank"], "number": form["number"]}
+            await proposals.propose_payout_account(gateway, by, merchant=merchant.id, **account, reason=reason)
         elif name == "line":
             address = form["address"] if form["mode"] == "leased" else ""
             await lines.set_line(
