@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -266,6 +267,24 @@ def test_the_container_file_copies_what_exists_and_ends_as_nobody_special() -> N
     assert copied
     for name in (name for names in copied for name in names):
         assert (ROOT / name).exists(), name
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    there = {Path(name).parts[0] for names in copied for name in names}
+    built_of = {
+        project["project"]["readme"],
+        *project["project"]["license-files"],
+        *project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"],
+    }
+    assert {Path(name).parts[0] for name in built_of} <= there, "the wheel is built of nothing that is not copied"
+    bases = {line.split()[1] for line in lines if line.startswith("FROM")}
+    assert len(bases) == 1, "what is built in one image runs in another"
+    assert re.fullmatch(r"python:3\.\d+-slim-[a-z]+", bases.pop())
+    installs = [step for line in lines if line.startswith("RUN") for step in line.split("&&") if "pip install" in step]
+    assert installs
+    for step in installs:
+        assert "--require-hashes" in step or "--no-deps" in step, step
+    assert not any(word in line for line in lines for word in ("curl", "wget", "ADD ", "apt-get", "chmod 777", ":latest"))
+    last = max(place for place, line in enumerate(lines) if line.startswith("USER"))
+    assert not any(line.startswith(("RUN", "COPY")) for line in lines[last:]), "whatever is there belongs to root and stays as it is"
     users = [line.split()[1] for line in lines if line.startswith("USER")]
     assert users == ["hanbit"]
     assert json.loads(next(line for line in lines if line.startswith("ENTRYPOINT")).partition(" ")[2]) == ["hanbit"]
