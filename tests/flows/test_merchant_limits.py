@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from hanbit.db.change import Change
+from hanbit.db.change import Change, Value
 from hanbit.kernel.errors import BadInput, Declined, NotFound
 from hanbit.kernel.money import Money
 from hanbit.ledger import rules
@@ -12,6 +12,7 @@ from hanbit.ledger.chart import merchant_account, operator_account
 from hanbit.parties import merchants
 from hanbit.parties.merchants import Merchant
 from hanbit.payments import merchant_limits, operations
+from hanbit.payments.gateway import Gateway
 from hanbit.payments.merchant_limits import NONE, REASON
 from tests.flows.cancelling import Canceller
 from tests.purchases import buying
@@ -99,6 +100,27 @@ async def test_money_that_comes_without_a_payment_is_no_part_of_the_day(world: W
     await world.gateway.book.commit(Change(entries=(entry,)))
     states = [(await (await world.visit()).pay()).state for _ in range(3)]
     assert (states, taken(world)) == (["captured", "captured", "open"], 2 * PRICE)
+
+
+async def test_a_flood_above_the_day_counts_the_day_no_more_than_every_half_minute(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: list[str] = []
+    count = merchant_limits._count
+
+    async def counted(gateway: Gateway, merchant: Merchant, at: int) -> dict[str, Value]:
+        counts.append(merchant.id)
+        return await count(gateway, merchant, at)
+
+    await limit(world, day=str(PRICE))
+    assert (await (await world.visit()).pay()).state == "captured"
+    monkeypatch.setattr(merchant_limits, "_count", counted)
+    visits = [await world.visit() for _ in range(4)]
+    reasons = {payment.reason for payment in await asyncio.gather(*(visit.pay(method="password") for visit in visits))}
+    assert (reasons, counts) == ({REASON}, ["shop"])
+    world.clock.advance(merchant_limits.RECOUNTED_EVERY_S)
+    assert (await (await world.visit()).pay()).reason == REASON
+    assert counts == ["shop"] * 2
+    await limit(world, day=str(2 * PRICE))
+    assert (await (await world.visit()).pay()).state == "captured", "what the staff sets counts at once"
 
 
 async def test_a_refund_gives_nothing_back_to_the_day(world: World) -> None:

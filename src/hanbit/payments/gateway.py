@@ -15,6 +15,7 @@ from hanbit.parties.keyring import Keyring
 from hanbit.parties.registry import Registry
 from hanbit.payments.allowance import TOO_MANY, Allowances
 from hanbit.payments.known import KnownOpenings
+from hanbit.payments.recounts import Recounts
 from hanbit.protocols.signed import Signer
 from hanbit.settings import Settings
 
@@ -72,6 +73,7 @@ class Gateway:
     """Requests (by number) and grants that are being decided at this moment: beside themselves they try no factor a second time."""
     speechless: dict[str, int] = field(default_factory=dict)
     """Merchants whose program does not know a console's messages → until when it is not asked again."""
+    recounted: Recounts = field(default_factory=Recounts)
     allowances: Allowances = field(init=False)
 
     def __post_init__(self) -> None:

@@ -4,7 +4,8 @@ The day is not added up for each payment. The merchant's row says what its accou
 bring the account so far above that, and the batch compares it under the book lock with the account's own counters. So no two payments at
 once exceed a day together, none waits for another, and what is voided gives its part back by itself. The first payment of a day moves
 the row on. Money that comes to the account without a payment (a payout that the bank sent back) would count too: before anybody is
-turned away for the day, it is counted anew from the payments alone.
+turned away for the day, it is counted anew from the payments alone: one merchant at a time, and each every half minute at most, so that a
+flood of payments above a limit reads a day of payments no more often than that.
 """
 
 from collections.abc import AsyncIterator
@@ -43,6 +44,10 @@ SELECT l.credits_posted, l.credits_pending, coalesce((
 ), 0) AS captured FROM ledger_accounts l WHERE l.id = ?
 """  # noqa: S608 - words of our own
 """One statement, so that counters and payments are of one moment. What is held from the day before counts until it is decided."""
+
+
+RECOUNTED_EVERY_S: Final = 30
+"""A count that agreed with the merchant's row is not made again before, unless the row has moved on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +102,15 @@ async def counted_anew(gateway: Gateway, merchant_id: str) -> AsyncIterator[None
         merchant = merchants.by_id(gateway.reader, merchant_id)
         if declined.reason != REASON or merchant is None or merchant.limit_day is None:
             raise
-        at = gateway.clock.now()
-        counted = await _count(gateway, merchant, at)
-        if (counted["day_from"], counted["day_until"]) == (merchant.day_from, merchant.day_until):
-            raise
+        recounted = gateway.recounted
+        async with recounted.turn:
+            moment = gateway.clock.monotonic()
+            if recounted.agreed(merchant.id, merchant.version, moment):
+                raise
+            counted = await _count(gateway, merchant, gateway.clock.now())
+            if (counted["day_from"], counted["day_until"]) == (merchant.day_from, merchant.day_until):
+                recounted.note(merchant.id, merchant.version, moment + RECOUNTED_EVERY_S)
+                raise
         await gateway.book.commit(Change(puts=(_put(gateway, merchant, counted),)))
         raise Stale("merchants") from declined
 
