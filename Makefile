@@ -14,6 +14,9 @@ ON_POSTGRESQL := $(foreach name,paid declines ends races cancellation cancel_rac
 	tests/attacks/test_checkpoints.py tests/attacks/test_review.py \
 	tests/flows/test_console_requests.py tests/flows/test_own_limits.py tests/faces/test_home.py
 
+# What `make check` runs, a few minutes before each commit; `make test` runs everything.
+OF_EACH_PART := tests/unit tests/protocol tests/vectors tests/tidy
+
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,8 +72,8 @@ lint: .venv/.dev ## format, lint, strict types, import contracts
 	@.venv/bin/lint-imports --no-logo
 
 .PHONY: check
-check: lint ## make lint, then the fast tests
-	@$(PYTEST) $(SHARED) -m "not long and not browser and not processes" $(PYTEST_ARGUMENTS)
+check: lint ## make lint, then the tests of each part by itself and of the house
+	@$(PYTEST) $(SHARED) -m "not long and not browser and not processes" $(OF_EACH_PART) $(PYTEST_ARGUMENTS)
 
 .PHONY: format
 format: .venv/.dev ## format the code and mend what ruff can mend by itself
