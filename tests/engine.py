@@ -13,8 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
+from psycopg import sql
+
 from hanbit.db import postgres_link, sqlite_file
 from hanbit.db.rows import Connection
+from hanbit.db.schema import metadata
 from hanbit.db.sqlite import BOOK_FILE
 from hanbit.folder import place_at
 from hanbit.settings import FILE, load
@@ -97,6 +101,16 @@ _TRIGGERS = {
     True: "SELECT name FROM sqlite_master WHERE type = 'trigger'",
     False: "SELECT format('%I ON %s', tgname, tgrelid::regclass) FROM pg_trigger WHERE NOT tgisinternal",
 }
+
+
+def beside(folder: Path) -> Iterator[tuple[str, bytes]]:
+    """What of a folder's book is not below the folder: every row of its database, as PostgreSQL spells it; a file is there."""
+    place = place_at(folder)
+    if isinstance(place, str):
+        with psycopg.connect(place) as connection, connection.cursor() as cursor:
+            for table in metadata.tables:
+                with cursor.copy(sql.SQL("COPY {} TO STDOUT").format(sql.Identifier(table))) as rows:
+                    yield f"rows of {table}", b"".join(bytes(row) for row in rows)
 
 
 def keep(folder: Path, copy: Path) -> None:

@@ -33,6 +33,7 @@ from hanbit.protocols.dual_signature.messages import AuthorizationRequest, Dual,
 from hanbit.protocols.dual_signature.temporary import TemporaryTrust
 from hanbit.protocols.redirect import customer as redirect
 from hanbit.protocols.signed import verify
+from tests import engine
 from tests.attacks.canaries import Canary, card_number
 from tests.attacks.captured import Captured
 from tests.flows.authenticator import Authenticator
@@ -144,9 +145,11 @@ class Watched:
         return role.auth_code(core, self.person.code_secret) if method == "code" else redirect.auth_password(password)
 
     def stored(self) -> None:
-        """Every file of both sides as it lies now."""
+        """Every file of both sides as it lies now, and the rows of a book that is no file."""
         self.shop.add_files(*self.world.folder.parent.glob("shop.db*"))
         self.gateway.add_files(self.world.folder)
+        for where, content in engine.beside(self.world.folder):
+            self.gateway.add(where, content)
 
     def payment_secrets(self) -> list[Canary]:
         """What no merchant may learn of any of it."""
