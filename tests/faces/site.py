@@ -33,6 +33,7 @@ from hanbit.settings import Settings
 from hanbit.web import application
 from hanbit.web.serving import serving
 from hanbit.web.visitors import Places, Proxies
+from tests import engine
 
 SHOP, SHOP_URL = "garam", "http://shop.localhost:8500"
 LOGIN, PASSWORD, ACCOUNT_PASSWORD = "hong", "correct horse battery", "2580"
@@ -172,7 +173,7 @@ async def running_site(folder: Path, *, shop_url: str = SHOP_URL, clock: Clock |
     base = f"http://pay.localhost:{port}"
     clock, line, metrics = clock or SandboxClock(SystemClock()), _LateShop(), _Metrics()  # a test may move the time of day on
     data = folder / "data"
-    await create(data, Settings(public_url=base, **settings), clock, root_key=None, root_passphrase=None)
+    await create(data, Settings(public_url=base, **{"database": engine.database(), **settings}), clock, root_key=None, root_passphrase=None)
     with hold(data):
         gateway = open_gateway(data, clock, line=lambda *_: line)
         try:

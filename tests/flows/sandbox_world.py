@@ -27,6 +27,7 @@ from hanbit.sandbox.trigger import play
 from hanbit.wallet.client import Http
 from hanbit.wallet.pay import Opened, Outcome, Password, Screen, Wallet
 from hanbit.wallet.store import Store
+from tests import engine
 from tests.flows.crash_processes import PATIENCE_S, PAUSE_S, Child, insist
 from tests.unit.merchant.agent.support import Received, Receiver, receiver, register
 
@@ -179,7 +180,8 @@ async def prepare(folder: Path) -> Ports:
     url = f"http://pay.localhost:{ports.pay}"
     data, shop = folder / "data", folder / "shop"
     listen = ("--listen", f"127.0.0.1:{ports.pay}", "--line", f"127.0.0.1:{ports.line}", "--public-url", url, *NO_CONSOLES)
-    assert "TEST" in await good("init", data, "--sandbox", *listen)
+    book = ("--database", engine.database()) if engine.is_postgresql() else ()
+    assert "TEST" in await good("init", data, "--sandbox", *listen, *book)
     gateway = Child("gateway", ["-m", "hanbit", "serve", "--data", str(data)], f"{url}/readyz", folder / "gateway.log")
     connector = aiohttp.TCPConnector(resolver=LoopbackResolver())
     async with aiohttp.ClientSession(connector=connector) as http:

@@ -22,6 +22,7 @@ from hanbit.wallet.buy import buy, shown_lines
 from hanbit.wallet.client import Answer, GatewayRefused, Http, Origin
 from hanbit.wallet.pay import Device, Factor, Opened, Outcome, Password
 from hanbit.wallet.relay import Relay, ShopCheckout, ShopRefused
+from tests import engine
 from tests.flows.example_shops import EXAMPLES, KINDS, ExampleShop, example_shop, shop_without_agent, until_book
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -30,7 +31,7 @@ LINES_MAX = 120
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    async with demo_world(tmp_path_factory.mktemp("shops"), Ports.free(), SystemClock(), lambda _: None) as started:
+    async with demo_world(tmp_path_factory.mktemp("shops"), Ports.free(), SystemClock(), lambda _: None, engine.database()) as started:
         yield started
 
 

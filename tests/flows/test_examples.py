@@ -14,6 +14,7 @@ from hanbit.kernel.clock import SystemClock
 from hanbit.loopback import LoopbackResolver
 from hanbit.merchant import enrolment
 from hanbit.wallet.pay import Device
+from tests import engine
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -44,7 +45,7 @@ async def shelf(http: aiohttp.ClientSession, address: str) -> None:
 async def test_the_minimal_shop_sells_a_song(tmp_path: Path) -> None:
     port = Ports.free().pay
     address = f"http://song.localhost:{port}"
-    async with demo_world(tmp_path, Ports.free(), SystemClock(), lambda _: None) as world:
+    async with demo_world(tmp_path, Ports.free(), SystemClock(), lambda _: None, engine.database()) as world:
         await enrol(world, tmp_path / "song", port)
         process = await asyncio.create_subprocess_exec(
             sys.executable, str(EXAMPLES / "minimal_shop.py"), str(tmp_path / "song"), str(port), stdout=asyncio.subprocess.PIPE

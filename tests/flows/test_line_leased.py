@@ -24,6 +24,7 @@ from hanbit.merchant.shop import Shop
 from hanbit.payments import operations
 from hanbit.payments.gateway import Gateway
 from hanbit.settings import Settings
+from tests import engine
 from tests.flows.line_world import Customer, add_customer, prove
 from tests.waiting import until
 
@@ -77,6 +78,7 @@ async def site(folder: Path, *, leased_tls: bool = True, **settings: Any) -> Asy
         leased_host=LEASED_HOST,
         leased_port=ports.metrics,
         leased_tls=leased_tls,
+        database=engine.database(),
         **settings,
     )
     await create(folder / "gateway", chosen, CLOCK, root_key=None, root_passphrase=None)

@@ -19,12 +19,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from hanbit import logs
 from hanbit.demo.world import Ports, World, demo_world
+from hanbit.folder import place_at
 from hanbit.kernel.clock import SystemClock
 from hanbit.loopback import LoopbackResolver
 from hanbit.metrics import CONTENT_TYPE
 from hanbit.payments import recovery
 from hanbit.wallet.pay import Device
 from hanbit.web import application
+from tests import engine
 from tests.faces.site import client, running_site
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -72,7 +74,7 @@ async def watched(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Wat
     directory = tmp_path_factory.mktemp("watched")
     connector = aiohttp.TCPConnector(resolver=LoopbackResolver())
     async with (
-        demo_world(directory, Ports.free(), SystemClock(), lambda _: None) as world,
+        demo_world(directory, Ports.free(), SystemClock(), lambda _: None, engine.database()) as world,
         aiohttp.ClientSession(connector=connector) as http,
     ):
         who = world.customers["hong"]
@@ -169,7 +171,7 @@ async def test_a_book_that_cannot_be_read_is_not_ready_but_alive(tmp_path: Path)
     """And the background does not die of it: it reads again when the book can be read again."""
     async with running_site(tmp_path) as site, client() as http:
         connection = site.gateway.reader._connection
-        broken = site.gateway.reader.__class__(tmp_path / "data/book.sqlite")
+        broken = site.gateway.reader.__class__(place_at(tmp_path / "data"))
         broken.close()
         site.gateway.reader._connection = broken._connection
         async with http.get(f"{site.base}/readyz") as answer:

@@ -21,6 +21,7 @@ from hanbit.merchant.order import Line
 from hanbit.merchant.shop import Shop
 from hanbit.sandbox import magic
 from hanbit.wallet.client import GatewayRefused
+from tests import engine
 from tests.attacks.bad_requests import Bad, judge
 from tests.flows.crash_processes import PATIENCE_S, insist
 from tests.flows.sandbox_world import NO_CONSOLES, Sandbox, good, hanbit, prepare, sandbox
@@ -373,7 +374,8 @@ async def test_a_live_server_has_no_such_page_and_no_such_command(tmp_path: Path
     ports = Ports.free()
     url, data = f"http://127.0.0.1:{ports.pay}", tmp_path / "data"
     listen = ("--listen", f"127.0.0.1:{ports.pay}", "--line", f"127.0.0.1:{ports.line}", "--public-url", url, *NO_CONSOLES)
-    await good("init", data, *listen)
+    book = ("--database", engine.database()) if engine.is_postgresql() else ()
+    await good("init", data, *listen, *book)
     for arguments in (("clock", "+15m"), ("clock", "now"), ("trigger", "order.settled", "--merchant", "shop")):
         code, _, errors = await hanbit("sandbox", *arguments, "--data", data)
         assert code != 0

@@ -26,7 +26,7 @@ P95_S = 2.0
 PAYMENTS = 20
 LARGEST_FILE = "/static/0/fonts/pretendard-bold.woff2"
 """270 kB that every page asks for; a page of another version gets them too."""
-PEERS_START_S = 60
+PEERS_START_S = 300
 
 
 @pytest.fixture(scope="module")
