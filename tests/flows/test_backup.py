@@ -20,7 +20,7 @@ from tests.unit.cli.world import installed
 PASSPHRASE = b"a passphrase that is long enough\n"
 
 
-pytestmark = pytest.mark.skipif(engine.is_postgresql(), reason="a database's backups are its own; see test_postgres_backup")
+pytestmark = pytest.mark.skipif(engine.is_postgresql(), reason="a database's backups are its own; see test_on_postgresql")
 
 
 async def command(*arguments: str | Path, answers: bytes = b"") -> Any:

@@ -253,7 +253,7 @@ async def _wait_for(
     """Until the address answers as it should; Unavailable with the end of the log when it does not, or its process has ended."""
     latest = asyncio.get_running_loop().time() + START_TIMEOUT_S
     while asyncio.get_running_loop().time() < latest and (process is None or process.returncode is None):
-        with contextlib.suppress(aiohttp.ClientError):
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):  # a server that starts slowly lets a first request wait
             async with http.get(url) as response:
                 if good(response.status, await response.text()):
                     return

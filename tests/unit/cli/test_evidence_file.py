@@ -86,7 +86,8 @@ def test_unknown_tid_and_files_that_are_none_are_refused_in_words(paid: tuple[Pa
     assert not out.exists()
     assert run("evidence", "verify", root, "--root", root).exit_code == 1
     assert run("evidence", "export", tid, "--data", data, "-o", out).exit_code == 0
-    for no_root in (out, data / "book.sqlite"):
+    (tmp_path / "bytes").write_bytes(bytes(range(256)))
+    for no_root in (out, tmp_path / "bytes"):
         assert run("evidence", "verify", out, "--root", no_root).exit_code == 1
     assert run("evidence", "verify", out, "--root", root, "--checkpoint", root).exit_code == 1
     assert run("evidence", "verify", out, "--root", root, "--key-card", "no thumbprint").exit_code == 1
