@@ -20,6 +20,7 @@ COMPOSED = (
         f"console.{part}."
         for part in ("cancellation", "entry", "factor", "language", "message", "payout", "person", "problem", "role", "state")
     ),
+    "console.line.why.",
     "console.purpose.",
     "console.statement.",
     *(f"home.{part}." for part in ("csv", "done", "entry", "key", "language", "method", "reason", "tries", "unusual")),

@@ -120,7 +120,7 @@ def invite_page(
 async def invite(console: Console, request: Request, *, face: str, merchant: str | None) -> Response:
     """Read the form and invite; what is wrong is said at the field."""
     form = await read_form(request, InviteForm)
-    errors = Errors()
+    named, errors = merchant if face != console.face else None, Errors()
     errors.check("login", people.LOGIN.fullmatch(form.login), "console.field.login")
     errors.check("name", form.name.strip() and form.name.isprintable(), "console.field.name")
     errors.check("role", form.role in ROLES[face], "console.field.role")
@@ -142,11 +142,10 @@ async def invite(console: Console, request: Request, *, face: str, merchant: str
         except BadInput as error:
             errors.check(error.detail.partition(":")[0], False, "console.field.wrong")
         else:
-            return invited_page(console, request, made, form.name)
-    named = merchant if face != console.face else None
+            return invited_page(console, request, made, form.name, merchant=named)
     return invite_page(console, request, form, errors, face=face, merchant=named)
 
 
-def invited_page(console: Console, request: Request, made: Invited, name: str) -> Response:
-    """The one-time link, this once."""
-    return console.page(request, "consoles/invited.html", link=made.link, name=name)
+def invited_page(console: Console, request: Request, made: Invited, name: str, *, merchant: str | None = None) -> Response:
+    """The one-time link, this once; `merchant` is whose person it is, where another console invites."""
+    return console.page(request, "consoles/invited.html", link=made.link, name=name, merchant=merchant)

@@ -204,10 +204,10 @@ async def test_a_line_is_up_until_its_key_is_revoked_and_everybody_is_told(brows
         await expect(page.locator(".done")).to_have_text(words("en", "merchant.done.revoked"))
         await operator.is_up("byeol", up=False)
         await page.goto(consoles.bases["merchant"] + "/line")
-        await expect(page.locator("#main .summary").first).to_contain_text(words("en", "merchant.line.is_down"))
+        await expect(page.locator("#main .summary").first).to_contain_text(words("en", "merchant.line.is_revoked_next"))
         await looked_at(page, NARROW)
         await page.goto(consoles.bases["operator"] + "/merchants/byeol")
-        await expect(page.locator("#main .state-down").first).to_be_visible()
+        await expect(page.locator("#main .lines")).to_contain_text(words("en", "console.line.why.revoked"))
         await looked_at(page, NARROW)
         async with customers_window(browser, "en", NARROW) as customer:
             await customer.goto(address + "&lang=en")
