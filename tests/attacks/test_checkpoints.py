@@ -38,7 +38,7 @@ def latest(world: World) -> str:
     """The bytes of the last checkpoint."""
     last = checkpoints.latest(world.gateway)
     assert last is not None
-    compact = evidence.compact(world.gateway.reader, last["hash"])
+    compact = evidence.compact(world.gateway.reader, "", "", last["hash"])
     assert compact is not None
     return compact
 
@@ -109,7 +109,7 @@ async def test_a_checkpoint_is_stored_before_it_is_sent(world: World, monkeypatc
     receive = Shop.receive
 
     async def looking(shop: Shop, unverified: str) -> str | None:
-        seen.append(evidence.compact(world.gateway.reader, ids.digest(unverified.encode())) == unverified)
+        seen.append(evidence.compact(world.gateway.reader, "", "", ids.digest(unverified.encode())) == unverified)
         return await receive(shop, unverified)
 
     monkeypatch.setattr(Shop, "receive", looking)

@@ -343,7 +343,7 @@ async def chain_of_keys(world: World) -> tuple[str, list[str]]:
 def about_keys(world: World) -> list[str]:
     kinds = tuple(kind.TYP for kind in (role.KeyRecord, role.KeyRecordConfirmation, role.Renewal, role.Certificates))
     sql = "SELECT hash FROM messages WHERE merchant = 'shop' AND typ IN (?, ?, ?, ?)"
-    found = [store.compact(world.gateway.reader, row["hash"]) for row in world.gateway.reader.all(sql, *kinds)]
+    found = [store.compact(world.gateway.reader, "shop", "", row["hash"]) for row in world.gateway.reader.all(sql, *kinds)]
     return [compact for compact in found if compact is not None]
 
 

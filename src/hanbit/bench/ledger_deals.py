@@ -42,7 +42,7 @@ PAYLOAD_SIGNS: Final = {
 AT_HOLD: Final = ("order", "keys", "consent", "notice")
 AT_CAPTURE: Final = ("confirmation", "settled", "receipt")
 SIGNATURE_SIGNS: Final = 86
-TOKEN_SIGNS, DIGEST_SIGNS = 22, 43
+TOKEN_SIGNS, TID_SIGNS, DIGEST_SIGNS = 22, 27, 43
 FILL: Final = "--"
 """Behind a message's number, so that base64 begins anew after it."""
 CORE_SIGNS: Final = 331
@@ -149,7 +149,7 @@ class Deals:
         account = source or self.customers[self._dice.roll(CUSTOMERS)]
         merchant, tid, payment_id, order = (
             self._draw.next(),
-            self._dice.token(),
+            self._new_tid(),
             self._new_id(),
             self._dice.token().ljust(DIGEST_SIGNS, "x"),
         )
@@ -211,6 +211,10 @@ class Deals:
     def _new_id(self) -> str:
         """As `ids.new_token_of` makes them: it begins with its second."""
         return self._dice.token(_second(self.at))
+
+    def _new_tid(self) -> str:
+        """As `ids.new_tid_of` makes them."""
+        return self._dice.token(_second(self.at)).ljust(TID_SIGNS, "0")
 
     def _moved(self, debit: str, credit: str, amount: int) -> None:
         self.expected[debit] -= amount

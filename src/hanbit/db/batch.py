@@ -246,14 +246,15 @@ class Batch:
 
     def _acknowledge(self, acknowledge: Acknowledge, items: list[Written]) -> None:
         outbox = self.loaded.rows["outbox"]
-        for outcome in acknowledge.hashes:
-            stands = outbox.rows.get((outcome,))
+        for outcome, tid in acknowledge.outcomes:
+            key = (outcome, acknowledge.merchant, tid)
+            stands = outbox.rows.get(key)
             if stands is None:
                 continue
             row = dict(zip(outbox.place, stands, strict=True))
-            if row["merchant"] == acknowledge.merchant and row["acknowledged_at"] is None:
+            if row["acknowledged_at"] is None:
                 told = {**row, "acknowledged_at": self.at, "next_at": None}
-                self._put(Put("outbox", told, int(row["version"] or 0)), (outcome,), items)
+                self._put(Put("outbox", told, int(row["version"] or 0)), key, items)
 
     def _post(self, entries: tuple[Entry, ...], items: list[Written]) -> None:
         loaded, writes = self.loaded, self.writes

@@ -53,10 +53,11 @@ class Require(msgspec.Struct, frozen=True):
 
 
 class Acknowledge(msgspec.Struct, frozen=True):
-    """This merchant has stored these outcomes: the outbox need not tell them again. Hashes that are not its own do nothing."""
+    """This merchant has stored these outcomes: the outbox need not tell them again. Those that are not its own do nothing."""
 
     merchant: str
-    hashes: tuple[str, ...]
+    outcomes: tuple[tuple[str, str], ...]
+    """Hash and tid of each."""
 
 
 class StoredMessage(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """What the tables of the book are written with (`schema.py`): columns that mean the same on both engines."""
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, Column, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text, UniqueConstraint
 from sqlalchemy import text as expression
 
 metadata = MetaData()
@@ -23,7 +23,12 @@ def whole(name: str, *, key: bool = False, null: bool = False) -> Column[int]:
     return Column(name, _Whole, primary_key=key, nullable=null, autoincrement=False)
 
 
-def table(name: str, *items: Column[str] | Column[int] | CheckConstraint | UniqueConstraint | Index) -> Table:
+def stored_by(*names: str) -> PrimaryKeyConstraint:
+    """A key in another order than its columns: first what begins with its second, so that new rows stand beside one another."""
+    return PrimaryKeyConstraint(*names)
+
+
+def table(name: str, *items: Column[str] | Column[int] | CheckConstraint | UniqueConstraint | PrimaryKeyConstraint | Index) -> Table:
     """One table of the book."""
     return Table(name, metadata, *items, sqlite_strict=True, sqlite_with_rowid=name not in _BY_KEY)
 

@@ -14,7 +14,12 @@ from hanbit.db.rows import Connection, stream
 from hanbit.kernel import ids
 
 Row = tuple[Value, ...]
-KEYS: dict[str, tuple[str, ...]] = {name: tuple(c.name for c in table.primary_key) for name, table in schema.metadata.tables.items()}
+KEYS: dict[str, tuple[str, ...]] = {
+    name: tuple(c.name for c in table.columns if c.primary_key) for name, table in schema.metadata.tables.items()
+}
+"""Table → its key, in the order of the columns: so a leaf names a row."""
+STORED: dict[str, str] = {name: ", ".join(c.name for c in table.primary_key) for name, table in schema.metadata.tables.items()}
+"""Table → the order in which its rows can be read without being sorted."""
 COLUMNS: dict[str, tuple[str, ...]] = {name: tuple(c.name for c in table.columns) for name, table in schema.metadata.tables.items()}
 
 
@@ -51,7 +56,7 @@ PORTION = 500
 
 
 def present(connection: Connection) -> Iterator[Item]:
-    """Every covered row as it stands in the book: messages first, in their order, then table by table in the order of their keys.
+    """Every covered row as it stands in the book: messages first, in their order, then table by table in the order in which they are kept.
 
     A leg whose entry is missing is returned by itself: no leaf names one.
     """
@@ -109,7 +114,7 @@ def _portions(items: Iterable[Item]) -> Iterator[list[Item]]:
 def _rows(connection: Connection, table: str) -> Iterator[Item]:
     columns, keys = COLUMNS[table][: COVERED[table]], KEYS[table]
     places = [columns.index(key) for key in keys]
-    sql = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {', '.join(keys)}"  # noqa: S608 - names from our own schema
+    sql = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {STORED[table]}"  # noqa: S608 - names from our own schema
     for row in stream(connection, sql):
         values = tuple(row)
         yield Item(table, tuple(values[place] for place in places), digest(table, values))
@@ -137,4 +142,4 @@ def _stray(leg: Sequence[str | int | None]) -> Item:
 
 
 def _select(table: str) -> str:
-    return f"SELECT {', '.join(COLUMNS[table])} FROM {table} ORDER BY {', '.join(KEYS[table])}"  # noqa: S608 - names from our own schema
+    return f"SELECT {', '.join(COLUMNS[table])} FROM {table} ORDER BY {STORED[table]}"  # noqa: S608 - names from our own schema

@@ -71,7 +71,7 @@ def wanted(changes: Sequence[Change]) -> Wanted:
             keys[delete.table].add(delete.key)
             columns[delete.table].add("version")
         for acknowledge in change.acknowledges:
-            keys["outbox"].update((outcome,) for outcome in acknowledge.hashes)
+            keys["outbox"].update((outcome, acknowledge.merchant, tid) for outcome, tid in acknowledge.outcomes)
             columns["outbox"].update(COLUMNS["outbox"])
     return found
 

@@ -22,7 +22,7 @@ from sqlalchemy import Text
 
 from hanbit.db import ddl, plan, postgres_link, schema
 from hanbit.db.batch import Batch, Loaded
-from hanbit.db.change import Change, Stale, Value
+from hanbit.db.change import Change, Stale, StoredMessage, Value
 from hanbit.db.covered import COLUMNS, KEYS, Row, fill_log, load_frontier
 from hanbit.db.guards import GUARDS
 from hanbit.db.postgres_link import Link, Lost, Parameter, described
@@ -125,16 +125,17 @@ class PostgresStore:
             half = len(changes) // 2
             return [*await self.write(changes[:half], at), *await self.write(changes[half:], at)]
         if error.diag.table_name == "messages":
-            if await self._is_stored([message.hash for message in changes[0].messages]):
+            if await self._is_stored(changes[0].messages):
                 return [Stale("messages")]  # these very bytes were stored by somebody else meanwhile
             return [ProtocolViolation("jti", "this message's number was used with other bytes")]
         _log.warning("a constraint turned a change away: %s", error)
         return [Conflict("the book holds something else under this name")]
 
-    async def _is_stored(self, hashes: Sequence[str]) -> bool:
+    async def _is_stored(self, messages: Sequence[StoredMessage]) -> bool:
+        names = zip(*((message.tid, message.merchant, message.hash) for message in messages), strict=True)
         try:
             link = await self._connected()
-            (found,) = await link.pipeline([("SELECT 1 FROM messages WHERE hash = ANY(?::text[]) LIMIT 1", (texts(hashes),))])
+            (found,) = await link.pipeline([(_SELECT_KNOWN, [texts(name) for name in names])])
         except (Lost, HanbitError, psycopg.Error):
             self._drop()
             return True  # not known: to read and compute again is never wrong
@@ -329,6 +330,7 @@ def _proof(batch: Batch) -> Step:
 
 
 _LOCK = f"{plan.SELECT_BOOK} FOR UPDATE"
+_SELECT_KNOWN = "SELECT 1 FROM messages WHERE (tid, merchant, hash) IN (SELECT * FROM unnest(?::text[], ?::text[], ?::text[])) LIMIT 1"
 _SERVER = (
     "SELECT current_setting('server_version_num'), current_setting('server_encoding'), current_setting('fsync'), "
     "current_setting('full_page_writes')"

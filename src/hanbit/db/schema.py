@@ -7,7 +7,7 @@ amounts whole minor units. Secrets are not here: passwords as peppered argon2id,
 from sqlalchemy import CheckConstraint, Index, UniqueConstraint
 
 from hanbit.db import columns, schema_days, schema_mail, schema_people
-from hanbit.db.columns import some, table, text, where, whole
+from hanbit.db.columns import some, stored_by, table, text, where, whole
 
 metadata = columns.metadata
 SCHEMA_VERSION = 2
@@ -62,6 +62,8 @@ entries = table(
     CheckConstraint("kind IN ('hold', 'capture', 'void', 'refund', 'transfer')", name="kind"),
     Index("entries_by_payment", "payment"),
 )
+POSTED = "posted > 0"
+"""Legs that moved money; a list of an account's says so in these words, for what was only held is on no statement and in no index."""
 postings = table(
     "postings",
     whole("entry", key=True),
@@ -73,7 +75,7 @@ postings = table(
     whole("balance"),
     CheckConstraint("side IN ('D', 'C')", name="side"),
     CheckConstraint("posted >= 0 AND (posted <> 0 OR pending <> 0)", name="moves"),
-    Index("postings_by_account", "account", "entry"),
+    where("postings_by_account", POSTED, "account", "entry"),
 )
 
 # --- payments ---------------------------------------------------------------------------------------------------------------------
@@ -115,6 +117,7 @@ payments = table(
     whole("captured"),
     whole("refunded"),
     whole("ended_at", null=True),
+    stored_by("tid", "merchant"),
     UniqueConstraint("id", name="payment_id"),
     CheckConstraint("captured BETWEEN 0 AND amount AND refunded BETWEEN 0 AND captured", name="refunds_within_captured"),
     CheckConstraint("state IN ('open', 'authorized', 'captured', 'refused', 'voided', 'closed')", name="state"),
@@ -155,6 +158,7 @@ exchanges = table(  # append-only: each session of the dual-signature checkout, 
     text("request_hash"),
     text("answer_hash"),
     whole("at"),
+    stored_by("sid", "merchant"),
     CheckConstraint("result IN ('approved', 'declined')", name="exchange_result"),
     Index("exchanges_by_payment", "tid", "merchant"),
 )
@@ -170,7 +174,7 @@ grants = table(  # a customer's leave to try one payment of one order through it
     whole("given_at"),
     whole("expires_at"),
     whole("used_at", null=True),
-    Index("grants_by_payment", "merchant", "tid"),
+    Index("grants_by_payment", "tid", "merchant"),
     Index("grants_by_time", "expires_at"),
 )
 
@@ -190,6 +194,7 @@ cancellations = table(  # append-only: what a merchant asked back, and the answe
     text("answer_hash"),
     whole("refunded"),
     whole("at"),
+    stored_by("id", "merchant"),
     CheckConstraint("amount > 0 AND refunded BETWEEN 0 AND amount", name="cancellation_amounts"),
     Index("cancellations_by_payment", "tid", "merchant"),
     where("cancellations_stuck", STUCK, "at"),
@@ -198,6 +203,10 @@ cancellations = table(  # append-only: what a merchant asked back, and the answe
 # --- evidence and what must still be told -------------------------------------------------------------------------------------------
 
 headers = table("headers", text("id", key=True), text("segment"))
+OF_KEYS = (
+    "typ IN ('hanbit-certificates', 'hanbit-crl', 'hanbit-key-record', 'hanbit-key-record-confirmation', 'hanbit-renewal') AND tid = ''"
+)
+"""Messages about keys, a few among the many that belong to no payment; a list of them says so in these words."""
 messages = table(  # numbered by the leaf of the Change that stored it, and its place among that Change's messages
     "messages",
     whole("leaf", key=True),
@@ -213,9 +222,11 @@ messages = table(  # numbered by the leaf of the Change that stored it, and its 
     whole("signer_revoked_at", null=True),
     text("payload"),
     text("signature"),
-    UniqueConstraint("hash", name="message_hash"),
-    UniqueConstraint("iss", "jti", name="message_number"),
-    Index("messages_by_payment", "merchant", "tid", "leaf", "place"),
+    # Both begin with what begins with its second. A hash is looked up among the messages of its payment; the same bytes under another one
+    # would repeat their own number.
+    UniqueConstraint("tid", "merchant", "hash", name="message_hash"),
+    UniqueConstraint("jti", "iss", name="message_number"),
+    where("messages_of_keys", OF_KEYS, "merchant", "leaf"),
 )
 log = table("log", whole("leaf", key=True), text("hash"), text("data"))  # append-only: one leaf a Change; see crypto/leaves.py
 tiles = table(  # append-only: the root of each whole group of 256, of leaves at level 1, of tiles above
@@ -237,13 +248,15 @@ outbox = table(
     "outbox",
     text("hash", key=True),
     whole("version"),
-    text("merchant"),
-    text("tid"),
+    text("merchant", key=True),
+    text("tid", key=True),
     whole("next_at", null=True),
     whole("tries"),
     whole("stored_at"),
     whole("acknowledged_at", null=True),
+    stored_by("tid", "merchant", "hash"),
     some("outbox_due", "next_at"),
+    where("outbox_waiting", "next_at IS NOT NULL", "hash"),
 )
 audit = table(  # refused messages of known parties and acts of people
     "audit",

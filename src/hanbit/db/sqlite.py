@@ -117,8 +117,8 @@ class SqliteStore:
     def _turned_away(self, change: Change, error: Exception) -> HanbitError:
         """What a constraint means that the decision missed; names of tables are nobody's business outside."""
         if "messages." in str(error):
-            hashes = _keys([message.hash for message in change.messages])
-            if self._connection.execute(_SELECT_KNOWN, (hashes,)).fetchone() is not None:
+            names = _keys([(message.tid, message.merchant, message.hash) for message in change.messages])
+            if self._connection.execute(_SELECT_KNOWN, (names,)).fetchone() is not None:
                 return Stale("messages")  # these very bytes were stored by somebody else meanwhile
             return ProtocolViolation("jti", "this message's number was used with other bytes")
         _log.warning("a constraint turned a change away: %s", error)
@@ -180,7 +180,10 @@ _SELECT_ACCOUNTS = (
     f"SELECT {', '.join(f'a.{column}' for column in plan.ACCOUNT)} "  # noqa: S608 - names from our own schema
     "FROM json_each(?) wanted JOIN ledger_accounts a ON a.id = wanted.value"
 )
-_SELECT_KNOWN = "SELECT 1 FROM json_each(?) wanted JOIN messages m ON m.hash = wanted.value LIMIT 1"
+_SELECT_KNOWN = (
+    "SELECT 1 FROM json_each(?) wanted JOIN messages m "
+    "ON m.tid = wanted.value ->> 0 AND m.merchant = wanted.value ->> 1 AND m.hash = wanted.value ->> 2 LIMIT 1"
+)
 _SUM_OF_LEGS = """
 SELECT sum(CASE side WHEN 'D' THEN pending ELSE -pending END), sum(CASE side WHEN 'D' THEN posted ELSE -posted END)
 FROM postings WHERE entry BETWEEN ? AND ?

@@ -7,6 +7,7 @@ from typing import Final
 from hanbit.crypto import certificates, merkle
 from hanbit.db.reading import Reader, Row
 from hanbit.db.rows import Connection
+from hanbit.db.schema import OF_KEYS
 from hanbit.evidence import log, store
 from hanbit.evidence.bundle import Approval, Attempt, Bundle, Continues, Kept, LeafProof, LedgerLine, Passkey, chains_of
 from hanbit.evidence.record import rebuild
@@ -14,17 +15,17 @@ from hanbit.kernel import ids
 from hanbit.kernel.errors import NotFound, ProtocolViolation, Unavailable
 from hanbit.protocols.checkpoint import Checkpoint, read_held
 from hanbit.protocols.dual_signature.messages import AuthorizationRequest
-from hanbit.protocols.keys import Certificates, KeyRecord, KeyRecordConfirmation, Renewal, SessionAuthority, record_number
+from hanbit.protocols.keys import SessionAuthority, record_number
 from hanbit.protocols.signed import peek_chain, peek_claims, peek_kid
 
 _COLUMNS: Final = "m.leaf, m.place, m.hash, m.typ, m.at, m.signer_revoked_at, h.segment, m.payload, m.signature"
 _FROM: Final = f"SELECT {_COLUMNS} FROM messages m JOIN headers h ON h.id = m.header "  # noqa: S608 - our own columns
 _OF_PAYMENT: Final = _FROM + "WHERE m.merchant = ? AND m.tid = ? ORDER BY m.leaf, m.place LIMIT 3000"
-_OF_KEYS: Final = _FROM + "WHERE m.merchant = ? AND m.tid = '' AND m.leaf < ? AND m.typ IN (?, ?, ?, ?) ORDER BY m.leaf, m.place LIMIT 3000"
-_RECORD: Final = _FROM + "WHERE m.iss = ? AND m.jti = ?"
-_BY_HASH: Final = _FROM + "WHERE m.hash = ?"
-_LIST: Final = _FROM + "WHERE m.merchant = '' AND m.tid = '' AND m.leaf < ? AND m.typ = 'hanbit-crl' ORDER BY m.leaf DESC LIMIT 4"
-_OWNERS: Final = "SELECT p.merchant FROM merchants m JOIN payments p ON p.merchant = m.id AND p.tid = ? ORDER BY p.merchant LIMIT 100"
+_OF_KEYS: Final = f"{_FROM}WHERE {OF_KEYS} AND m.merchant = ? AND m.leaf < ? ORDER BY m.leaf, m.place LIMIT 3000"
+_RECORD: Final = _FROM + "WHERE m.jti = ? AND m.iss = ?"
+_ASKED: Final = _FROM + "WHERE m.tid = '' AND m.merchant = ? AND m.hash = ?"
+_LIST: Final = f"{_FROM}WHERE {OF_KEYS} AND m.merchant = '' AND m.leaf < ? AND m.typ = 'hanbit-crl' ORDER BY m.leaf DESC LIMIT 4"
+_OWNERS: Final = "SELECT merchant FROM payments WHERE tid = ? ORDER BY merchant LIMIT 100"
 _ENTRIES: Final = "SELECT number, id, kind, amount, currency, at FROM entries WHERE payment = ? ORDER BY number LIMIT 3000"
 
 
@@ -69,7 +70,7 @@ class _Export:
         reader = self._reader
         last = last_leaf(reader, self._merchant, self._tid)
         row = reader.one("SELECT hash FROM checkpoints WHERE size > ? ORDER BY size DESC LIMIT 1", last)
-        compact = None if row is None else store.compact(reader, row["hash"])
+        compact = None if row is None else store.compact(reader, "", "", row["hash"])
         if compact is None:
             raise Unavailable("no checkpoint covers this payment yet")
         checkpoint = read_held(compact)
@@ -106,18 +107,21 @@ class _Export:
 
     def _keys(self, messages: list[Kept], size: int) -> list[Kept]:
         """How the merchant's keys follow one another, and the record of issue of every certificate under which something is signed."""
-        typs = (KeyRecord.TYP, KeyRecordConfirmation.TYP, Renewal.TYP, Certificates.TYP)
-        found = {row["hash"]: row for row in self._reader.all(_OF_KEYS, self._merchant, size, *typs)}
+        found = {row["hash"]: row for row in self._reader.all(_OF_KEYS, self._merchant, size)}
         waiting, seen = {peek_kid(kept.compact) for kept in messages}, set[str]()
         waiting |= {_session_authority(kept.compact) for kept in messages if kept.typ == AuthorizationRequest.TYP}
         while waiting:  # a record is signed too, under a certificate of which there is a record
             kid = waiting.pop()
             seen.add(kid)
-            for row in self._reader.all(_RECORD, self._gateway, record_number(kid)):
+            for row in self._reader.all(_RECORD, record_number(kid), self._gateway):
                 if row["leaf"] >= size:
                     continue
                 found[row["hash"]] = row
-                asked = self._reader.all(_BY_HASH, json.loads(row["payload"])["req"]) if row["typ"] == SessionAuthority.TYP else ()
+                asked = (
+                    self._reader.all(_ASKED, self._merchant, json.loads(row["payload"])["req"])
+                    if row["typ"] == SessionAuthority.TYP
+                    else ()
+                )
                 found |= {one["hash"]: one for one in asked}  # the merchant's own, under the key that says who it is
                 waiting |= {peek_kid(rebuild(one["segment"], one["payload"], one["signature"])) for one in (row, *asked)} - seen
         return self._kept(sorted(found.values(), key=lambda row: (row["leaf"], row["place"])))

@@ -12,7 +12,7 @@ _SELECT_LEAVES = "SELECT hash FROM log WHERE leaf >= ? AND leaf < ? ORDER BY lea
 _SELECT_TILES = "SELECT root FROM tiles WHERE level = ? AND number >= ? AND number < ? ORDER BY number"
 _SELECT_LOGGED = """
 SELECT m.leaf, m.place, m.hash, m.typ, m.header, m.iss, m.jti, m.merchant, m.tid, m.at, m.signer_revoked_at, l.data
-FROM messages m JOIN log l ON l.leaf = m.leaf WHERE m.hash = ?
+FROM messages m JOIN log l ON l.leaf = m.leaf WHERE m.tid = ? AND m.merchant = ? AND m.hash = ?
 """
 
 
@@ -50,9 +50,9 @@ def consistency_proof(reader: Reader, first: int, second: int) -> tuple[str, ...
     return tuple(map(ids.encode_base64url, merkle.consistency_proof(first, second, nodes(reader.connection))))
 
 
-def logged(reader: Reader, message_hash: str, size: int) -> Logged:
-    """The proof that a kept message stands in the tree of this size, with the whole leaf in which it stands; NotFound if it does not."""
-    row = reader.one(_SELECT_LOGGED, message_hash)
+def logged(reader: Reader, merchant: str, tid: str, message_hash: str, size: int) -> Logged:
+    """The proof that a kept message of this payment stands in the tree of this size, with its whole leaf; NotFound if it does not."""
+    row = reader.one(_SELECT_LOGGED, tid, merchant, message_hash)
     if row is None or row["leaf"] >= size:
         raise NotFound("no such message in the log of this size")
     path = merkle.inclusion_proof(row["leaf"], size, nodes(reader.connection))

@@ -1,4 +1,7 @@
-"""Reads the kept messages: one by its hash, all of a payment in the order in which they were stored."""
+"""Reads the kept messages: one of a payment by its hash or number, all of a payment in the order in which they were stored.
+
+What belongs to no payment has an empty tid; what belongs to no merchant either has both empty.
+"""
 
 import json
 from collections.abc import Iterator
@@ -14,32 +17,40 @@ _SELECT = (
 )
 _LAST = 126
 """The last letter that a tid may have."""
-_BY_PAYMENT = "ORDER BY m.merchant, m.tid, m.leaf, m.place"
+_BY_PAYMENT = "ORDER BY m.tid, m.merchant, m.leaf, m.place"
 _SELECT_NEXT = _SELECT + "WHERE (m.leaf, m.place) > (?, ?) ORDER BY m.leaf, m.place LIMIT 1"
 
 
-def compact(reader: Reader, message_hash: str) -> str | None:
-    """The very bytes of a kept message, or None."""
-    row = reader.one(_SELECT + "WHERE m.hash = ?", message_hash)
+def compact(reader: Reader, merchant: str, tid: str, message_hash: str) -> str | None:
+    """The very bytes of a kept message of this payment, or None."""
+    row = reader.one(_SELECT + "WHERE m.tid = ? AND m.merchant = ? AND m.hash = ?", tid, merchant, message_hash)
     return None if row is None else rebuild(row["segment"], row["payload"], row["signature"])
 
 
-def is_known(reader: Reader, message_hash: str) -> bool:
-    """Whether these very bytes are in the evidence, that is: were verified before."""
-    return reader.one("SELECT 1 FROM messages WHERE hash = ?", message_hash) is not None
+def numbered(reader: Reader, iss: str, jti: str) -> str | None:
+    """The very bytes of a party's message under this number, or None."""
+    row = reader.one(_SELECT + "WHERE m.jti = ? AND m.iss = ?", jti, iss)
+    return None if row is None else rebuild(row["segment"], row["payload"], row["signature"])
+
+
+def is_known(reader: Reader, merchant: str, tid: str, message_hash: str) -> bool:
+    """Whether these very bytes are in the evidence of this payment, that is: were verified before."""
+    sql = "SELECT 1 FROM messages WHERE tid = ? AND merchant = ? AND hash = ?"
+    return reader.one(sql, tid, merchant, message_hash) is not None
 
 
 def number_is_used(reader: Reader, iss: str, jti: str) -> bool:
     """Whether a kept message of this party has this number: another one with it can never be kept."""
-    return reader.one("SELECT 1 FROM messages WHERE iss = ? AND jti = ?", iss, jti) is not None
+    return reader.one("SELECT 1 FROM messages WHERE jti = ? AND iss = ?", jti, iss) is not None
 
 
-def answer_to(reader: Reader, request_hash: str, typ: str) -> str | None:
+def answer_to(reader: Reader, merchant: str, tid: str, request_hash: str, typ: str) -> str | None:
     """The very bytes of the answer of this typ that was stored with a request, or None if none was.
 
     A request and its answer are neighbours, because one Change stored both: however often a merchant asks, one row is read.
     """
-    request = reader.one("SELECT leaf, place FROM messages WHERE hash = ?", request_hash)
+    sql = "SELECT leaf, place FROM messages WHERE tid = ? AND merchant = ? AND hash = ?"
+    request = reader.one(sql, tid, merchant, request_hash)
     row = None if request is None else reader.one(_SELECT_NEXT, request["leaf"], request["place"])
     if row is None or row["typ"] != typ or json.loads(row["payload"]).get("req") != request_hash:
         return None

@@ -25,6 +25,7 @@ _REFERENCE_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _SPAN_S = 1 << 29
 """Seconds after which the times in ids begin again, 17 years; half of what five characters hold, so that none begins with a hyphen."""
 _RANDOM_BITS = 98
+_TID_BITS = 130
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _FROM_URL = bytes(sign if sign in _ALPHABET else ord("?") for sign in range(256)).translate(bytes.maketrans(b"-_", b"+/"))
 """To ordinary base64; what stands in no base64url, quotation marks and backslashes too, becomes a sign that no base64 has."""
@@ -48,6 +49,11 @@ def new_token_of(at: int) -> str:
     What is made in the same second stands in the same place of an index: a thousand new payments touch a few of its pages, not a thousand.
     """
     return encode_base64url(((at % _SPAN_S << _RANDOM_BITS) | secrets.randbits(_RANDOM_BITS)).to_bytes(16))
+
+
+def new_tid_of(at: int) -> str:
+    """A transaction number: five characters of its time as in `new_token_of`, then 130 random bits, for a tid has at least 128."""
+    return encode_base64url(((at % _SPAN_S << _TID_BITS) | secrets.randbits(_TID_BITS)).to_bytes(20))
 
 
 def new_reference() -> str:

@@ -151,7 +151,8 @@ CHECKS: dict[str, str] = {
         LEFT JOIN payments p ON p.id = e.payment
         WHERE e.kind = 'refund'
         AND NOT EXISTS (SELECT 1
-        FROM cancellations c JOIN messages q ON q.hash = c.request_hash JOIN messages a ON a.hash = c.answer_hash
+        FROM cancellations c JOIN messages q ON q.tid = c.tid AND q.merchant = c.merchant AND q.hash = c.request_hash
+        JOIN messages a ON a.tid = c.tid AND a.merchant = c.merchant AND a.hash = c.answer_hash
         WHERE c.merchant = p.merchant
         AND c.tid = p.tid
         AND e.id = 'refund:' || c.merchant || ':' || c.id
@@ -159,11 +160,7 @@ CHECKS: dict[str, str] = {
         AND c.refunded = e.amount
         AND c.amount = e.amount
         AND q.typ = 'hanbit-cancel'
-        AND a.typ = 'hanbit-cancel-confirmation'
-        AND q.merchant = c.merchant
-        AND a.merchant = c.merchant
-        AND q.tid = c.tid
-        AND a.tid = c.tid)
+        AND a.typ = 'hanbit-cancel-confirmation')
     """,
     "every_confirmed_refund_moved_its_money": """
         SELECT c.id
@@ -214,16 +211,19 @@ CHECKS: dict[str, str] = {
         FROM postings p JOIN entries e ON e.number = p.entry
         WHERE p.account = 'merchant:' || s.merchant || ':' || s.currency
         AND p.entry BETWEEN s.first_entry AND s.last_entry
+        AND p.posted > 0
         AND e.kind = 'capture')
         OR s.refunded <> (SELECT coalesce(sum(p.posted), 0)
         FROM postings p JOIN entries e ON e.number = p.entry
         WHERE p.account = 'merchant:' || s.merchant || ':' || s.currency
         AND p.entry BETWEEN s.first_entry AND s.last_entry
+        AND p.posted > 0
         AND e.kind = 'refund')
         OR s.closing - s.opening <> (SELECT coalesce(sum(CASE p.side WHEN 'C' THEN p.posted ELSE -p.posted END), 0)
         FROM postings p
         WHERE p.account = 'merchant:' || s.merchant || ':' || s.currency
-        AND p.entry BETWEEN s.first_entry AND s.last_entry)
+        AND p.entry BETWEEN s.first_entry AND s.last_entry
+        AND p.posted > 0)
         OR s.fees_owed <> (SELECT sum(b.fees) - sum(b.fees_taken)
         FROM settlements b
         WHERE b.merchant = s.merchant
@@ -339,7 +339,7 @@ CHECKS: dict[str, str] = {
         FROM payments p
         WHERE p.state IN ('captured', 'refused', 'voided', 'closed')
         AND NOT EXISTS (SELECT 1
-        FROM messages m JOIN outbox o ON o.hash = m.hash
+        FROM messages m JOIN outbox o ON o.tid = m.tid AND o.merchant = m.merchant AND o.hash = m.hash
         WHERE m.hash = p.outcome_hash
         AND m.merchant = p.merchant
         AND m.tid = p.tid)

@@ -202,7 +202,7 @@ def _transactions(connection: Connection, of: Span, zone: tzinfo) -> Iterator[Tr
 def _balances(connection: Connection, number: int) -> Iterator[Leg]:
     """Every account that had a leg by then, with its balance behind that entry."""
     accounts = "SELECT id, kind, currency FROM ledger_accounts WHERE id > ? ORDER BY id LIMIT ?"
-    standing = "SELECT balance FROM postings WHERE account = ? AND entry <= ? ORDER BY entry DESC, leg DESC LIMIT 1"
+    standing = "SELECT balance FROM postings WHERE account = ? AND entry <= ? AND posted > 0 ORDER BY entry DESC, leg DESC LIMIT 1"
     after = ""
     while page := list(connection.execute(accounts, (after, PAGE))):
         for row in page:

@@ -78,7 +78,7 @@ async def _inquiry(gateway: Gateway, merchant_id: str, unverified_frame: str) ->
     urn = gateway.settings.merchant_urn(merchant_id)
     at = gateway.clock.now()
     inquiry = role.verify_inquiry(unverified_frame, trust=gateway.registry, gateway=gateway.urn, merchant_urn=urn, at=at)
-    known = evidence.answer_to(gateway.reader, inquiry.hash, Status.TYP)
+    known = evidence.answer_to(gateway.reader, merchant_id, inquiry.claims.tid, inquiry.hash, Status.TYP)
     if known is not None:
         return known
     role.check_fresh(inquiry, at)
@@ -89,7 +89,7 @@ async def _inquiry(gateway: Gateway, merchant_id: str, unverified_frame: str) ->
     try:
         await gateway.book.commit(Change(requires=(signing_still(gateway),), messages=kept))
     except Stale:  # the same inquiry came twice at once: one answer for both
-        known = evidence.answer_to(gateway.reader, inquiry.hash, Status.TYP)
+        known = evidence.answer_to(gateway.reader, merchant_id, inquiry.claims.tid, inquiry.hash, Status.TYP)
         if known is None:
             raise
         return known

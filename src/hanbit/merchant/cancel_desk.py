@@ -137,7 +137,7 @@ class CancellationDesk:
         self, order: Order, amount: Money, *, reason: str, request_key: str | None, goods: bool, replaces: str | None = None
     ) -> AskCancellation:
         at = self._clock.now()
-        identity = ids.new_token()
+        identity = ids.new_token_of(at)
         message = self._role().make_cancel(
             cancellation=identity,
             payment=order.payment,

@@ -143,7 +143,7 @@ class OrderDesk:
 
     def _make(self, new: NewOrder) -> Place:
         at = self._clock.now()
-        tid, salt, lines = ids.new_token(), secrets.token_bytes(32), new.lines_json
+        tid, salt, lines = ids.new_tid_of(at), secrets.token_bytes(32), new.lines_json
         plain = self._role.plain
         message = None
         if plain:

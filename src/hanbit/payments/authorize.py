@@ -1,6 +1,7 @@
 """R7: right factor, own account, then payable? → hold with a signed notice, else a decline; decided under the book lock."""
 
 from hanbit.db.change import Append, Require, Stale, Value
+from hanbit.evidence import store as evidence
 from hanbit.kernel.errors import Declined, Unavailable
 from hanbit.kernel.money import Money
 from hanbit.parties import limits
@@ -181,5 +182,5 @@ def was_tried(gateway: Gateway, payment: Payment, instruction: Instruction[Commo
 
 def _new_keys(gateway: Gateway, opening: Opening) -> tuple[SignedMessage[Keys], ...]:
     """The opening's `keys`, unless the evidence holds these very bytes already (a second attempt in the same opening)."""
-    known = gateway.reader.one("SELECT 1 FROM messages WHERE hash = ?", opening.keys.hash)
-    return () if known is not None else (opening.keys,)
+    known = evidence.is_known(gateway.reader, opening.offer.merchant, opening.offer.tid, opening.keys.hash)
+    return () if known else (opening.keys,)

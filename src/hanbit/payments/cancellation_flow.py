@@ -28,11 +28,12 @@ from hanbit.protocols.cancellation import gateway as role
 from hanbit.protocols.cancellation.gateway import NOTHING, Facts, Figures
 from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
 from hanbit.protocols.redirect.messages import plain_order_hash
-from hanbit.protocols.signed import SignedMessage
+from hanbit.protocols.signed import SignedMessage, peek_token
 
 DECIDE_TRIES = 5
 """How often a cancellation is computed again because the payment or a balance moved on meanwhile."""
 
+_KEPT = "SELECT tid, request_hash, answer_hash FROM cancellations WHERE id = ? AND merchant = ?"
 Request = SignedMessage[Cancel]
 Answer = SignedMessage[CancelConfirmation | CancelRefusal]
 
@@ -157,23 +158,20 @@ async def _keep_refusal(gateway: Gateway, payment: Payment, request: Request, le
 
 def _answer_to_these_bytes(gateway: Gateway, merchant_id: str, unverified: str) -> str | None:
     """The stored answer, if these very bytes of this merchant were verified and answered before."""
-    sql = (
-        "SELECT c.merchant, c.answer_hash FROM messages m JOIN cancellations c ON c.merchant = m.merchant AND c.tid = m.tid "
-        "AND c.request_hash = m.hash WHERE m.hash = ?"
-    )
-    row = gateway.reader.one(sql, ids.digest(unverified.encode("ascii", "replace")))
-    return None if row is None or row["merchant"] != merchant_id else evidence.compact(gateway.reader, row["answer_hash"])
+    row = gateway.reader.one(_KEPT, peek_token(unverified, "cancellation"), merchant_id)
+    if row is None or row["request_hash"] != ids.digest(unverified.encode("ascii", "replace")):
+        return None
+    return evidence.compact(gateway.reader, merchant_id, row["tid"], row["answer_hash"])
 
 
 def _answer_under_this_id(gateway: Gateway, merchant_id: str, request: Request) -> str | None:
     """The stored answer under this cancellation id, None where it is new; one id has one request for ever."""
-    sql = "SELECT request_hash, answer_hash FROM cancellations WHERE merchant = ? AND id = ?"
-    row = gateway.reader.one(sql, merchant_id, request.claims.cancellation)
+    row = gateway.reader.one(_KEPT, request.claims.cancellation, merchant_id)
     if row is None:
         return None
     if row["request_hash"] != request.hash:
         raise ProtocolViolation("cancellation_reused", "this cancellation id has another request")
-    return evidence.compact(gateway.reader, row["answer_hash"])
+    return evidence.compact(gateway.reader, merchant_id, row["tid"], row["answer_hash"])
 
 
 def _facts(merchant: Merchant, payment: Payment, asked: Cancel) -> Facts:

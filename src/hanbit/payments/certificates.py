@@ -72,8 +72,7 @@ def recorded(gateway: Gateway, kid: str) -> Certificates | None:
 
 def _record(gateway: Gateway, kid: str) -> str | None:
     """The message that records this certificate."""
-    row = gateway.reader.one("SELECT hash FROM messages WHERE iss = ? AND jti = ?", gateway.urn, role.record_number(kid))
-    return None if row is None else evidence.compact(gateway.reader, row["hash"])
+    return evidence.numbered(gateway.reader, gateway.urn, role.record_number(kid))
 
 
 def how_issued(gateway: Gateway, kid: str) -> str:

@@ -114,7 +114,7 @@ async def merchant_connected(gateway: Gateway, merchant_id: str, unverified_held
     if unverified_held is not None and not await is_ours(gateway, merchant_id, unverified_held):
         return
     last = latest(gateway)
-    compact = None if last is None else evidence.compact(gateway.reader, last["hash"])
+    compact = None if last is None else evidence.compact(gateway.reader, "", "", last["hash"])
     if compact is not None:
         await _tell(gateway, merchant_id, compact)
 
@@ -179,7 +179,7 @@ async def answer_proof_request(gateway: Gateway, merchant_id: str, unverified: s
         raise ProtocolViolation(NOT_OURS, "this checkpoint does not stand in our book")
     held = gateway.reader.one("SELECT * FROM checkpoints WHERE hash = ?", ids.digest(request.claims.checkpoint.encode("ascii")))
     last = latest(gateway)
-    compact = None if last is None else evidence.compact(gateway.reader, last["hash"])
+    compact = None if last is None else evidence.compact(gateway.reader, "", "", last["hash"])
     if held is None or last is None or compact is None:
         raise NotFound("no checkpoint")
     path = log.consistency_proof(gateway.reader, held["size"], last["size"])

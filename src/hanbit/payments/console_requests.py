@@ -193,7 +193,7 @@ async def send(gateway: Gateway, merchant: str, request: str) -> ConsoleRequest:
         return waiting
     gateway.deciding.add(mark)
     try:
-        compact = evidence.compact(gateway.reader, waiting.request_hash)
+        compact = evidence.compact(gateway.reader, merchant, "", waiting.request_hash)
         assert compact is not None, request
         await take_answer(gateway, merchant, await gateway.line.ask(merchant, compact))
     except Unavailable:
@@ -337,7 +337,7 @@ def _known(gateway: Gateway, merchant: str, request: str) -> ConsoleRequest:
 
 
 def _by_hash(gateway: Gateway, merchant: str, request_hash: str) -> ConsoleRequest:
-    compact = evidence.compact(gateway.reader, request_hash)
+    compact = evidence.compact(gateway.reader, merchant, "", request_hash)
     claims = None if compact is None or peek_typ(compact) != console.ConsoleAct.TYP else console.recall_act(compact)
     found = None if claims is None else find(gateway.reader, merchant, claims.request)
     if found is None or found.request_hash != request_hash:

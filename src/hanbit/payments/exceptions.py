@@ -117,11 +117,9 @@ async def ask_now(gateway: Gateway, by: str, *, payment: str, reason: str) -> No
 async def tell_now(gateway: Gateway, by: str, *, outcome: str, reason: str) -> None:
     """Tell this outcome at once instead of at its next hour."""
     check_reason(reason)
-    row = gateway.reader.one("SELECT * FROM outbox WHERE hash = ?", outcome)
+    row = gateway.reader.one("SELECT * FROM outbox WHERE next_at IS NOT NULL AND hash = ?", outcome)
     if row is None:
-        raise NotFound("no such outcome")
-    if row["next_at"] is None:
-        raise WrongState("it was acknowledged meanwhile")
+        raise WrongState("it was acknowledged meanwhile, or is no outcome")
     at = gateway.clock.now()
     kept = {name: row[name] for name in row.keys()}  # noqa: SIM118 - a database row
     audit = act(at, by, f"tell now {outcome}", reason.strip(), row["merchant"], row["tid"])

@@ -10,19 +10,17 @@ from hanbit.payments import views
 from hanbit.payments.gateway import Gateway
 from hanbit.protocols.dual_signature import gateway as role
 from hanbit.protocols.dual_signature.messages import Authorization, AuthorizationRequest
-from hanbit.protocols.signed import SignedMessage
+from hanbit.protocols.signed import SignedMessage, peek_token
 
 Request = SignedMessage[AuthorizationRequest]
-_TO_BYTES = (
-    "SELECT e.* FROM messages m JOIN exchanges e ON e.merchant = m.merchant AND e.tid = m.tid AND e.request_hash = m.hash WHERE m.hash = ?"
-)
-"""By nothing but the hash: asked for a merchant too, PostgreSQL looks through all that this merchant ever sent while it knows no better."""
 
 
 def answer_to_bytes(gateway: Gateway, merchant_id: str, unverified_request: str) -> str | None:
     """D7, 1: the stored answer, if these very bytes of this merchant were verified and answered before."""
-    found = gateway.reader.one(_TO_BYTES, ids.digest(unverified_request.encode("ascii", "replace")))
-    return None if found is None or found["merchant"] != merchant_id else _answer(gateway, found)
+    found = find(gateway, merchant_id, peek_token(unverified_request, "sid"))
+    if found is None or found["request_hash"] != ids.digest(unverified_request.encode("ascii", "replace")):
+        return None
+    return _answer(gateway, found)
 
 
 def answer_in_session(gateway: Gateway, merchant_id: str, request: Request) -> str | None:
@@ -83,6 +81,6 @@ def merchant_of(request: Request) -> str:
 
 def _answer(gateway: Gateway, exchange: Row) -> str:
     """The very bytes that were stored, with the receipt where it was approved."""
-    authorization = evidence.compact(gateway.reader, exchange["answer_hash"])
+    authorization = evidence.compact(gateway.reader, exchange["merchant"], exchange["tid"], exchange["answer_hash"])
     assert authorization is not None, exchange["answer_hash"]
     return role.frame(authorization, receipt(gateway, exchange))

@@ -34,7 +34,7 @@ PENDING_S = 24 * 3600
 async def record_first_key(gateway: Gateway, merchant_id: str, unverified: str) -> str:
     """The merchant signs the record of its first key; both halves are stored together. The same bytes get the same answer."""
     urn, at = gateway.settings.merchant_urn(merchant_id), gateway.clock.now()
-    known = evidence.answer_to(gateway.reader, _hash(unverified), KeyRecordConfirmation.TYP)
+    known = evidence.answer_to(gateway.reader, merchant_id, "", _hash(unverified), KeyRecordConfirmation.TYP)
     if known is not None:
         return known
     kid = peek_kid(unverified)
@@ -47,14 +47,14 @@ async def record_first_key(gateway: Gateway, merchant_id: str, unverified: str) 
     try:
         await gateway.book.commit(Change(requires=(signing_still(gateway), still_good(message.kid)), messages=kept))
     except Stale:  # the same bytes came twice at once
-        return _stored(gateway, message.hash, KeyRecordConfirmation.TYP)
+        return _stored(gateway, merchant_id, message.hash, KeyRecordConfirmation.TYP)
     return answer.compact
 
 
 async def renew(gateway: Gateway, merchant_id: str, unverified: str) -> str:
     """Certificates for the merchant's next keys. The same bytes get the same answer for ever."""
     urn, at = gateway.settings.merchant_urn(merchant_id), gateway.clock.now()
-    known = evidence.answer_to(gateway.reader, _hash(unverified), Certificates.TYP)
+    known = evidence.answer_to(gateway.reader, merchant_id, "", _hash(unverified), Certificates.TYP)
     if known is not None:
         return known
     asked = role.read_renewal(unverified, trust=gateway.registry, gateway=gateway.urn, merchant=urn, at=at)
@@ -75,7 +75,7 @@ async def renew(gateway: Gateway, merchant_id: str, unverified: str) -> str:
     try:
         await gateway.book.commit(change)
     except Stale as error:
-        known = evidence.answer_to(gateway.reader, asked.message.hash, Certificates.TYP)
+        known = evidence.answer_to(gateway.reader, merchant_id, "", asked.message.hash, Certificates.TYP)
         if known is None:  # another renewal of this merchant came first
             raise ProtocolViolation("renewal_pending", "another renewal has just been answered") from error
         return known
@@ -85,7 +85,7 @@ async def renew(gateway: Gateway, merchant_id: str, unverified: str) -> str:
 async def certify_sessions(gateway: Gateway, merchant_id: str, unverified: str) -> str:
     """A session authority for the merchant's next key. The same bytes get the same answer for ever; one a day, unless it was revoked."""
     urn, at = gateway.settings.merchant_urn(merchant_id), gateway.clock.now()
-    known = evidence.answer_to(gateway.reader, _hash(unverified), SessionAuthority.TYP)
+    known = evidence.answer_to(gateway.reader, merchant_id, "", _hash(unverified), SessionAuthority.TYP)
     if known is not None:
         return known
     asked, public = role.read_session_authority_request(unverified, trust=gateway.registry, gateway=gateway.urn, merchant=urn, at=at)
@@ -105,7 +105,7 @@ async def certify_sessions(gateway: Gateway, merchant_id: str, unverified: str) 
     try:
         await gateway.book.commit(change)
     except Stale:  # the same bytes came twice at once, or another request of this merchant's came first
-        known = evidence.answer_to(gateway.reader, asked.hash, SessionAuthority.TYP)
+        known = evidence.answer_to(gateway.reader, merchant_id, "", asked.hash, SessionAuthority.TYP)
         if known is None:
             raise ProtocolViolation("renewal_pending", "another request has just been answered") from None
         return known
@@ -133,8 +133,8 @@ def _one_at_a_time(gateway: Gateway, name: str, request: str, at: int, *, kid: s
     return Put("settings", {"name": name, "value": value}, 0 if row is None else row["version"])
 
 
-def _stored(gateway: Gateway, request: str, typ: str) -> str:
-    known = evidence.answer_to(gateway.reader, request, typ)
+def _stored(gateway: Gateway, merchant_id: str, request: str, typ: str) -> str:
+    known = evidence.answer_to(gateway.reader, merchant_id, "", request, typ)
     if known is None:
         raise ProtocolViolation("jti", "this number was used with other bytes")
     return known

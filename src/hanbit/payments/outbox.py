@@ -48,7 +48,8 @@ async def tell(gateway: Gateway, merchant_id: str, outcome: str) -> None:
 
 async def tell_again(gateway: Gateway, payment: Payment) -> None:
     """Send the stored outcome of a decided payment once more: the very same bytes."""
-    compact = None if payment.outcome_hash is None else evidence.compact(gateway.reader, payment.outcome_hash)
+    outcome = payment.outcome_hash
+    compact = None if outcome is None else evidence.compact(gateway.reader, payment.merchant, payment.tid, outcome)
     if compact is not None:
         await tell(gateway, payment.merchant, compact)
 
@@ -86,7 +87,7 @@ async def _tell_row(gateway: Gateway, row: Row) -> None:
     except Stale:
         return  # acknowledged, or told by somebody else, meanwhile
     if gateway.line.connected(row["merchant"]):
-        compact = evidence.compact(gateway.reader, row["hash"])
+        compact = evidence.compact(gateway.reader, row["merchant"], row["tid"], row["hash"])
         assert compact is not None, row["hash"]
         await tell(gateway, row["merchant"], compact)
 
@@ -99,17 +100,21 @@ async def take_acknowledgement(gateway: Gateway, merchant_id: str, unverified: s
     if gateway.acknowledged_every_s:
         # To the next beat, at which all that came since the last one goes into one batch. What is lost by a stop is told again.
         await asyncio.sleep(gateway.acknowledged_every_s - gateway.clock.monotonic() % gateway.acknowledged_every_s)
-    if evidence.is_known(gateway.reader, message.hash):
+    if evidence.is_known(gateway.reader, merchant_id, "", message.hash):
         return
-    if not _waits_for(gateway, merchant_id, message.claims.req):
+    waiting = _waiting(gateway, merchant_id, message.claims.req)
+    if not waiting:
         spend_unasked(gateway, merchant_id)
-    acknowledge = Acknowledge(merchant=merchant_id, hashes=message.claims.req)
+    acknowledge = Acknowledge(merchant=merchant_id, outcomes=waiting)
     with suppress(Stale):  # these very bytes came twice at once
         await gateway.book.commit(Change(acknowledges=(acknowledge,), messages=(record(message, merchant=merchant_id, tid=""),)))
 
 
-def _waits_for(gateway: Gateway, merchant_id: str, hashes: tuple[str, ...]) -> bool:
-    """Whether any of these outcomes is this merchant's and still to be acknowledged."""
+def _waiting(gateway: Gateway, merchant_id: str, hashes: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Hash and tid of those of these outcomes that are this merchant's and still to be acknowledged.
+
+    Whoever acknowledges an outcome was told it, so it is in every snapshot; whether it still waits is decided under the book lock.
+    """
     places = ", ".join("?" * len(hashes)) or "NULL"
-    sql = f"SELECT 1 FROM outbox WHERE merchant = ? AND acknowledged_at IS NULL AND hash IN ({places}) LIMIT 1"  # noqa: S608 - question marks
-    return gateway.reader.one(sql, merchant_id, *hashes) is not None
+    sql = f"SELECT hash, tid FROM outbox WHERE next_at IS NOT NULL AND merchant = ? AND hash IN ({places})"  # noqa: S608 - question marks
+    return tuple((row["hash"], row["tid"]) for row in gateway.reader.all(sql, merchant_id, *hashes))

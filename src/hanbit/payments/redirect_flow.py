@@ -11,7 +11,7 @@ from hanbit.kernel.errors import Declined, NotSignedIn, ProtocolViolation, Unava
 from hanbit.parties import sessions
 from hanbit.parties.customers import Customer
 from hanbit.parties.sessions import WebSession
-from hanbit.payments import factors, outbox
+from hanbit.payments import factors, outbox, views
 from hanbit.payments import payment as payments
 from hanbit.payments.authorize import authorize, decline, was_tried
 from hanbit.payments.capture import capture
@@ -165,7 +165,7 @@ async def note_refused(gateway: Gateway, merchant_id: str, error: ProtocolViolat
 async def keep_second_order(gateway: Gateway, error: NotOpened) -> None:
     """One tid has one order: that the merchant signed a second with other bytes is kept as evidence."""
     order = error.second_order
-    if order is None or evidence.is_known(gateway.reader, order.hash):
+    if order is None or evidence.is_known(gateway.reader, error.merchant.id, order.claims.tid, order.hash):
         return
     row = act(gateway.clock.now(), order.claims.iss, "order", error.rule, error.merchant.id, order.claims.tid)
     kept = record(order, merchant=error.merchant.id, tid=order.claims.tid)
@@ -175,7 +175,7 @@ async def keep_second_order(gateway: Gateway, error: NotOpened) -> None:
 
 def stored_notice(gateway: Gateway, payment: Payment) -> SignedMessage[Notice]:
     """The notice of an authorized payment as it was stored and sent."""
-    compact = None if payment.notice_hash is None else evidence.compact(gateway.reader, payment.notice_hash)
+    compact = views.kept(gateway, payment, payment.notice_hash)
     if compact is None:
         raise ProtocolViolation("unknown_payment", "no notice was sent for this tid")
     urn = gateway.settings.merchant_urn(payment.merchant)

@@ -54,7 +54,7 @@ def source_of(gateway: Gateway, payment: Payment, merchant: Merchant, cancellati
 
 def refund_by(gateway: Gateway, payment: Payment) -> int | None:
     """The last second of a refund: the order's own deadline, or a later one that the operator has allowed; None where there is none."""
-    order = evidence.compact(gateway.reader, payment.order_hash)
+    order = evidence.compact(gateway.reader, payment.merchant, payment.tid, payment.order_hash)
     deadline = None if order is None else peek_claims(order).get("refund_by")  # verified when it was stored
     if deadline is None:
         return None

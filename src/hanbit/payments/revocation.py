@@ -67,7 +67,7 @@ async def tell_latest(gateway: Gateway, merchant_id: str) -> None:
     """A line came up: its merchant gets the lists before anything else."""
     for name in AUTHORITIES:
         known = _latest(gateway, name)
-        compact = None if known is None else evidence.compact(gateway.reader, known.hash)
+        compact = None if known is None else evidence.compact(gateway.reader, "", "", known.hash)
         if compact is not None:
             with suppress(Unavailable):
                 await gateway.line.tell(merchant_id, compact)

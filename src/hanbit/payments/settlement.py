@@ -237,13 +237,14 @@ async def _reckon(gateway: Gateway, day: Day, merchant: str, currency: str, acco
     # What it has is read before what came later: money that arrives in between is then left where it is.
     has = balances.available(reader, account)
     later = await reader.scan(
-        "SELECT coalesce(sum(posted), 0) FROM postings WHERE account = ? AND entry > ? AND side = 'C'", account, day.last_entry
+        "SELECT coalesce(sum(posted), 0) FROM postings WHERE account = ? AND entry > ? AND side = 'C' AND posted > 0",
+        *(account, day.last_entry),
     )
     cap = max(0, has - int(later[0][0]))
     opening, closing = _balance(reader, account, day.first_entry - 1), _balance(reader, account, day.last_entry)
     moved = await reader.scan(
         "SELECT e.kind, p.posted, count(*) AS times FROM postings p JOIN entries e ON e.number = p.entry WHERE p.account = ? "
-        "AND p.entry BETWEEN ? AND ? AND e.kind IN (?, ?) GROUP BY e.kind, p.posted",
+        "AND p.entry BETWEEN ? AND ? AND p.posted > 0 AND e.kind IN (?, ?) GROUP BY e.kind, p.posted",
         *(account, day.first_entry, day.last_entry, CAPTURE, REFUND),
     )
     captures = [(int(row["posted"]), int(row["times"])) for row in moved if row["kind"] == CAPTURE]
@@ -332,7 +333,8 @@ async def open_accounts(gateway: Gateway) -> None:
 
 def _balance(reader: Reader, account: str, number: int) -> int:
     """The balance behind this entry."""
-    row = reader.one("SELECT balance FROM postings WHERE account = ? AND entry <= ? ORDER BY entry DESC, leg DESC LIMIT 1", account, number)
+    sql = "SELECT balance FROM postings WHERE account = ? AND entry <= ? AND posted > 0 ORDER BY entry DESC, leg DESC LIMIT 1"
+    row = reader.one(sql, account, number)
     return 0 if row is None else int(row["balance"])
 
 

@@ -134,12 +134,15 @@ async def page(reader: Reader, account: str, wanted: Wanted, rows: int) -> Page:
     values: tuple[str, ...] = ()
     if wanted.words:
         pattern = f"%{_escaped(wanted.words.lower())}%"
-        narrowed = "AND (lower(y.payee) LIKE ? ESCAPE '!' OR lower(y.text) LIKE ? ESCAPE '!')"
+        narrowed = "WHERE (lower(y.payee) LIKE ? ESCAPE '!' OR lower(y.text) LIKE ? ESCAPE '!')"
         values = (pattern, pattern)
-    legs = "SELECT entry, side, posted, balance FROM postings WHERE account = ? AND entry < ? AND entry >= ? ORDER BY entry DESC LIMIT ?"
+    legs = (
+        "SELECT entry, side, posted, balance FROM postings WHERE account = ? AND entry < ? AND entry >= ? AND posted > 0 "
+        "ORDER BY entry DESC LIMIT ?"
+    )
     sql = (
         f"SELECT p.entry, p.side, p.posted, p.balance, e.kind, e.at, e.currency, {_PAYMENT} FROM ({legs}) p "  # noqa: S608 - words of our own
-        f"JOIN entries e ON e.number = p.entry LEFT JOIN payments y ON y.id = e.payment WHERE p.posted > 0 {narrowed} "
+        f"JOIN entries e ON e.number = p.entry LEFT JOIN payments y ON y.id = e.payment {narrowed} "
         "ORDER BY p.entry DESC LIMIT ?"
     )
     found = [_line(row) for row in await reader.scan(sql, account, below, above, SCANNED_MAX, *values, rows + 1)]

@@ -54,9 +54,14 @@ def full_view(gateway: Gateway, payment: Payment) -> PaymentView:
     )
 
 
+def kept(gateway: Gateway, payment: Payment, message_hash: str | None) -> str | None:
+    """The very bytes of a message that the payment's own row names, None where it names none."""
+    return None if message_hash is None else evidence.compact(gateway.reader, payment.merchant, payment.tid, message_hash)
+
+
 def receipt(gateway: Gateway, payment: Payment) -> str | None:
     """The signed receipt's bytes, once the money has moved."""
-    return None if payment.receipt_hash is None else evidence.compact(gateway.reader, payment.receipt_hash)
+    return kept(gateway, payment, payment.receipt_hash)
 
 
 def merchant_state(gateway: Gateway, merchant_id: str, tid: str) -> tuple[str, str | None]:
@@ -64,7 +69,7 @@ def merchant_state(gateway: Gateway, merchant_id: str, tid: str) -> tuple[str, s
     payment = payments.find(gateway.reader, merchant_id, tid)
     if payment is None:
         return IN_MERCHANT_WORDS[State.NEW], None
-    outcome = None if payment.outcome_hash is None else evidence.compact(gateway.reader, payment.outcome_hash)
+    outcome = kept(gateway, payment, payment.outcome_hash)
     return IN_MERCHANT_WORDS[State(payment.state)], outcome
 
 

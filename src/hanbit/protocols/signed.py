@@ -313,6 +313,14 @@ def peek_claims(unverified: str | bytes) -> dict[str, Any]:
     return dict(claims)
 
 
+def peek_token(unverified: str, claim: str) -> str:
+    """An id among the claims as somebody wrote it, to look up what is known of these bytes; empty where there is none."""
+    try:
+        return ids.check(ids.TOKEN, peek_claims(unverified).get(claim), claim)
+    except (ProtocolViolation, BadInput):
+        return ""
+
+
 def recall(compact: str, kind: type[T]) -> SignedMessage[T]:
     """A message out of one's own store, which was signed or verified before it was put there."""
     _, _, header, payload, _ = _take_apart(compact)

@@ -59,7 +59,7 @@ async def sandbox_order(gateway: Gateway, *, merchant: str, tid: str = "") -> Re
         raise NotFound(f"no merchant {merchant}")
     payment = _open_payment(gateway, merchant, tid)
     fields = {"MID": merchant, "TID": payment.tid, "AMOUNT": Money(payment.amount, payment.currency).text, "CUR": payment.currency}
-    order = evidence.compact(gateway.reader, payment.order_hash)
+    order = evidence.compact(gateway.reader, payment.merchant, payment.tid, payment.order_hash)
     if order is not None:
         fields["ORDER"] = order
     return {"tid": payment.tid, "address": f"{gateway.settings.public_url}/pay?{urlencode(fields)}"}

@@ -16,7 +16,7 @@ import psycopg
 from hanbit.crypto.certificates import load_chain_pem
 from hanbit.db import place as places
 from hanbit.db import postgres, schema, sqlite_file
-from hanbit.db.covered import COLUMNS, KEYS
+from hanbit.db.covered import COLUMNS, STORED
 from hanbit.db.postgres_link import Link, Lost, described
 from hanbit.db.rows import Connection, stream
 from hanbit.evidence.log_check import check as check_log
@@ -130,9 +130,9 @@ def _copy(source: Connection, link: Link, name: str, rows: int, say: Say) -> Non
 
 
 def _table(connection: Connection, name: str, say: Say) -> Table:
-    columns, keys = ", ".join(COLUMNS[name]), ", ".join(KEYS[name])
+    columns = ", ".join(COLUMNS[name])
     digest, rows = hashlib.sha256(), 0
-    for row in stream(connection, f"SELECT {columns} FROM {name} ORDER BY {keys}"):  # noqa: S608 - names from our own schema
+    for row in stream(connection, f"SELECT {columns} FROM {name} ORDER BY {STORED[name]}"):  # noqa: S608 - names from our own schema
         if not rows % SAY_EVERY:
             say(f"reading {name}: {rows} rows")
         digest.update(msgspec.json.encode(tuple(row)) + b"\n")

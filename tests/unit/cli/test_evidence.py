@@ -54,7 +54,7 @@ def signed(data: Path) -> str:
     try:
         row = reader.one("SELECT hash FROM checkpoints ORDER BY size DESC")
         assert row is not None
-        compact = store.compact(reader, row["hash"])
+        compact = store.compact(reader, "", "", row["hash"])
         assert compact is not None
         return compact
     finally:

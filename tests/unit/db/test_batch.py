@@ -234,8 +234,8 @@ def test_an_acknowledgement_reaches_only_its_own_merchants_outcomes(store: Desk)
             "acknowledged_at": None,
         }
         write(store, Change(appends=(Append("outbox", row),)))
-    write(store, Change(acknowledges=(Acknowledge("shop", ("h1", "h2", "h3")),)), at=NOW + 5)
-    write(store, Change(acknowledges=(Acknowledge("shop", ("h1",)),)), at=NOW + 9)
+    write(store, Change(acknowledges=(Acknowledge("shop", (("h1", "t"), ("h2", "t"), ("h3", "t"))),)), at=NOW + 5)
+    write(store, Change(acknowledges=(Acknowledge("shop", (("h1", "t"),)),)), at=NOW + 9)
     assert rows(store, "SELECT hash, version, next_at, acknowledged_at FROM outbox ORDER BY hash") == [
         ("h1", 2, None, NOW + 5),
         ("h2", 1, NOW, None),

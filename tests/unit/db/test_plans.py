@@ -12,7 +12,8 @@ from hanbit.db.covered import COLUMNS, KEYS
 from hanbit.db.place import Place
 from hanbit.db.reading import Reader, Row
 from hanbit.db.sqlite import BOOK_FILE
-from hanbit.payments import exchanges, payment, search
+from hanbit.evidence import store as evidence
+from hanbit.payments import payment, search
 
 NOT_MANY = frozenset({"settlements_by_day", "console_requests_by_payment", "console_requests_by_time"})
 """May be taken for the key's: of a merchant's day there is a row a currency, and of what its people ask in a console hundreds."""
@@ -57,11 +58,11 @@ def test_the_first_plan_of_each_read_on_the_way_of_a_payment_looks_at_no_row_of_
     with closing(Reader(database)) as reader, _asked(reader) as plans:
         payment.find(reader, "shop", "tid")
         payment.find_with_merchant(reader, "shop", "tid")
-        reader.one(exchanges._TO_BYTES, "hash")
+        evidence.is_known(reader, "shop", "tid", "hash")
         reader.one("SELECT * FROM exchanges WHERE merchant = ? AND sid = ?", "shop", "sid")
         reader.one("SELECT * FROM cancellations WHERE merchant = ? AND id = ?", "shop", "id")
     found = [[line.split(":", 1)[1] for line in plan.splitlines() if "Index Cond" in line] for plan in plans]
-    by_key = ["(merchant = ", "(tid = "], ["(id = ", "(merchant = ", "(tid = "], ["(hash = ", "(tid = ", "(merchant = "]
+    by_key = ["(merchant = ", "(tid = "], ["(id = ", "(merchant = ", "(tid = "], ["(tid = ", "(merchant = ", "(hash = "]
     for conditions, expected in zip(found, (*by_key, ["(merchant = ", "(sid = "], ["(merchant = ", "(id = "]), strict=True):
         assert all(part in " ".join(conditions) for part in expected), plans
         assert not any("merchant" in condition and " AND " not in condition for condition in conditions), plans

@@ -29,7 +29,9 @@ async def test_every_message_of_a_payment_is_shown_to_stand_in_the_signed_log(wo
             continue
         (segment,) = [header["segment"] for header in world.rows("headers") if header["id"] == row["header"]]
         compact = f"{segment}.{ids.encode_base64url(row['payload'].encode())}.{row['signature']}"
-        proof = msgspec.json.decode(msgspec.json.encode(log.logged(reader, row["hash"], size)), type=Logged)  # as it travels
+        proof = msgspec.json.decode(
+            msgspec.json.encode(log.logged(reader, row["merchant"], row["tid"], row["hash"], size)), type=Logged
+        )  # as it travels
         leaf = proof.verify(compact, size=size, root=root)
         assert leaf.number == row["leaf"]
         assert ("messages", (row["leaf"], row["place"])) in [item[:2] for item in leaf.items]
@@ -82,7 +84,7 @@ async def test_what_the_log_does_not_hold_is_not_found(world: World) -> None:
     later = world.rows("messages")[-1]  # the checkpoint itself stands behind what it signs
     for name, at in (("A" * 43, size), (later["hash"], size)):
         with pytest.raises(NotFound):
-            log.logged(reader, name, at)
+            log.logged(reader, later["merchant"], later["tid"], name, at)
     for first, second in ((0, 1), (2, 1), (1, 10_000_000)):
         with pytest.raises(NotFound):
             log.consistency_proof(reader, first, second)

@@ -126,7 +126,7 @@ class Merchant:
         if request.claims.order != order.order_hash:
             raise ProtocolViolation("order", "a session for another order")
         _check_open(order, at)
-        sid = ids.new_token()
+        sid = ids.new_token_of(at)
         claims = Session(
             **signed.head(self.signer, self.customer, at),
             nc=request.claims.nc,

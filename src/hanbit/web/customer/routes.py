@@ -344,7 +344,7 @@ class CustomerFace:
 
     def _address_of(self, payment: Payment, request: Request) -> str:
         """R3's address of a payment that is still open, from what the book holds."""
-        order = evidence.compact(self.gateway.reader, payment.order_hash)
+        order = evidence.compact(self.gateway.reader, payment.merchant, payment.tid, payment.order_hash)
         pairs = {"MID": payment.merchant, "TID": payment.tid, "AMOUNT": payment.money.text, "CUR": payment.currency}
         pairs |= {} if order is None else {"ORDER": order}
         pairs |= {"lang": language_of(request, self.pages).code} if "lang" in request.query_params else {}

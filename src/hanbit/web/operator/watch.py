@@ -132,7 +132,8 @@ class WatchPages:
 
     def _tell(self, request: Request) -> Deed:
         outcome = self.console.matched(request, "hash", ids.DIGEST.fullmatch)
-        row = self.gateway.reader.one("SELECT m.name FROM outbox o JOIN merchants m ON m.id = o.merchant WHERE o.hash = ?", outcome)
+        sql = "SELECT m.name FROM outbox o JOIN merchants m ON m.id = o.merchant WHERE o.next_at IS NOT NULL AND o.hash = ?"
+        row = self.gateway.reader.one(sql, outcome)
         if row is None:
             raise NotFound("no such outcome")
 
