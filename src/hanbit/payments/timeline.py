@@ -18,7 +18,15 @@ from hanbit.protocols.signed import peek_claims, peek_kid, peek_typ
 ACTS_MAX = 200
 TYP_PREFIX = "hanbit-"
 Kind = Literal["message", "attempt", "entry", "act"]
-_ORDER: dict[Kind, int] = {"act": 0, "attempt": 1, "message": 2, "entry": 3}
+_ORDER: dict[Kind, int] = {"act": 0, "attempt": 1, "entry": 2}
+_BEFORE: dict[str, tuple[str, ...]] = {
+    "attempt": ("notice", "confirmation", "refusal", "authorization", "settled", "voided", "closed"),
+    "hold": ("notice", "confirmation", "refusal", "authorization", "settled", "voided"),
+    "capture": ("settled", "receipt", "authorization"),
+    "void": ("voided", "closed", "cancel-confirmation"),
+    "refund": ("cancel-confirmation",),
+}
+"""Where a try or an entry belongs among the messages of its second: before the first of these, which tells of it or follows from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +61,31 @@ def of(gateway: Gateway, payment: Payment, *, for_merchant: bool = False) -> Tim
     steps = [*messages, *_entries(gateway, payment)]
     if not for_merchant:
         steps += [*_attempts(gateway, payment), *_acts(gateway, payment)]
-    return Timeline(sorted(steps, key=lambda step: (step.at, _ORDER[step.kind])), broken)
+    return Timeline(_in_order(steps), broken)
 
 
 def for_customer(gateway: Gateway, payment: Payment) -> Timeline:
     """The same for the payment's own customer, without what people of the operator did and what others tried on this order."""
     messages, broken = _messages(gateway, payment, for_merchant=False)
     steps = [*messages, *_entries(gateway, payment), *_attempts(gateway, payment, payment.customer)]
-    return Timeline(sorted(steps, key=lambda step: (step.at, _ORDER[step.kind])), broken)
+    return Timeline(_in_order(steps), broken)
+
+
+def _in_order(steps: list[Step]) -> list[Step]:
+    """By time; within a second as one thing follows from another. Messages keep the order in which they were stored."""
+    placed = sorted((step for step in steps if step.kind == "message"), key=lambda step: step.at)
+    for step in sorted((step for step in steps if step.kind != "message"), key=lambda step: (step.at, _ORDER[step.kind])):
+        followers = _BEFORE.get("attempt" if step.kind == "attempt" else step.name, ())
+        place = next((place for place, other in enumerate(placed) if _follows(step, other, followers, placed[place - 1])), len(placed))
+        placed.insert(place, step)
+    return placed
+
+
+def _follows(step: Step, other: Step, followers: tuple[str, ...], before_it: Step) -> bool:
+    if other.at != step.at or step.kind == "act":
+        return other.at >= step.at
+    is_told = step.kind == "entry" and (before_it.kind, before_it.name) == ("entry", step.name)  # of two refunds at once each has its own
+    return other.kind == "message" and other.name in followers and not is_told
 
 
 def message(gateway: Gateway, payment: Payment, message_hash: str, *, for_merchant: bool = False) -> str | None:

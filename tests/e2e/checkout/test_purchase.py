@@ -90,6 +90,17 @@ async def test_from_the_order_screen_to_the_receipt_and_the_download(
     claims = verify(saved.read_bytes(), Receipt, trust=trust, audience=world.settings.customer_urn, at=at).claims
     assert (claims.tid, claims.amount, claims.currency, claims.payee) == (tid, "1200", "KRW", "무지개 상점")
 
+    # The receipt leads home, where the same payment is told in the same language and the statement has it.
+    beside = await page.context.new_page()
+    await beside.goto(page.url)
+    await beside.locator(".after a[href*='/my/payments/']").click()
+    await expect(beside.locator(f"html[lang={language}] .verified")).to_have_text(words(language, "console.timeline.verified"))
+    await expect(beside.locator(".lines")).to_contain_text(who.numbers["bank"][-4:])
+    await picture(beside, f"home-payment-{language}")
+    await beside.goto(f"{world.settings.public_url}/my/accounts/{who.accounts['bank']}?lang={language}")
+    await expect(beside.locator("tbody tr").first).to_contain_text({"ko": "−1,200원", "en": "−₩1,200"}[language])
+    await beside.close()
+
     # Back to the shop, which waits for its own settled message and then lets the customer have the song.
     await page.locator(f"a[href*='/hanbit/return?TID={tid}']").click()
     await page.wait_for_url(f"{shop.url}/orders/{tid}")

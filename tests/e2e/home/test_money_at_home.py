@@ -83,6 +83,9 @@ async def test_what_came_back_is_said_wherever_its_payment_is_shown(
         await expect(page.locator("tbody tr")).to_have_count(4)
         await expect(page.locator(".lines .strong")).to_have_text(won(who, "1,000,000"))
         await who.open(f"/my/payments/{payment}")
+        kinds = await page.locator(".timeline > li").evaluate_all("steps => steps.map((step) => step.className.match(/step-(\\w+)/)[1])")
+        told = ["message"] * 2 + ["attempt", "entry", "message", "message", "entry"] + ["message"] * 2 + ["message", "entry", "message"] * 2
+        assert kinds == told, "each movement of money stands before the message that tells of it"
         whole = who.words("receipt.refunded_of", refunded=won(who, "220,000"), amount=won(who, "220,000"))
         await expect(page.locator(".lines")).to_contain_text(whole)
 
