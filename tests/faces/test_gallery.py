@@ -69,7 +69,7 @@ MANY = (
     "grants", "sessions", "customers", "accounts", "devices", "mails", "console_requests",
 )  # fmt: skip
 """Tables that grow with every payment, customer or log-in: no page reads one whole."""
-SORTED_WHOLE = ("accounts", "devices", "cancellations", "messages")
+SORTED_WHOLE = ("accounts", "devices", "cancellations", "messages", "headers")
 """Of these one customer or one payment has few: they may be sorted once they are found."""
 FEW = ("next_at IS NOT NULL", "LIMIT ?) AS ")
 """What waits for the shop is few at any time, what a LIMIT has cut already too: these may be sorted."""
