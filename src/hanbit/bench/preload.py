@@ -18,7 +18,7 @@ from hanbit.db.place import Place, open_store
 from hanbit.kernel.clock import Clock
 
 AT_ONCE: Final = 1_000
-SAY_EVERY: Final = 50_000
+SAY_EVERY: Final = 10_000
 
 
 async def preload(place: Place, count: int, clock: Clock, say: Callable[[str], None]) -> None:
@@ -47,6 +47,7 @@ async def pay(
 
     Without what they require where customers and shops have no rows of their own.
     """
+    started = clock.monotonic()
     for done in range(0, count, AT_ONCE):
         if clock.monotonic() >= latest:
             break
@@ -57,7 +58,9 @@ async def pay(
         for pair in pairs:
             deals.was_captured(pair)
         if done % SAY_EVERY == 0:
-            say(f"filling: {done:,} of {count:,} payments")
+            filled = done + len(pairs)
+            left_s = (clock.monotonic() - started) * (count - filled) / filled
+            say(f"filling: {filled:,} of {count:,} payments; at this rate some {math.ceil(left_s / 60)} minutes more")
 
 
 async def _together(book: Book, changes: list[Change]) -> None:
