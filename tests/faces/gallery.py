@@ -14,11 +14,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
+from msgspec.structs import replace
 from playwright.async_api import Page, Route, expect
 
+from hanbit.db.change import Change
+from hanbit.parties import sessions, visits
 from hanbit.payments import halt, merchant_limits
 from tests.faces.site import ACCOUNT_PASSWORD
-from tests.faces.stage import CUSTOMER, Stage
+from tests.faces.stage import CUSTOMER, LONG_CUSTOMER, OTHER_CUSTOMER, Stage
 
 Then = Callable[[Page, Stage], Awaitable[None]]
 Given = Callable[[Stage], AbstractAsyncContextManager[None]]
@@ -153,6 +156,29 @@ async def _nothing_typed(page: Page, _stage: Stage) -> None:
     await expect(page.locator(".summary")).to_be_visible()
 
 
+async def _what_is_wrong(page: Page, stage: Stage) -> None:
+    """The form as it comes back with what was typed and cannot be: each field as far as it is one for text."""
+    for field in await page.locator("main form[method=post] input:not([type=hidden]):not([type=date]), main form textarea").all():
+        if await field.is_editable() and await field.get_attribute("type") in (None, "text", "url", "tel"):
+            await field.fill("가나다 <b>1,2.3</b>")
+    await _nothing_typed(page, stage)
+
+
+async def _code_shown(page: Page, _stage: Stage) -> None:
+    """The form is sent, and its answer shows once what is shown only once."""
+    await page.locator("main textarea, main input[name=reason]").first.fill("담당자가 바뀜")
+    await page.locator("main form[method=post] button[type=submit].plain:visible").first.click()
+    await expect(page.locator(".secret-link")).to_be_visible()
+
+
+async def _dark(page: Page, _stage: Stage) -> None:
+    await page.emulate_media(color_scheme="dark")
+
+
+async def _printed(page: Page, _stage: Stage) -> None:
+    await page.emulate_media(media="print")
+
+
 # --- what holds while a page is looked at ----------------------------------------------------------------------------------------------
 
 
@@ -184,6 +210,20 @@ async def _halted(stage: Stage) -> AsyncIterator[None]:
         yield
     finally:
         await halt.resume_payments(gateway, reason="the book was looked at")
+
+
+@asynccontextmanager
+async def _recognised(stage: Stage) -> AsyncIterator[None]:
+    """The log-in from elsewhere was answered: the home says nothing of it."""
+    gateway = stage.consoles.gateway
+    found = sessions.unusual_of(gateway.reader, stage.things["customer_hong"], 20)
+    at = gateway.clock.now()
+    await gateway.book.commit(Change(puts=tuple(sessions.answered(one, visits.MINE, at) for one in found)))
+    try:
+        yield
+    finally:
+        told = [sessions.answered(replace(one, version=one.version + 1), str(one.unusual), at) for one in found]
+        await gateway.book.commit(Change(puts=tuple(told)))
 
 
 @asynccontextmanager
@@ -228,6 +268,8 @@ GALLERY = (
     customer("payment-progress", "/pay?{order}", CUSTOMER, then=_waiting),
     # how a payment ends
     customer("receipt", "/payments/{captured}", CUSTOMER, then=_passkey_offer),
+    customer("receipt-printed", "/payments/{captured}", CUSTOMER, then=_printed),
+    customer("receipt-dark", "/payments/{captured}", CUSTOMER, then=_dark),
     customer("receipt-refunded", "/payments/{refunded}", CUSTOMER),
     customer("already_paid", "/payments/{captured}"),
     customer("in_progress", "/payments/{in_progress}", CUSTOMER),
@@ -246,13 +288,19 @@ GALLERY = (
     customer("halted", "/pay?{order}", given=_halted, status=503),
     customer("not-found", "/payments/{nowhere}", status=404),
     customer("bad-request", "/pay", status=400),
+    customer("password-link-over", "/my/password/{nobody}", status=404),
     customer("password-link", "/my/password/{password_link}"),
     customer("window", "/window", then=_window_alone),
     # the customer's home
     customer("my-login", "/my/login"),
     customer("my-login-error", "/my/login", then=_nothing_typed),
-    customer("my", "/my", CUSTOMER),
+    customer("my", "/my", CUSTOMER, given=_recognised),
+    customer("my-dark", "/my", CUSTOMER, given=_recognised, then=_dark),
+    customer("my-unusual", "/my", CUSTOMER),
+    customer("my-nothing", "/my", OTHER_CUSTOMER),
+    customer("my-large", "/my", LONG_CUSTOMER),
     customer("my-statement", "/my/accounts/{account_bank}", CUSTOMER),
+    customer("my-statement-printed", "/my/accounts/{account_bank}", CUSTOMER, then=_printed),
     customer("my-statement-nothing", "/my/accounts/{account_bank}?words=nothing", CUSTOMER),
     customer("my-statement-error", "/my/accounts/{account_bank}?since=x", CUSTOMER, status=422),
     customer("my-settings", "/my/accounts/{account_bank}/settings", CUSTOMER),
@@ -268,6 +316,7 @@ GALLERY = (
     operator("login-error", "/login", "", then=_nothing_typed),
     operator("second-factor", "/second-factor", "admin?"),
     operator("set-up", "/set-up/{operator_set_up}", ""),
+    operator("set-up-over", "/set-up/{nobody}", "", status=404),
     operator("home", "/"),
     operator("home-halted", "/", given=_halted),
     operator("home-line-down", "/", given=_line_down),
@@ -281,6 +330,7 @@ GALLERY = (
     operator("payment-waiting", "/payments/{in_progress}"),
     operator("payment-allow-refund", "/payments/{captured}/allow-refund"),
     operator("home-live", "/?live=on"),
+    operator("home-dark", "/", then=_dark),
     operator("merchants", "/merchants"),
     operator("merchants-found", "/merchants?q=da"),
     operator("merchant", "/merchants/{shop}"),
@@ -288,6 +338,9 @@ GALLERY = (
     operator("merchant-new", "/merchants/dasom"),
     operator("merchant-register", "/merchants/register"),
     operator("merchant-register-error", "/merchants/register", then=_nothing_typed),
+    operator("merchant-register-wrong", "/merchants/register", then=_what_is_wrong),
+    operator("merchant-code-shown", "/merchants/dasom/code", then=_code_shown),
+    operator("merchants-nothing", "/merchants?q=nothing"),
     operator("merchant-invite", "/merchants/{shop}/invite"),
     *(
         operator(f"merchant-{act}", f"/merchants/{{shop}}/{act}")
@@ -296,6 +349,8 @@ GALLERY = (
     operator("customers", "/customers"),
     operator("customer", "/customers/{customer_hong}"),
     operator("customer-suspended", "/customers/{customer_chulsu}", "support"),
+    operator("customer-large", "/customers/{customer_maximiliana}"),
+    operator("customers-nothing", "/customers?q=nothing"),
     operator("customer-open", "/customers/open"),
     *(operator(f"customer-{act}", f"/customers/{{customer_hong}}/{act}") for act in ("suspend", "account", "code", "password")),
     *(operator(f"account-{act}", f"/accounts/{{account_bank}}/{act}") for act in ("suspend", "fund", "limits")),
@@ -322,7 +377,10 @@ GALLERY = (
     operator("evidence", "/evidence"),
     operator("evidence-halt", "/evidence/halt"),
     operator("evidence-sign", "/evidence/sign"),
+    operator("evidence-halted", "/evidence", given=_halted),
     operator("audit", "/audit", "auditor"),
+    operator("audit-nothing", "/audit?word=nothing", "auditor"),
+    operator("audit-error", "/audit?since=x", "auditor", status=422),
     operator("brand", "/brand"),
     operator("brand-change", "/brand/change"),
     operator("brand-change-error", "/brand/change", then=_nothing_typed),
@@ -352,6 +410,8 @@ GALLERY = (
     merchant("payment-refunded", "/payments/{refunded}", "cashier"),
     merchant("payment-asked", "/payments/{asked}", "cashier"),
     merchant("payment-refund", "/payments/{captured}/refund", "cashier"),
+    merchant("payment-dark", "/payments/{captured}", then=_dark),
+    merchant("payment-refund-wrong", "/payments/{captured}/refund", "cashier", then=_what_is_wrong),
     merchant("payment-refund-error", "/payments/{captured}/refund", "cashier", then=_nothing_typed),
     merchant("payment-cancel", "/payments/{open}/refund", "cashier"),
     merchant("orders", "/orders", "cashier"),
@@ -359,12 +419,14 @@ GALLERY = (
     merchant("orders-old-program", "/orders", "viewer", given=_old_program),
     merchant("order-looked", "/orders/{looked}/looked", "cashier"),
     merchant("callbacks", "/callbacks"),
+    merchant("callbacks-line-down", "/callbacks", "viewer", given=_line_down),
     merchant("callbacks-old-program", "/callbacks", "viewer", given=_old_program),
     merchant("callbacks-test", "/callbacks/test"),
     merchant("callback-resend", "/callbacks/evt_1/resend", "cashier"),
     merchant("settlement", "/settlement", "viewer"),
     merchant("settlement-account", "/settlement/account"),
     merchant("settlement-day", "/settlement/{day}"),
+    merchant("settlement-day-printed", "/settlement/{day}", then=_printed),
     merchant("line", "/line"),
     merchant("line-down", "/line", "viewer", given=_line_down),
     merchant("certificate-revoke", "/certificates/{certificate}/revoke"),

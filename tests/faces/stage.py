@@ -37,6 +37,7 @@ from hanbit.protocols.cancellation.merchant import Merchant as Canceller
 from hanbit.protocols.console import CallBack, Look
 from hanbit.protocols.redirect.merchant import Objection
 from hanbit.protocols.redirect.messages import Order, Settled, Words
+from hanbit.web.security import SESSION_COOKIE
 from tests.faces.consoles import Consoles, Member, running_consoles, token_of
 from tests.faces.site import SHOP, Shop, Site
 from tests.faces.test_customer_site import Browser, logged_in
@@ -44,9 +45,13 @@ from tests.faces.test_customer_site import Browser, logged_in
 DAY_S = 86_400
 SESSION_S = 120
 """After so long somebody logs in anew: a step-up counts for five minutes, a customer's session ends after as long."""
+TODAY_S = 55 * 60
+"""So long ago today's payments begin: the overview draws the last hour."""
 PAST_S = 2 * DAY_S
 """How long ago the stage's first payments were made: two days of it are closed and settled."""
 CUSTOMER, OTHER_CUSTOMER, SUSPENDED_CUSTOMER = "hong", "younghee", "chulsu"
+LONG_CUSTOMER, LONG_NAME, LARGE = "maximiliana", "Maximiliana Alexandria von Hohenstein-Grünwald 황보하늘별", "123456789012"
+"""Somebody whose name and balance are as long as they get."""
 GOODS = (
     (220_000, "SK휴대폰 IM-1100"),
     (18_900, "국어사전 1권"),
@@ -100,14 +105,17 @@ class Stage:
         at = self.clock.now()
         since, found = self.sessions.get((face, who), (0, {}))
         if at - since > SESSION_S:
-            found = await self._log_in() if face == "customer" else await self._member(face, who)
+            found = await (self._customer(who) if face == "customer" else self._member(face, who))
             self.sessions[face, who] = at, found
         return found
 
-    async def _log_in(self) -> dict[str, str]:
-        browser, _ = await _browser(self, *GOODS[0])
-        name, _, token = browser.cookie.partition("=")
-        return {name: token}
+    async def _customer(self, login: str) -> dict[str, str]:
+        gateway = self.consoles.gateway
+        customer = customers.by_login(gateway.reader, login)
+        assert customer is not None, login
+        token, row = sessions.open_session(customer.id, "password", self.clock.now())
+        await gateway.book.commit(Change(puts=(row,)))
+        return {SESSION_COOKIE: token}
 
     async def _member(self, face: str, who: str) -> dict[str, str]:
         role, half = who.rstrip("?"), who.endswith("?")
@@ -146,7 +154,7 @@ async def staged(folder: Path, **settings: Any) -> AsyncIterator[Stage]:
             await recovery.tick(consoles.gateway)
             await _sell(stage, range(len(GOODS)))
             await _half_way(stage, f"voided{ago}", f"expired{ago}")
-            clock.behind_s = (ago - 1) * DAY_S
+            clock.behind_s = (ago - 1) * DAY_S or TODAY_S
             await recovery.tick(consoles.gateway)
         stage.things |= {"voided": stage.things["voided1"], "expired": stage.things["expired1"]}
         await settlement.close_days(consoles.gateway)
@@ -185,11 +193,11 @@ async def _at_home(stage: Stage) -> None:
 
 async def _parties(stage: Stage) -> None:
     gateway = stage.consoles.gateway
-    for login, name in ((OTHER_CUSTOMER, "김영희"), (SUSPENDED_CUSTOMER, "박철수")):
+    for login, name in ((OTHER_CUSTOMER, "김영희"), (SUSPENDED_CUSTOMER, "박철수"), (LONG_CUSTOMER, LONG_NAME)):
         await operations.create_customer(gateway, login=login, name=name, password="a customer's password")
         number = f"1102233{len(login):04}001"
         made = await operations.create_account(gateway, login=login, kind="bank", number=number, password="1111")
-        await operations.fund(gateway, account=made["account"], amount="300000")
+        await operations.fund(gateway, account=made["account"], amount=LARGE if login == LONG_CUSTOMER else "300000")
     await operations.set_state(gateway, what="customer", id=SUSPENDED_CUSTOMER, state="suspended", reason="분실 신고")
     await settlement.set_fees(gateway, merchant=SHOP, basis_points="150", fixed="100", reason="계약서 3조")
     await settlement.set_payout_account(gateway, merchant=SHOP, bank="한빛은행", number="11099887766554", reason="계약서 5조")
@@ -230,11 +238,14 @@ async def _half_way(stage: Stage, voided: str, expired: str) -> None:
 
 async def _today(stage: Stage) -> None:
     things, shop, gateway = stage.things, stage.shop, stage.consoles.gateway
-    for number in (1, 2, 4):
+    for minutes, number in ((55, 1), (51, 4), (50, 2), (44, 2), (38, 1), (37, 4), (36, 2), (28, 3), (22, 4), (21, 1), (14, 2)):
+        stage.clock.behind_s = minutes * 60
         await _sell(stage, range(number, number + 1))
+    stage.clock.behind_s = 12 * 60
     answer = await _pay(stage, *GOODS[0])
     things["captured"], things["tid"] = answer["payment"], answer["tid"]
     things["refunded"] = await _refunded(stage)
+    stage.clock.behind_s = 7 * 60
     shop.objection = Objection(message=Words(ko="죄송합니다. 방금 다 팔렸습니다.", en="Sorry, it has just been sold out."))
     things["refused"] = (await _pay(stage, *GOODS[3]))["payment"]
     shop.objection = Objection("amount_mismatch")
@@ -243,6 +254,7 @@ async def _today(stage: Stage) -> None:
     browser, _ = await _browser(stage, *GOODS[2])
     _, answer, _ = await browser.cancel()
     things["cancelled_unopened"] = str(answer.get("payment") or "")
+    stage.clock.behind_s = 3 * 60
     browser, accounts = await _browser(stage, 999_999, "고급 의자")
     await browser.pay(accounts["emoney"])
     _, answer, _ = await browser.cancel()
@@ -252,6 +264,8 @@ async def _today(stage: Stage) -> None:
         _, answer, _ = await browser.pay(accounts["emoney"])
     things["declined"] = answer["payment"]
     things["withdrawn"] = await _withdrawn(stage)
+    stage.clock.behind_s = 0
+    await recovery.tick(gateway)  # what was decided so far is told
     shop.silent = True
     things["in_progress"] = (await _pay(stage, *GOODS[4]))["payment"]
     shop.silent = False
@@ -264,7 +278,12 @@ async def _today(stage: Stage) -> None:
     row = gateway.reader.one("SELECT hash FROM outbox WHERE next_at IS NOT NULL")
     assert row is not None
     things["untold"] = row["hash"]
-    things |= {"shop": SHOP, "nowhere": ids.new_token(), "day": str(settlement.days(gateway.reader)[0].day)}
+    things |= {
+        "shop": SHOP,
+        "nowhere": ids.new_token(),
+        "nobody": ids.digest(b"nobody"),
+        "day": str(settlement.days(gateway.reader)[0].day),
+    }
     things["reference"] = payouts.of_state(gateway.reader, "instructed")[0].reference
     row = gateway.reader.one("SELECT kid FROM certificates WHERE urn = ? AND purpose = 'line'", gateway.settings.merchant_urn(SHOP))
     assert row is not None
