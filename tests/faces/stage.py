@@ -265,7 +265,7 @@ async def _today(stage: Stage) -> None:
     things["declined"] = answer["payment"]
     things["withdrawn"] = await _withdrawn(stage)
     stage.clock.behind_s = 0
-    await recovery.tick(gateway)  # what was decided so far is told
+    await _acknowledged(stage)
     shop.silent = True
     things["in_progress"] = (await _pay(stage, *GOODS[4]))["payment"]
     shop.silent = False
@@ -292,6 +292,15 @@ async def _today(stage: Stage) -> None:
         things[f"customer_{row['login']}"] = row["id"]
     for row in gateway.reader.all("SELECT a.id, a.kind FROM accounts a JOIN customers c ON c.id = a.customer WHERE c.login = ?", CUSTOMER):
         things[f"account_{row['kind']}"] = row["id"]
+
+
+async def _acknowledged(stage: Stage) -> None:
+    """The shop has acknowledged all that it was told so far."""
+    gateway, at = stage.consoles.gateway, stage.clock.now()
+    rows = gateway.reader.all("SELECT * FROM outbox WHERE next_at IS NOT NULL")
+    known = [{name: row[name] for name in row.keys() if name != "version"} | {"next_at": None, "acknowledged_at": at} for row in rows]  # noqa: SIM118 - a database row
+    puts = (Put("outbox", one, row["version"]) for one, row in zip(known, rows, strict=True))
+    await gateway.book.commit(Change(puts=tuple(puts)))
 
 
 async def _refunded(stage: Stage) -> str:

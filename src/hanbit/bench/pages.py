@@ -11,6 +11,7 @@ import asyncio
 import resource
 import secrets
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
@@ -73,7 +74,8 @@ async def run(
     """The figures, and what is wrong with the run: addresses that answer with no page. A book that is there is not filled again."""
     floors.check_disk(directory)
     say("measuring floors")
-    floor = floors.measure(directory, clock)
+    with tempfile.TemporaryDirectory(dir=directory) as beside:  # gone before the next run in a folder that is kept
+        floor = floors.measure(Path(beside), clock)
     data, filled_s = directory / "gateway", 0.0
     with ExitStack() as stack:
         server = stack.enter_context(cluster.started(directory, clock)) if store == "postgresql" else None

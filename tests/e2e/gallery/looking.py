@@ -63,6 +63,8 @@ class Windows:
     stage: Stage
     language: LanguageCode
     contexts: dict[tuple[str, str, bool], tuple[BrowserContext, Page]] = field(default_factory=dict)
+    done_in: set[Page] = field(default_factory=set)
+    """In which more was done than looking: who comes next finds no paper, no darkness and no waiting request of another page."""
     complaints: list[str] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
 
@@ -70,10 +72,12 @@ class Windows:
         """The window of the one who looks at this page, logged in just now; a fresh one where more is done in it than looking."""
         key = (entry.face, entry.who, entry.script)
         context, page = self.contexts.get(key) or (await self._context(entry), None)
-        if page is None or entry.then is not None:
+        if page is None or page in self.done_in or entry.then is not None:
             if page is not None:
                 await page.close()
             page = await context.new_page()
+            if entry.then is not None:
+                self.done_in.add(page)
         self.contexts[key] = context, page
         self.complaints.clear()
         self.asked.clear()
