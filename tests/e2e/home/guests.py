@@ -140,6 +140,7 @@ async def guest(browser: Browser, place: Place, language: LanguageCode = "ko", s
     made = await operations.create_account(gateway, login=login, kind="bank", number=number, password=ACCOUNT_PASSWORD)
     await operations.fund(gateway, account=made["account"], amount=str(FUNDS))
     context = await browser.new_context(locale=BROWSER_LANGUAGES[language], timezone_id="Asia/Seoul", viewport=size, accept_downloads=True)
+    context.set_default_timeout(60_000)
     complaints: list[str] = []
     asked: set[str] = set()
     context.on("console", lambda message: complaints.append(message.text) if "Content Security Policy" in message.text else None)
