@@ -140,11 +140,16 @@ def _state_conditions(state: str) -> tuple[str, ...]:
     return ("state = ?",) if state == State.CAPTURED else (f"{WITHOUT_MONEY} AND state = ?",)
 
 
+def _listing(state: str) -> str:
+    """The word of the index of a merchant's payments; what ended without money has one that knows the state, and SQLite takes but one."""
+    return "" if state and state not in {*_LIVE, State.CAPTURED} else f" AND {LISTED}"
+
+
 def _conditions(wanted: Wanted) -> tuple[str, tuple[str | int, ...]]:
     parts: list[str] = []
     values: list[str | int] = []
     for condition, value in (
-        (f"merchant = ? AND {LISTED}", wanted.merchant),
+        (f"merchant = ?{_listing(wanted.state)}", wanted.merchant),
         ("customer = ?", wanted.customer),
         *((condition, wanted.state) for condition in _state_conditions(wanted.state)),
         ("opened_at >= ?", wanted.since or 0),  # always said: without a bound SQLite reads every payment of a state and sorts them
