@@ -411,7 +411,6 @@ GALLERY = (
     merchant("payment-asked", "/payments/{asked}", "cashier"),
     merchant("payment-refund", "/payments/{captured}/refund", "cashier"),
     merchant("payment-dark", "/payments/{captured}", then=_dark),
-    merchant("payment-refund-wrong", "/payments/{captured}/refund", "cashier", then=_what_is_wrong),
     merchant("payment-refund-error", "/payments/{captured}/refund", "cashier", then=_nothing_typed),
     merchant("payment-cancel", "/payments/{open}/refund", "cashier"),
     merchant("orders", "/orders", "cashier"),
