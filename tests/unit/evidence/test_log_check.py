@@ -36,9 +36,10 @@ CHECKED = [name for name in schema.metadata.tables if name not in schema.VOLATIL
 ORDER = {name: ", ".join(KEYS[name]) for name in CHECKED}
 
 _PERSON = {"id": "first", "face": "operator", "merchant": None, "login": "first", "name": "First", "role": "admin", "password": "hash"}
+_OURS = {"handed_by": None, "confirmed_by": None}
 _DECIDED = {"decided_by": "second", "decided_reason": None, "decided_at": NOW}
 PEOPLE = (
-    Put("people", {**_PERSON, "language": "ko", "webauthn_user": "u", "state": "active", "created_at": NOW}, 0),
+    Put("people", {**_PERSON, **_OURS, "language": "ko", "webauthn_user": "u", "state": "active", "created_at": NOW}, 0),
     Put(
         "people_factors",
         {"id": "f", "person": "first", "kind": "totp", "name": "n", "state": "active", "public": "{}", "counter": 1, "created_at": NOW},
@@ -47,7 +48,7 @@ PEOPLE = (
     Put(
         "console_requests",
         {
-            **dict.fromkeys(("tid", "amount", "currency", "delivery", "result", "cancellation", "answer_hash", "decided_at")),
+            **dict.fromkeys(("tid", "turn", "amount", "currency", "delivery", "result", "cancellation", "answer_hash", "decided_at")),
             **dict.fromkeys(("merchant", "id", "person", "reason", "request_hash"), "x"),
             "act": "test",
             "state": "waiting",
@@ -66,6 +67,7 @@ PEOPLE = (
             "reason": "r",
             "state": "approved",
             "proposed_by": "first",
+            "hands": "first",
             "proposed_at": NOW,
             **_DECIDED,
         },
