@@ -135,8 +135,9 @@ async def test_a_shop_that_knows_only_http_gives_money_back(place: tuple[Path, P
         assert (status, part["cancellation"]["state"], part["order"]["remaining"]) == (201, "confirmed", str(PRICE - 20_000))
         status, _, rest = await pages.call("POST", path, {"reason": "does not fit"}, key="rest")
         assert (status, rest["order"]["state"], rest["order"]["refunded"]) == (201, "cancelled", str(PRICE))
-        told = (await shop.until(3))[2].json
-        assert (told["type"], told["data"]["tid"], told["data"]["may_deliver"]) == ("order.cancelled", tid, False)
+        told = {received.json["type"]: received.json["data"] for received in await shop.until(4)}
+        assert told["order.refunded"]["refunded"] == "20000"
+        assert (told["order.cancelled"]["tid"], told["order.cancelled"]["may_deliver"]) == (tid, False)
         await s.proven()
 
 

@@ -16,7 +16,7 @@ from hanbit.kernel.clock import ManualClock
 from hanbit.kernel.errors import Unavailable
 from hanbit.kernel.money import Money
 from hanbit.merchant import files
-from hanbit.merchant.handlers import OnConfirm, OnOutcome
+from hanbit.merchant.handlers import OnConfirm, OnOutcome, OnRefund
 from hanbit.merchant.order import Line
 from hanbit.merchant.purchase_desk import Issuing
 from hanbit.merchant.shop import Shop
@@ -124,6 +124,7 @@ async def opened(
     clock: ManualClock | None = None,
     on_confirm: OnConfirm | None = None,
     on_outcome: OnOutcome | None = None,
+    on_refund: OnRefund | None = None,
     attended: bool = True,
     up: bool = True,
 ) -> AsyncIterator[Shop]:
@@ -142,6 +143,7 @@ async def opened(
         book_path=folder / "orders.db",
         on_confirm=on_confirm,
         on_outcome=on_outcome,
+        on_refund=on_refund,
         attended=attended,
         clock=clock or ManualClock(AT),
         issuing=Issuing(merchant(), lambda _: session_authority()),
