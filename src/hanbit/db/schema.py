@@ -256,7 +256,7 @@ outbox = table(
     whole("acknowledged_at", null=True),
     stored_by("tid", "merchant", "hash"),
     some("outbox_due", "next_at"),
-    where("outbox_waiting", "next_at IS NOT NULL", "hash"),
+    where("outbox_waiting", "next_at IS NOT NULL", "merchant", "hash"),
 )
 audit = table(  # refused messages of known parties and acts of people
     "audit",
