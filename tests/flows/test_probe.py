@@ -251,7 +251,7 @@ async def test_a_shop_without_one_check_is_caught_by_the_cases_for_it(folder: Pa
     mutate, caught = MUTANTS[name]
     mutate(monkeypatch)
     chosen = [case for case in CASES if case.name in caught | NEIGHBOURS | {"confirms", "settles", "still_settles"}]
-    outcome = await probe_world.play(folder, chosen, believes_status="status" in name)
+    outcome = await probe_world.play(folder, chosen, believes_status="status" in name, waits=probe_world.PATIENT)
     assert {result.name: result.detail for result in outcome.wrong}.keys() == caught
 
 
@@ -261,8 +261,8 @@ async def test_and_by_no_other_case_of_all(prepared: Path, tmp_path: Path, name:
     mutate, caught = MUTANTS[name]
     mutate(monkeypatch)
     wrong: set[str] = set()
-    chosen, waits = {case.name for case in CASES}, probe_world.WAITS
-    # On a busy machine an honest answer comes too late for short waits: what they say otherwise than it should be is asked once more.
+    chosen, waits = {case.name for case in CASES}, probe_world.HASTY
+    # On a busy machine a wrong yes comes too late for short waits: what they say otherwise than it should be is asked once more.
     for folder in ("in haste", "with patience"):
         cases = [case for case in CASES if case.name in chosen | {"confirms", "settles", "still_settles"}]
         shutil.copytree(prepared, tmp_path / folder)
@@ -291,7 +291,7 @@ async def test_a_yes_that_comes_late_is_a_yes(folder: Path, monkeypatch: pytest.
     async def slow(self: Inbox, unverified: str, **options: Any) -> str | None:
         said = await receive(self, unverified, **options)
         if signed.peek_claims(unverified).get("amount") == "219999":
-            await asyncio.sleep(probe_world.WAITS.answer_s * 1.5)
+            await asyncio.sleep(probe_world.HASTY.forged_s * 1.5)
         return said
 
     monkeypatch.setattr(Inbox, "receive", slow)

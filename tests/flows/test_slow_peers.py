@@ -1,6 +1,7 @@
-"""Five hundred slow connections of each kind at once, and honest payments beside them that they must not slow.
+"""A crowd of slow connections of each kind at once, and honest payments beside them that they must not slow.
 
-Everything is a real process: `hanbit serve` ending TLS by itself with its default limits, the demo shop, and the slow peers.
+Everything is a real process: `hanbit serve` ending TLS by itself with its default limits, the demo shop, and the slow peers; and all of it
+but the peers once more, to pay at the same moments where nobody is slow.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -20,10 +22,11 @@ from hanbit.settings import load
 from tests.flows.crash_processes import Site, prepare_with_tls, site, trusting
 from tests.flows.slow_peers import KINDS
 
-COUNT = 500
-P95_S = 2.0
-"""The bound that the project has set itself; it is some ten times what is measured on two cores."""
 PAYMENTS = 20
+LONGEST_S = 30.0
+"""For one honest payment, however busy the machine is; it takes a tenth of a second on two cores that do nothing else."""
+SLOWER_MAX = 8.0
+"""How many times as long the median payment may take as at a server that nobody besets; it is one to three times."""
 LARGEST_FILE = "/static/0/fonts/pretendard-bold.woff2"
 """270 kB that every page asks for; a page of another version gets them too."""
 PEERS_START_S = 300
@@ -32,6 +35,12 @@ PEERS_START_S = 300
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
     return prepare_with_tls(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="module")
+def unbeset(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ports]:
+    """Another such site, at which nobody is slow."""
+    return prepare_with_tls(tmp_path_factory.mktemp("unbeset"))
 
 
 @asynccontextmanager
@@ -66,33 +75,32 @@ async def slow_peers(s: Site, ca: Path | None, kinds: tuple[str, ...], count: in
         await process.wait()
 
 
-async def pay_often(s: Site, times: int) -> list[float]:
-    """Seconds of each whole payment: a new browser opens the page, logs in, pays, and sees the receipt."""
-    taken = []
-    for _ in range(times):
-        _, location = await s.order()
-        began = time.monotonic()
+async def pay(s: Site) -> float:
+    """Seconds of one whole payment: a new browser opens the page, logs in, pays, and sees the receipt."""
+    _, location = await s.order()
+    began = time.monotonic()
+    async with asyncio.timeout(LONGEST_S):
         assert (await s.pay(s.wallet(), location)).state == "captured"
-        taken.append(time.monotonic() - began)
-    return sorted(taken)
+    return time.monotonic() - began
 
 
-def p95(taken: list[float]) -> float:
-    return taken[int(len(taken) * 0.95) - 1]
-
-
-async def test_five_hundred_slow_connections_of_each_kind_do_not_slow_an_honest_payment(
-    prepared: tuple[Path, Ports], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.long)])
+async def test_slow_connections_of_every_kind_do_not_slow_an_honest_payment(
+    prepared: tuple[Path, Ports], unbeset: tuple[Path, Ports], tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int
 ) -> None:
-    folder, ports = prepared
+    (folder, ports), (other, its_ports) = prepared, unbeset
     shutil.copytree(folder, tmp_path / "site")
-    async with site(tmp_path / "site", ports, tls=trusting(folder / "site.pem")) as s:
-        alone = await pay_often(s, PAYMENTS // 2)
-        async with slow_peers(s, folder / "site.pem", KINDS, COUNT) as met:
-            beside = await pay_often(s, PAYMENTS)
+    shutil.copytree(other, tmp_path / "unbeset")
+    async with (
+        site(tmp_path / "site", ports, tls=trusting(folder / "site.pem")) as s,
+        site(tmp_path / "unbeset", its_ports, tls=trusting(other / "site.pem")) as quiet,
+    ):
+        async with slow_peers(s, folder / "site.pem", KINDS, count) as met:
+            # In turn, so that whatever else the machine does slows both alike.
+            beside, alone = zip(*[(await pay(s), await pay(quiet)) for _ in range(PAYMENTS)], strict=True)
         with capsys.disabled():
-            figures = f"p95 {p95(alone):.3f} s alone, {p95(beside):.3f} s beside {COUNT} slow connections of each kind"
+            figures = f"median {median(alone):.3f} s alone, {median(beside):.3f} s beside {count} slow connections of each kind"
             sys.stdout.write(f"\n{figures}; these met {met}\n")
-        assert p95(beside) < P95_S
+        assert median(beside) < median(alone) * SLOWER_MAX
         assert "Traceback" not in (s.folder / "gateway.log").read_text("utf-8")
         await s.proven()

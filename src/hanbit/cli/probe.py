@@ -164,7 +164,7 @@ def play(
     chosen = [case for case in CASES if not only or case.name in only]
     body = None if order_body is None else order_body.read_bytes()
     shop = _ShopOptions(order_command, order_url, body, state_url, inquire_url, bearer)
-    outcome = run(_play(address, directory, shop, chosen, Waits(answer_s=answer_s), quiet=as_json))
+    outcome = run(_play(address, directory, shop, chosen, Waits(answer_s=answer_s, forged_s=answer_s), quiet=as_json))
     if as_json:
         click.echo(json.dumps(report.as_json(outcome), ensure_ascii=False))
     else:

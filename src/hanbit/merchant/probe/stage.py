@@ -33,7 +33,11 @@ class Waits:
     """How long the probe waits; seconds."""
 
     answer_s: float = 4.0
-    """For the answer to one frame; silence afterwards counts as none."""
+    """For the answer to an honest frame, which a right implementation always gives."""
+    forged_s: float = 4.0
+    """For the answer to forged bytes; silence afterwards counts as none, and what comes later is still judged at the end."""
+    guise_s: float = 5.0
+    """For a merchant to talk to us where we pretend to be somebody else; a right one does not."""
     dial_s: float = 20.0
     """For a merchant that was hung up on to be back."""
     case_s: float = 90.0
@@ -217,14 +221,14 @@ class Stage:
     async def meet(self, guise: Guise, frame: str) -> None:
         """Offer this as somebody else."""
         self.offered |= hashes_of(frame)
-        reply = await self.way.in_guise(guise, frame, self.waits.dial_s / 4)
+        reply = await self.way.in_guise(guise, frame, self.waits.guise_s)
         self.seen.append(Seen(frame, reply.frames, reply.end, forged=True))
         await self.way.ready(self.waits.dial_s)
 
     async def _exchange(self, frame: str, *, forged: bool) -> Reply:
         await self.way.ready(self.waits.dial_s)
         try:
-            reply = await self.way.exchange(frame, self.waits.answer_s)
+            reply = await self.way.exchange(frame, self.waits.forged_s if forged else self.waits.answer_s)
         except Unavailable as error:
             raise Failed(f"the merchant is not there: {error.detail}") from error
         self.seen.append(Seen(frame, reply.frames, reply.end, forged))
