@@ -22,8 +22,12 @@ class Card:
         """What was read last, or reads again."""
         now = self._gateway.clock.monotonic()
         if now - self._read_at >= KEPT_S:
-            self._read_at, self._card = now, self._read()
+            self.read_again()
         return self._card
+
+    def read_again(self) -> None:
+        """The operator has just been changed by this process: whoever did it is shown it by the next page."""
+        self._read_at, self._card = self._gateway.clock.monotonic(), self._read()
 
     def _read(self) -> OperatorCard:
         settings = self._gateway.settings

@@ -67,7 +67,8 @@ class Console:
         self.gateway = gateway
         self.face = face
         self.assets = Assets(gateway_urn=gateway.urn, root_point=public_point(root))
-        self.pages = Pages(Card(gateway), self.assets, gateway.settings.zone)
+        self.card = Card(gateway)
+        self.pages = Pages(self.card, self.assets, gateway.settings.zone)
         self.cookie = f"__Host-hanbit-{face}"
         self.done_cookie = f"{self.cookie}-done"
         self._navigation = navigation

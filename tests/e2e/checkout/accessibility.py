@@ -8,7 +8,15 @@ from playwright.async_api import Page, ViewportSize
 
 AXE = Path(__file__).parents[2] / "node/node_modules/axe-core/axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-NARROW, USUAL = ViewportSize(width=320, height=800), ViewportSize(width=1280, height=720)
+NARROW, USUAL, PAPER = ViewportSize(width=320, height=800), ViewportSize(width=1280, height=720), ViewportSize(width=718, height=1000)
+"""PAPER is what an A4 page leaves between the margins that browsers print."""
+
+BEYOND_THE_EDGE = """() => {
+  const room = document.scrollingElement.clientWidth, all = document.scrollingElement.scrollWidth;
+  if (all <= room) return [];
+  const wide = [...document.querySelectorAll('body *:not(.wide *)')].filter((one) => one.getBoundingClientRect().right > room + 1);
+  return [`${all} of ${room}`, ...wide.slice(0, 6).map((one) => one.outerHTML.slice(0, 160))];
+}"""
 
 
 @cache
@@ -31,6 +39,6 @@ async def audit(page: Page, *, narrow: bool = False) -> None:
     ]
     assert not serious, f"{page.url.partition('?')[0]}: {serious}"
     await page.set_viewport_size(NARROW)
-    scrolls = await page.evaluate("document.scrollingElement.scrollWidth > document.scrollingElement.clientWidth")
-    assert not scrolls, f"{page.url.partition('?')[0]} scrolls sideways at 320 pixels"
+    wide = await page.evaluate(BEYOND_THE_EDGE)
+    assert not wide, f"{page.url.partition('?')[0]} scrolls sideways at 320 pixels: {wide}"
     await page.set_viewport_size(USUAL)

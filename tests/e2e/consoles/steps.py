@@ -13,15 +13,14 @@ from hanbit.crypto.keys import new_key
 from hanbit.kernel import ids
 from hanbit.payments import operations
 from hanbit.web.words import LanguageCode
-from tests.e2e.checkout.accessibility import audit
+from tests.e2e.checkout.accessibility import PAPER, audit
 from tests.e2e.checkout.visitors import BROWSER_LANGUAGES
 from tests.e2e.checkout.world import Person
 from tests.e2e.consoles.test_journeys import words
 from tests.faces.consoles import Consoles, Member
 from tests.faces.site import client
 
-DESKTOP, NARROW, PAPER = ViewportSize(width=1100, height=900), ViewportSize(width=320, height=800), ViewportSize(width=718, height=1000)
-"""PAPER is what an A4 page leaves between the margins that browsers print."""
+DESKTOP, NARROW = ViewportSize(width=1100, height=900), ViewportSize(width=320, height=800)
 SIZES: tuple[tuple[LanguageCode, ViewportSize], ...] = (("ko", DESKTOP), ("en", NARROW))
 """Each journey is made twice: in Korean at a desk, in English on a phone."""
 WHY = "as agreed by telephone"

@@ -122,6 +122,7 @@ async def test_another_payout_account_asks_for_the_second_factor(
         await expect(page.locator(".done")).to_have_text(words(language, "merchant.done.payout_account"))
         await expect(page.locator("main")).to_contain_text(number[-4:])
         assert number not in await page.content()
+        await looked_at(page, size)
     waiting = proposals.waiting_account(consoles.gateway.reader, SHOP)
     assert waiting is not None
     assert waiting.told["masked"].endswith(number[-4:])

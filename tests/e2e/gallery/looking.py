@@ -1,4 +1,4 @@
-"""How a page is looked at: axe in both colour schemes, 320 pixels, the keyboard, whom it asks for things; and its picture."""
+"""How a page is looked at: axe in both colour schemes, 320 pixels or paper, the keyboard, whom it asks for things; and its picture."""
 
 import base64
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, ViewportSize
 
 from hanbit.web.words import LanguageCode
-from tests.e2e.checkout.accessibility import AXE, RULES
+from tests.e2e.checkout.accessibility import AXE, PAPER, RULES
 from tests.e2e.checkout.visitors import BROWSER_LANGUAGES
 from tests.faces.gallery import Entry
 from tests.faces.stage import Stage
@@ -132,7 +132,8 @@ async def wrong_with(page: Page, *, script: bool) -> list[str]:
         await page.emulate_media(color_scheme="light")
     await page.keyboard.press("Tab")
     wrong += await page.evaluate(_STOPS, STOPS_MAX)
-    await page.set_viewport_size(NARROW)
+    on_paper = await page.evaluate("matchMedia('print').matches")
+    await page.set_viewport_size(PAPER if on_paper else NARROW)
     wrong += await page.evaluate(_SIDEWAYS)
     await page.set_viewport_size(DESKTOP)
     return wrong

@@ -38,6 +38,7 @@ class BrandPages:
         async def do(by: str, form: Mapping[str, str]) -> Response:
             wanted = Brand(**{name: form[name].strip() for name in Brand.__struct_fields__})
             await appearance.change_brand(self.gateway, by, wanted, reason=form["reason"])
+            self.console.card.read_again()
             return self.console.see("/brand", "operator.deed.done.brand")
 
         name, telephone = ((brand.is_name, "console.field.name"),), ((TELEPHONE.fullmatch, "operator.field.telephone"),)
