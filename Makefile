@@ -10,8 +10,8 @@ WORKERS ?= 3
 SHARED := -n $(WORKERS) --dist worksteal
 PYTEST_ARGUMENTS ?=
 # What `make test` also runs on PostgreSQL; `make test-postgresql` runs everything there. Tests of the store itself are always on both.
-ON_POSTGRESQL := $(foreach name,paid declines ends races cancellation cancel_races dual_signature,tests/flows/test_$(name).py) \
-	tests/attacks/test_checkpoints.py tests/attacks/test_review.py \
+ON_POSTGRESQL := $(foreach name,paid declines ends races acknowledgements cancellation cancel_races dual_signature,tests/flows/test_$(name).py) \
+	tests/attacks/test_checkpoints.py tests/attacks/test_review.py tests/attacks/test_line_flood.py \
 	tests/flows/test_console_requests.py tests/flows/test_own_limits.py tests/faces/test_home.py
 
 # What `make check` runs, a few minutes before each commit; `make test` runs everything.

@@ -245,8 +245,8 @@ class Batch:
         items.append(("messages", (leaf, place), ("messages", covered)))
 
     def _acknowledge(self, acknowledge: Acknowledge, items: list[Written]) -> None:
-        outbox = self.loaded.rows["outbox"]
         for outcome, tid in acknowledge.outcomes:
+            outbox = self.loaded.rows["outbox"]
             key = (outcome, acknowledge.merchant, tid)
             stands = outbox.rows.get(key)
             if stands is None:

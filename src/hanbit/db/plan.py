@@ -71,6 +71,8 @@ def wanted(changes: Sequence[Change]) -> Wanted:
             keys[delete.table].add(delete.key)
             columns[delete.table].add("version")
         for acknowledge in change.acknowledges:
+            if not acknowledge.outcomes:  # what it names is told already, or was never this merchant's
+                continue
             keys["outbox"].update((outcome, acknowledge.merchant, tid) for outcome, tid in acknowledge.outcomes)
             columns["outbox"].update(COLUMNS["outbox"])
     return found
