@@ -4,8 +4,8 @@
 SHELL := /bin/bash
 PYTEST := .venv/bin/pytest
 INSTALL := .venv/bin/python -m pip install --quiet --disable-pip-version-check
-# Three worker processes share the tests of the whole suite, whose half is waiting for others; PYTEST_ARGUMENTS="-x -k refund" narrows a run.
-WORKERS ?= 3
+# Four worker processes share the tests of the whole suite, of which much is waiting for others; PYTEST_ARGUMENTS="-x -k refund" narrows a run.
+WORKERS ?= 4
 # Each begins with a stretch of its own, so that what a file sets up once is set up by one of them, and whoever is done takes from the others.
 SHARED := -n $(WORKERS) --dist worksteal
 PYTEST_ARGUMENTS ?=
