@@ -347,7 +347,10 @@ async def test_nothing_that_the_shop_gets_differs_by_factor_or_account(watched: 
     shapes = set()
     for one in watched.bought:
         dual, said = signed.peek_claims(one.purchase.dual), json.loads(one.oi)
-        sizes = (len(one.purchase.envelope), len(one.purchase.dual), len(one.oi), sorted(dual), sorted(said))
+        words = one.purchase.dual.partition(".")[
+            2
+        ]  # its header bears a certificate of the moment, whose DER signature is as long as chance has it
+        sizes = (len(one.purchase.envelope), len(words), len(one.oi), sorted(dual), sorted(said))
         shapes.add(repr(sizes))
     assert len(shapes) == 1
     approved = {repr(sorted(msgspec.to_builtins(one.result))) for one in watched.bought if one.result.receipt}
