@@ -10,6 +10,11 @@ from tests.faces.consoles import Consoles, running_consoles
 from tests.faces.stage import Stage, staged
 
 
+@pytest.fixture(autouse=True)
+def _axe_is_there(node: str) -> None:
+    """axe-core comes with the packages of tests/node."""
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def consoles(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Consoles]:
     """One operator with its shop, a second merchant, and both consoles."""

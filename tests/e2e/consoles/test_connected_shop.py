@@ -44,11 +44,6 @@ AHEAD_S = 20
 """How wrong a shop's clock is: its line still comes up."""
 
 
-@pytest.fixture(autouse=True)
-def _axe_is_there(node: str) -> None:
-    """axe-core comes with the packages of tests/node."""
-
-
 @dataclass
 class Operator:
     """The server as `hanbit serve` runs it, and a customer of it."""

@@ -34,11 +34,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 PRICE = 18_900
 
 
-@pytest.fixture(autouse=True)
-def _axe_is_there(node: str) -> None:
-    """axe-core comes with the packages of tests/node."""
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def bank(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Consoles]:
     """An operator of its own, whose time of day is moved; money is whole at the end."""

@@ -23,11 +23,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 SEEN_AGAIN_S = 0.1
 
 
-@pytest.fixture(autouse=True)
-def _axe_is_there(node: str) -> None:
-    """axe-core comes with the packages of tests/node."""
-
-
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def bank(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Consoles]:
     """An operator whose customers feel what its staff does: other tests have another one."""

@@ -31,11 +31,6 @@ AUTHENTICATOR: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _axe_is_there(node: str) -> None:
-    """axe-core comes with the packages of tests/node."""
-
-
 @asynccontextmanager
 async def window(browser: Browser, consoles: Consoles, language: LanguageCode = "en", **options: Any) -> AsyncIterator[Page]:
     """A window of its own; whatever it asks for is ours, and the policy of its pages is never broken."""

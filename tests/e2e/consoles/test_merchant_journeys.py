@@ -35,11 +35,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _axe_is_there(node: str) -> None:
-    """axe-core comes with the packages of tests/node."""
-
-
 async def test_a_payment_is_found_by_its_number_and_a_list_is_narrowed_and_kept(
     browser: Browser, stage: Stage, language: LanguageCode, size: ViewportSize
 ) -> None:

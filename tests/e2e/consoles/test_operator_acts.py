@@ -15,11 +15,6 @@ NEW_PASSWORD = "a sentence that he will remember"
 WHY = "passport shown at the counter"
 
 
-@pytest.fixture(autouse=True)
-def _axe_is_there(node: str) -> None:
-    """axe-core comes with the packages of tests/node."""
-
-
 async def found(page: Page, consoles: Consoles, number: str) -> None:
     """The customer's page, by the number of his account; by keyboard alone."""
     await page.goto(consoles.bases["operator"] + "/customers")

@@ -20,11 +20,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 both_languages = pytest.mark.parametrize(("language", "size"), SIZES)
 
 
-@pytest.fixture(autouse=True)
-def _axe_is_there(node: str) -> None:
-    """axe-core comes with the packages of tests/node."""
-
-
 async def press(page: Page, consoles: Consoles, place: str, language: LanguageCode) -> None:
     """Follow the link to an act."""
     del consoles

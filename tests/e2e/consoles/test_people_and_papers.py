@@ -26,11 +26,6 @@ from tests.faces.stage import Stage
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 
-@pytest.fixture(autouse=True)
-def _axe_is_there(node: str) -> None:
-    """axe-core comes with the packages of tests/node."""
-
-
 async def test_a_cashier_comes_in_by_the_admins_link_and_may_refund_and_no_more(browser: Browser, stage: Stage) -> None:
     consoles, base, payment = stage.consoles, stage.base("merchant"), stage.things["captured"]
     admin = await consoles.person("merchant", "admin", language="ko")
