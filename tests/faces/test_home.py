@@ -320,8 +320,8 @@ async def test_wrong_passwords_in_forms_are_counted_written_down_and_shown_like_
         assert (await home.act(f"/my/keys/{key}", "/my/remove", key=key, password="wrong"))[0] == 403
         assert (await home.act("/my/security", "/my/password", old="", new=new, again=new))[0] == 403, "nothing was tried"
         assert changes(site.gateway) == before
-        sql = "SELECT act FROM audit WHERE reason = 'wrong_password' ORDER BY act"
-        wrong = [row["act"].replace(account, "account") for row in site.gateway.reader.all(sql)]
+        sql = "SELECT act FROM audit WHERE reason = 'wrong_password'"
+        wrong = sorted(row["act"].replace(account, "account") for row in site.gateway.reader.all(sql))
         assert wrong == ["change password account", "change password login", "limit account 900 -", "remove key"]
         _, text, _ = await home.page("/my/security")
         assert (text.count("Changing a password<"), "Raising a limit" in text, "Removing a passkey" in text) == (2, True, True)

@@ -48,6 +48,8 @@ FILL: Final = "--"
 CORE_SIGNS: Final = 331
 CHAIN_SIGNS: Final = 1_440
 """Of the certificates in a header; an order names its key only."""
+CERTIFICATE_LIFE_S = 90 * 86_400
+"""Beyond the end of every run."""
 _MULTIPLIER, _INCREMENT, _BITS = 6364136223846793005, 1442695040888963407, 64
 
 
@@ -293,7 +295,7 @@ class Deals:
     def _certificate(self, kid: str) -> Put:
         row: dict[str, Value] = {
             "kid": kid, "urn": f"urn:hanbit:bench:{kid}", "purpose": "bench", "chain": "", "serial": "0", "not_before": self.at,
-            "not_after": self.at, "issued_at": self.at, "revoked_at": None,
+            "not_after": self.at + CERTIFICATE_LIFE_S, "issued_at": self.at, "revoked_at": None,
         }  # fmt: skip
         return Put("certificates", row, 0)
 

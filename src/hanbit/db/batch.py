@@ -7,6 +7,7 @@ What is decided here for every Change:
  3. every entry id is new; a capture or void ends a hold that exists, has not ended and is not smaller
  4. no limited account goes below zero counting holds; one currency an entry; what an entry was to empty is empty behind it, and what it
     was to fill has not been credited with more than the entry allows
+ 5. no registered key's certificate has ended by which a message was signed that is kept: evidence is verified as of when it was stored
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +22,7 @@ from hanbit.db import schema
 from hanbit.db.change import Acknowledge, Append, Change, Delete, Put, Stale, StoredMessage, Value
 from hanbit.db.covered import COLUMNS, COVERED, INDEXED, KEY, KEYS, VALUES, Row, getter
 from hanbit.kernel import ids
-from hanbit.kernel.errors import BadInput, Conflict, Declined, HanbitError
+from hanbit.kernel.errors import BadInput, Conflict, Declined, HanbitError, ProtocolViolation, Unavailable
 from hanbit.ledger.chart import KINDS
 from hanbit.ledger.entry import HOLD, Entry, Posting
 
@@ -144,6 +145,8 @@ class Batch:
         try:
             if change.requires:
                 self._check_requires(change)
+            if change.messages:
+                self._check_certificates(change.messages)
             keys = [self._check_version(put, KEY[put.table](put.row)) for put in puts]
             for delete in change.deletes:
                 self._check_version(delete, delete.key)
@@ -183,6 +186,16 @@ class Batch:
             row = standing.rows.get((require.key,))
             if row is None or row[standing.place[require.column]] != require.value:
                 raise require.error
+
+    def _check_certificates(self, messages: tuple[StoredMessage, ...]) -> None:
+        """What was verified a moment ago may have waited beyond the end of its certificate."""
+        certificates = self.loaded.rows["certificates"]
+        for message in messages:
+            signer = certificates.rows.get((read_header(message.header).kid,))
+            if signer is not None and self.at > int(signer[certificates.place["not_after"]] or 0):
+                if signer[certificates.place["purpose"]] == "gateway-sign":
+                    raise Unavailable("the payment server's signing key has ended")
+                raise ProtocolViolation("certificate_dates")
 
     def _check_version(self, changing: Put | Delete, key: Key) -> Key:
         standing = self.loaded.rows[changing.table]

@@ -14,6 +14,8 @@ from hanbit.kernel import ids
 SELECT_BOOK = "SELECT next_entry, next_leaf, frontier, time FROM book WHERE id = 1"
 UPDATE_BOOK = "UPDATE book SET next_entry = ?, next_leaf = ?, frontier = ?, time = ? WHERE id = 1"
 ACCOUNT = Counters.__struct_fields__
+SIGNER = ("revoked_at", "not_after", "purpose")
+"""What a message's signer is compared by, and what is kept beside it."""
 COUNTERS = ("debits_pending", "credits_pending", "debits_posted", "credits_posted")
 
 
@@ -66,7 +68,7 @@ def wanted(changes: Sequence[Change]) -> Wanted:
             columns[require.table].add(require.column)
         for message in change.messages:
             keys["certificates"].add((read_header(message.header).kid,))
-            columns["certificates"].add("revoked_at")
+            columns["certificates"].update(SIGNER)
         for delete in change.deletes:
             keys[delete.table].add(delete.key)
             columns[delete.table].add("version")

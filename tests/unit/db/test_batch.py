@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from hanbit.db import place as places
-from hanbit.db.change import Acknowledge, Append, Change, Put, Require, StoredMessage
+from hanbit.db.change import Acknowledge, Append, Change, Put, Require, StoredMessage, Value
 from hanbit.db.commit import Book
 from hanbit.db.place import Place
 from hanbit.db.sqlite import SqliteStore
+from hanbit.kernel import ids
 from hanbit.kernel.clock import ManualClock
 from hanbit.kernel.errors import Conflict, Declined, Unavailable
 from hanbit.ledger.entry import Entry
@@ -212,6 +213,24 @@ def test_a_number_used_with_other_bytes_is_a_broken_rule_and_the_same_bytes_are_
     )
     assert answers == ["jti", "stale", ""]
     assert [row[0] for row in rows(store, "SELECT hash FROM messages ORDER BY leaf, place")] == ["h1", "h3"]
+
+
+@pytest.mark.parametrize(("purpose", "answer"), [("merchant-sign", "certificate_dates"), ("gateway-sign", "unavailable")])
+def test_what_waited_beyond_the_end_of_its_certificate_is_not_kept(store: Desk, purpose: str, answer: str) -> None:
+    """Evidence is verified as of when it was stored: a peer whose key ends at this second must not leave what can never be proved."""
+    header = ids.encode_base64url(b'{"kid":"key"}')
+    row: dict[str, Value] = dict.fromkeys(("kid", "urn", "chain", "serial"), "key")
+    row |= {"purpose": purpose, "not_before": 0, "not_after": NOW + 60, "issued_at": 0, "revoked_at": None}
+    assert write(store, Change(puts=(Put("certificates", row, 0),))) == [""]
+    signed = [StoredMessage(number, "hanbit-order", header, "{}", "sig", "urn:a", number, "shop", "tid") for number in ("1", "2", "3")]
+    assert write(store, Change(messages=(signed[0],)), at=NOW + 60) == [""], "its last second"
+    answers = write(store, change("late", hold("p1", HONG, 500), messages=(signed[1],)), change("other"), at=NOW + 61)
+    assert answers == [answer, ""]
+    assert write(store, Change(messages=(signed[2],)), at=NOW) == [answer], "the book's time never goes back"
+    assert rows(store, "SELECT hash FROM messages") == [("1",)]
+    assert rows(store, "SELECT debits_pending FROM ledger_accounts WHERE debits_pending > 0") == []
+    assert notes(store) == {"other"}
+    prove(store)
 
 
 def test_numbers_of_entries_and_leaves_have_no_gap(store: Desk) -> None:
