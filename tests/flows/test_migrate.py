@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from hanbit.db.sqlite import BOOK_FILE
 from hanbit.folder import hold
@@ -121,6 +122,15 @@ def test_nothing_is_moved_onto_something_else(data: Path, database: str, cluster
     finally:
         cluster.drop(other)
     check()
+
+
+def test_nothing_is_moved_to_an_address_that_no_settings_may_name(data: Path, database: str) -> None:
+    check = unchanged(data)
+    for address in ("", make_conninfo(database, application_name="hanbit")):
+        assert "postgresql://USER@HOST/DATABASE" in told(run("migrate", "--data", data, "--database", address))[0]
+        check()
+    with psycopg.connect(database) as owner:
+        assert owner.execute("SELECT count(*) FROM pg_class WHERE relname = 'book'").fetchone() == (0,)
 
 
 def test_a_book_that_is_served_or_broken_is_not_moved(data: Path, database: str) -> None:

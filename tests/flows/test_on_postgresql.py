@@ -22,7 +22,7 @@ from hanbit.upkeep import doctor
 from hanbit.upkeep.doctor.findings import Finding
 from hanbit.upkeep.upgrade import upgrade
 from tests import cluster as clusters
-from tests.cluster import OWNER, PASSWORD, Cluster
+from tests.cluster import OWNER, PASSWORD, SUPERUSER, Cluster
 from tests.unit.cli.world import make_folder, run, run_json, serving, told
 
 
@@ -109,9 +109,29 @@ def test_a_mistyped_address_leaves_no_folder_behind(tmp_path: Path, database: st
         assert words in result.output, result.output
         assert PASSWORD not in result.output
         assert not (tmp_path / "bank").exists()
-    assert run("init", tmp_path / "bank", "--database", database).exit_code == 0
+        assert "psql with the same address" in result.output or "hanbit init --help" in result.output
+    made = run("init", tmp_path / "bank", "--database", database)
+    assert made.exit_code == 0
+    assert "The book: database book_" in made.output
     assert "has a book already" in told(run("init", tmp_path / "other", "--database", database))[0]
     assert not (tmp_path / "other").exists()
+
+
+def test_a_database_in_which_the_role_may_make_nothing_leaves_no_folder_behind(tmp_path: Path, cluster: Cluster) -> None:
+    name, address = cluster.create(), str(tmp_path / "bank")
+    cluster.sql(f"ALTER DATABASE {name} OWNER TO {SUPERUSER}")
+    refused = told(run("init", address, "--database", cluster.url(name)))[0]
+    assert f"ALTER DATABASE {name} OWNER TO {OWNER}" in refused
+    assert not Path(address).exists()
+    cluster.sql("GRANT CREATE ON SCHEMA public TO hanbit", name)  # tables, but no schema in which they could be held against today's
+    assert f"ALTER DATABASE {name} OWNER TO {OWNER}" in told(run("init", address, "--database", cluster.url(name)))[0]
+    cluster.sql("DROP SCHEMA public", name)
+    assert "CREATE SCHEMA public" in told(run("init", address, "--database", cluster.url(name)))[0]
+    assert not Path(address).exists()
+    cluster.sql(f"ALTER DATABASE {name} OWNER TO {OWNER}")
+    cluster.sql("CREATE SCHEMA public AUTHORIZATION pg_database_owner", name)
+    assert run("init", address, "--database", cluster.url(name)).exit_code == 0
+    cluster.drop(name)
 
 
 def test_a_folder_whose_database_is_somebody_elses_is_not_served(tmp_path: Path, database: str, cluster: Cluster) -> None:

@@ -57,6 +57,8 @@ ADVICE = {
     "wrong_state": "Nothing has changed.",
 }
 """What somebody at a terminal should do, where the error's own advice speaks to a visitor of the pages."""
+DATABASE_ADVICE = "Look whether it runs, and whether host, name, user and password are right: psql with the same address says more."
+"""Whoever waits a moment, as the error's own advice says, finds a wrong password as wrong as before."""
 LISTS = {
     "customer": "customer list --data DIR",
     "account": "account list --data DIR",
@@ -160,6 +162,8 @@ def _told(ctx: click.Context, error: HanbitError, rest: tuple[str, ...]) -> clic
         command = main.get_command(ctx, ctx.invoked_subcommand or "")
         inner = f" {rest[0]}" if rest and isinstance(command, click.Group) and rest[0] in command.commands else ""
         advice = f"See: hanbit {ctx.invoked_subcommand}{inner} --help"
+    if error.code == "unavailable" and error.detail.startswith("database "):
+        advice = DATABASE_ADVICE
     if error.code == "not_found":
         kind = error.detail.removeprefix("no ").removeprefix("such ").partition(" ")[0]
         advice = f"See what there is: hanbit {LISTS[kind]}" if kind in LISTS else advice

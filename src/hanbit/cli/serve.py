@@ -73,6 +73,7 @@ def init(
       hanbit init /srv/hanbit --operator mybank --database postgresql://hanbit@db.internal/hanbit
     """
     from hanbit import folder
+    from hanbit.db.place import shown
     from hanbit.kernel.clock import SystemClock
     from hanbit.settings import FILE, Settings
 
@@ -108,6 +109,7 @@ def init(
     )
     run(folder.create(directory, settings, SystemClock(), root_key=root_key, root_passphrase=passphrase))
     click.echo(f"{directory} is ready: settings in {directory / FILE}, root certificate in {directory / 'keys' / 'root.pem'}.")
+    click.echo(f"The book: {shown(folder.place_of(directory, settings))}")
     if sandbox:
         from hanbit.cli.sandbox import open_samples
 

@@ -25,7 +25,7 @@ from hanbit.db.batch import Batch, Loaded
 from hanbit.db.change import Change, Stale, StoredMessage, Value
 from hanbit.db.covered import COLUMNS, KEYS, Row, fill_log, load_frontier
 from hanbit.db.guards import GUARDS
-from hanbit.db.postgres_link import Link, Lost, Parameter, described
+from hanbit.db.postgres_link import Link, Lost, Parameter, described, one_line
 from hanbit.db.versions import check_version
 from hanbit.kernel import fail_points
 from hanbit.kernel.errors import BadInput, Conflict, HanbitError, ProtocolViolation, Unavailable
@@ -228,7 +228,7 @@ def create_book(url: str, operator: str, at: int, *, sandbox: bool = False) -> N
     except Lost as error:
         raise Unavailable(f"{described(url)}: {error}") from error
     except psycopg.Error as error:
-        raise BadInput(f"{described(url)}: {error}") from error
+        raise BadInput(f"{described(url)}: {one_line(error)}") from error
     finally:
         link.close()
 
@@ -249,11 +249,15 @@ def open_empty(url: str) -> Link:
 
 
 def _check_empty(link: Link, url: str) -> None:
-    there, book = link.execute(_THERE).fetchall()[0]
+    there, book, role, database, schema_there, may = link.execute(_THERE).fetchall()[0]
     if book is not None:
         raise Conflict(f"{described(url)} has a book already")
     if there:
         raise Conflict(f"{described(url)} is not empty: give the book a database, or a schema, of its own")
+    if schema_there is None:
+        raise BadInput(f"{described(url)} has no schema in which tables are made: CREATE SCHEMA public")
+    if not may:
+        raise BadInput(f"{described(url)}: {role} may not make tables there; as its superuser: ALTER DATABASE {database} OWNER TO {role}")
 
 
 def make_tables(link: Link) -> None:
@@ -336,7 +340,10 @@ _SERVER = (
     "current_setting('full_page_writes')"
 )
 _THERE = (
-    "SELECT count(*), to_regclass('book')::text FROM pg_class "
+    "SELECT count(*), to_regclass('book')::text, quote_ident(current_user), quote_ident(current_database()), "
+    "current_schema()::text, "
+    "(has_database_privilege(current_database(), 'CREATE') AND has_schema_privilege(current_schema(), 'CREATE'))::int "
+    "FROM pg_class "
     "WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')"
 )
 _BALANCED = """

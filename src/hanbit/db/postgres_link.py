@@ -342,16 +342,16 @@ def connect(url: str, *, wait_s: float | None, session: dict[str, str]) -> Link:
     try:
         connection = psycopg.connect(address(url), autocommit=True)
     except psycopg.ProgrammingError as error:
-        raise BadInput(f"database: {_one_line(error)}") from error
+        raise BadInput(f"database: {one_line(error)}") from error
     except psycopg.OperationalError as error:
-        raise Unavailable(f"{described(url)}: {_one_line(error)}") from error
+        raise Unavailable(f"{described(url)}: {one_line(error)}") from error
     try:
         said = {"client_encoding": "UTF8", "timezone": "UTC", "jit": "off", "client_min_messages": "error", **session}
         connection.pgconn.exec_(";".join(f"SET {name} = '{value}'" for name, value in said.items()).encode())
         return Link(connection, url, wait_s)
     except psycopg.Error as error:
         connection.close()
-        raise Unavailable(f"{described(url)}: {_one_line(error)}") from error
+        raise Unavailable(f"{described(url)}: {one_line(error)}") from error
 
 
 def address(url: str) -> str:
@@ -372,7 +372,8 @@ def described(url: str) -> str:
     """The database without its secrets, for people and logs."""
     parts = _parts(url)
     hosts, ports = str(parts.get("host") or "the local socket"), str(parts.get("port") or "5432")
-    return f"database {parts.get('dbname') or parts.get('user') or ''} at {hosts} port {ports}"
+    name = parts.get("dbname") or parts.get("user")
+    return f"database {name} at {hosts} port {ports}" if name else f"database at {hosts} port {ports}"
 
 
 def _parts(url: str) -> dict[str, Any]:
@@ -430,6 +431,7 @@ def _done(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-def _one_line(error: object) -> str:
+def one_line(error: object) -> str:
+    """An error of the database, which may be of several lines, for people and logs."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "; ".join(lines) or type(error).__name__

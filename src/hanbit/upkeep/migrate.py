@@ -68,6 +68,9 @@ def migrate(folder: Path, url: str, say: Say = silent) -> Moved:
         book = place_of(folder, own)
         if not isinstance(book, Path):
             raise Conflict(f"the book of {folder} is in a database already: {places.shown(book)}")
+        if not url:
+            raise BadInput("database: postgresql://USER@HOST/DATABASE")
+        then = replace(own, database=url)  # what no settings may name is refused before anything is moved there
         settle(book)
         proof = prove(book, load_chain_pem(folder / KEYS_FOLDER / "root.pem")[0], say)
         if proof.entries is None:
@@ -76,7 +79,7 @@ def migrate(folder: Path, url: str, say: Say = silent) -> Moved:
             source.execute("BEGIN")
             tables = {name: _table(source, name, say) for name in TABLES}
             root = _carried(source, url, tables, say)
-        _switch(folder, own, url)
+        _switch(folder, then)
         kept = _put_aside(book, root)
         return Moved(described(url), kept, root, proof.entries, proof.messages or 0, tables)
 
@@ -155,12 +158,12 @@ def _proved(connection: Connection, say: Say, *, close: bool = True) -> str:
             connection.close()
 
 
-def _switch(folder: Path, own: Settings, url: str) -> None:
+def _switch(folder: Path, then: Settings) -> None:
     """From here on the folder's book is the one in the database."""
     path, new = folder / FILE, folder / f".{FILE}.new"
     new.unlink(missing_ok=True)
     lines = [line for line in path.read_text("utf-8").splitlines() if line.partition("=")[0].strip() != "database"]
-    setting = next(line for line in dump(replace(own, database=url)).splitlines() if line.startswith("database = "))
+    setting = next(line for line in dump(then).splitlines() if line.startswith("database = "))
     write_secret(new, "\n".join([setting, *lines, ""]).encode("utf-8"))
     new.replace(path)
     archive.sync_folder(folder)
