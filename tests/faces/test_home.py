@@ -239,6 +239,29 @@ async def test_one_session_and_all_the_others_can_be_ended(site: Site) -> None:
         assert (await home.page("/my"))[0] == 303
 
 
+async def test_a_limit_of_an_account_in_dollars_is_typed_and_shown_in_dollars(site: Site) -> None:
+    reason = "for his travels"
+    made = await operations.create_account(
+        site.gateway, login=LOGIN, kind="bank", number="11022233344499", password="7391", currency="USD", reason=reason
+    )
+    async with client() as http:
+        home = await at_home(site, http)
+        account = str(made["account"])
+        settings = f"/my/accounts/{account}/settings"
+        assert "An amount in USD, like 1,200.50." in (await home.page(settings))[1]
+        for wrong in ("\uff11\uff12\uff10\uff10", "1e3", " 12 ", "-1", "1,2,3", "0.001", "1" * 16, "0.00"):
+            status, answer = await home.act(settings, "/my/limits", account=account, payment="", day=wrong)
+            assert (status, answer["detail"]) == (400, "day")
+        assert limits.of_account(site.gateway.reader, account).limit_day is None
+        assert (await home.act(settings, "/my/limits", account=account, payment="300", day="1,200.5"))[0] == 200
+        own = limits.of_account(site.gateway.reader, account).own_at(site.gateway.clock.now())
+        assert (own.payment, own.day) == (30_000, 120_050)
+        text = (await home.page(settings))[1]
+        assert 'value="300.00"' in text
+        assert 'value="1,200.50"' in text
+        assert "$1,200.50" in text
+
+
 async def test_a_limit_is_lowered_at_once_and_raised_by_the_accounts_password_in_a_day(site: Site) -> None:
     async with client() as http:
         home = await at_home(site, http)

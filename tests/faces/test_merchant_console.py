@@ -12,8 +12,6 @@ from hanbit.evidence.log_check import check as check_log
 from hanbit.kernel import ids
 from hanbit.kernel.clock import SandboxClock
 from hanbit.kernel.days import day_of, zone_of
-from hanbit.kernel.errors import BadInput
-from hanbit.kernel.money import Money, parse_typed
 from hanbit.ledger.check import check as check_ledger
 from hanbit.parties import terms as agreed
 from hanbit.payments import payment as payments
@@ -371,19 +369,3 @@ async def test_what_the_shop_says_is_text_and_its_refusals_have_words(consoles: 
     for path in ("/orders", "/callbacks"):
         assert "is not connected" in (await cashier.get(path)).words
     consoles.site.shop.up = True
-
-
-@pytest.mark.parametrize(
-    ("text", "currency", "minor"),
-    [("220,000", "KRW", 220_000), (" 5 ", "KRW", 5), ("12.50", "USD", 1_250), ("12.5", "USD", 1_250), ("1,234.567", "KWD", 1_234_567)],
-)
-async def test_an_amount_is_read_as_people_write_it(text: str, currency: str, minor: int) -> None:
-    assert parse_typed(text, currency) == Money(minor, currency)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "1,00", "01", "1.5", "-1", "1e3", "\uff11", "1 000", ".5", "9" * 16, "1" + ",000" * 5, "1" + ",000" * 2000]
-)
-async def test_what_is_no_amount_is_refused(text: str) -> None:
-    with pytest.raises(BadInput):
-        parse_typed(text, "KRW")

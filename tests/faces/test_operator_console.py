@@ -183,11 +183,48 @@ async def test_a_customer_is_opened_with_an_account_and_found_by_its_number(cons
     assert audited(consoles, support, "suspended customer")
 
 
+async def test_amounts_are_typed_and_shown_in_the_units_of_the_accounts_currency(consoles: Consoles) -> None:
+    reader, admin = consoles.gateway.reader, await consoles.person("operator", "admin")
+    await does(admin, "/customers/open", login="in-dollars", name="Dollar Kim", password="a sentence of four words", language="en")
+    customer = customers.by_login(reader, "in-dollars")
+    assert customer is not None
+    path = f"/customers/{customer.id}/account"
+    card = {"kind": "card", "number": "4000000000000028", "password": "7391", "currency": "USD"}
+    refused = await admin.post(path, reason=WHY, **card, credit="1,200.505")
+    assert (refused.status, "at most two decimals" in refused.words) == (422, True)
+    assert "1,200.505" in refused.text, "what was typed stays"
+    await does(admin, path, **card, credit="1,200.50")
+    row = reader.one("SELECT a.id, l.credit_limit FROM accounts a JOIN ledger_accounts l ON l.id = a.id WHERE a.customer = ?", customer.id)
+    assert row is not None
+    assert row["credit_limit"] == 120_050
+    limits = f"/accounts/{row['id']}/limits"
+    for wrong in ("\uff11\uff12\uff10\uff10", "1e3", " 12 ", "-1", "1,2,3", "0.001", "1" * 16, "0"):
+        assert (await admin.post(limits, reason=WHY, payment=wrong, day="")).status == 422
+    await does(admin, limits, payment="300", day="1,200.5")
+    assert audited(consoles, admin, f"bank limits of {row['id']}: 30000 a payment, 120050 a day")
+    shown = (await admin.get(limits)).text
+    assert 'value="300.00"' in shown
+    assert 'value="1,200.50"' in shown
+    assert "In USD, like 1,200.50." in shown
+    assert "One payment at most $300.00" in (await admin.get(f"/customers/{customer.id}")).words
+    await does(admin, f"/accounts/{row['id']}/fund", amount="0.05")
+    (proposal,) = proposals.waiting(reader)
+    assert proposal.money == Money(5, "USD")
+    assert "$0.05" in (await admin.get("/proposals")).words
+    await does(admin, f"/proposals/{proposal.id}/withdraw")
+    assert (await admin.post("/settlement/reserve", reason=WHY, amount="1.5", currency="KRW")).status == 422
+    assert (await admin.post("/settlement/reserve", reason=WHY, amount="1.5", currency="XXX")).status == 422
+    await does(admin, "/settlement/reserve", amount="1.5", currency="USD")
+    (proposal,) = proposals.waiting(reader)
+    assert proposal.money == Money(150, "USD")
+    await does(admin, f"/proposals/{proposal.id}/withdraw")
+
+
 async def test_money_is_paid_in_only_when_a_second_person_approves(consoles: Consoles) -> None:
     reader, account = consoles.gateway.reader, account_of(consoles)
     one, two = await consoles.person("operator", "admin"), await consoles.person("operator", "admin")
     had = available(reader, account)
-    await does(one, f"/accounts/{account}/fund", amount="5000")
+    await does(one, f"/accounts/{account}/fund", amount="5,000")
     (proposal,) = proposals.waiting(reader)
     assert available(reader, account) == had
     alone = await one.post(f"/proposals/{proposal.id}/approve", reason=WHY)
@@ -253,12 +290,15 @@ async def pays(consoles: Consoles, admin: Member) -> None:
     for _ in range(2):
         compared = await admin.post("/payouts/reconcile", reason=WHY, lines=lines)
         assert compared.status == 200, compared.words
-        assert "no payout of ours has this reference" in compared.words
+        assert "No payout of ours has this reference" in compared.words
+    wrong = await admin.post("/payouts/reconcile", reason=WHY, lines=f'"{payout.reference}","{payout.amount + 1:,}",KRW')
+    assert f"We have instructed ₩{payout.amount:,}" in wrong.words
     assert payouts.find(reader, payout.reference).state == "confirmed"  # type: ignore[union-attr]  # found above
     await does(admin, f"/payouts/{payout.reference}/fail")
     assert available(reader, account) == payout.amount
     assert payout.reference in (await admin.get("/payouts?state=returned")).words
     assert (await admin.post("/payouts/reconcile", reason=WHY, lines="no line")).status == 422
+    assert (await admin.post("/payouts/reconcile", reason=WHY, lines="AAAA-AAAA,1.5,KRW")).status == 422
 
 
 async def test_a_day_is_closed_by_two_people_and_its_statements_are_shown(consoles: Consoles) -> None:
@@ -471,7 +511,8 @@ async def test_a_merchant_is_limited_and_both_consoles_and_the_customer_are_told
         admin, theirs = await consoles.person("operator", "admin"), await consoles.person("merchant", "admin")
         path = f"/merchants/{SHOP}/limits"
         assert (await admin.post(path, reason=WHY, payment="1.5", day="")).status == 422
-        await does(admin, path, payment="999", day="5000")
+        await does(admin, path, payment="999", day="5,000")
+        assert 'value="5,000"' in (await admin.get(path)).text
         assert audited(consoles, admin, f"limits of merchant {SHOP}: 999 a payment, 5000 a day")
         assert "One payment at most ₩999" in (await admin.get(f"/merchants/{SHOP}")).words
         site, order = consoles.site, consoles.site.shop.order(amount=1_000)

@@ -20,6 +20,7 @@ COMPOSED = (
         f"console.{part}."
         for part in ("cancellation", "entry", "factor", "language", "message", "payout", "person", "problem", "role", "state")
     ),
+    "console.field.amount_",
     "console.line.why.",
     "console.purpose.",
     "console.statement.",
@@ -30,7 +31,7 @@ COMPOSED = (
     "console.merchant",
     "console.staff.act.",
     "console.staff.done.",
-    *(f"operator.{part}." for part in ("act", "day", "deed", "device", "kind", "letter", "line_mode", "proposal")),
+    *(f"operator.{part}." for part in ("act", "day", "deed", "device", "differs", "kind", "letter", "line_mode", "proposal")),
     *(f"console.request.{part}." for part in ("acts", "states", "why")),
     *(
         f"merchant.{part}"

@@ -10,7 +10,7 @@ AMOUNT = re.compile(r"0|[1-9][0-9]{0,14}")
 """The one spelling of an amount of minor units, ASCII digits only."""
 AMOUNT_MAX = 999_999_999_999_999
 _TYPED = re.compile(r"(0|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,4}|[1-9][0-9]{0,14})(?:\.([0-9]{1,3}))?")
-"""As people write an amount: 220000, 220,000 or 12.50."""
+"""As people write an amount in both of our languages: 220000, 220,000 or 12.50; ASCII digits, commas in threes or none."""
 CURRENCY_EXPONENTS = {"KRW": 0, "JPY": 0, "USD": 2, "EUR": 2, "GBP": 2, "CNY": 2, "VND": 0, "KWD": 3}
 """ISO 4217 minor-unit digits of the currencies that a book may be kept in."""
 
@@ -50,10 +50,17 @@ def parse_money(amount: object, currency: object) -> Money:
     return Money(minor, currency)
 
 
+def typed(money: Money) -> str:
+    """An amount as `parse_typed` reads it: what a field to type in shows."""
+    exponent = CURRENCY_EXPONENTS[money.currency]
+    whole, part = divmod(money.amount_minor, 10**exponent)
+    return f"{whole:,}.{part:0{exponent}}" if exponent else f"{whole:,}"
+
+
 def parse_typed(text: str, currency: str) -> Money:
-    """An amount as somebody types it, in whole units of the currency with its decimals (220,000; 12.50); else BadInput."""
+    """An amount as somebody types it, in whole units of the currency with at most its decimals (220,000; 12.50); else BadInput."""
     exponent = CURRENCY_EXPONENTS[currency]
-    match = _TYPED.fullmatch(text.strip())
+    match = _TYPED.fullmatch(text)
     decimals = "" if match is None else match[2] or ""
     if match is None or len(decimals) > exponent:
         raise BadInput("amount")

@@ -13,7 +13,7 @@ from hanbit.crypto.passwords import check_new
 from hanbit.db.change import Change, Put, Require, Stale
 from hanbit.db.reading import Row
 from hanbit.kernel.errors import BadInput, NotFound, WrongState
-from hanbit.kernel.money import Money, parse_money
+from hanbit.kernel.money import Money, parse_typed
 from hanbit.parties import accounts, limits, sessions, visits
 from hanbit.parties.accounts import Account
 from hanbit.parties.limits import Limits
@@ -61,7 +61,7 @@ class EndFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LimitFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Limits in minor units, as typed; empty is none. The account's password is needed to raise one."""
+    """Limits as people write them (100,000; 1,200.50); empty is none. The account's password is needed to raise one."""
 
     account: Text
     payment: Text = ""
@@ -275,14 +275,16 @@ def _row(gateway: Gateway, table: str, key: str) -> Row:
 
 
 def _typed(text: str, currency: str, field: str) -> int | None:
-    """A limit as it was typed, with or without separators; None for none."""
-    digits = text.replace(",", "").replace(" ", "")
-    if not digits:
+    """A limit as it was typed, in minor units and above zero; None for none."""
+    if not text:
         return None
     try:
-        return parse_money(digits, currency).amount_minor
+        money = parse_typed(text, currency)
     except BadInput as error:
         raise BadInput(field) from error
+    if not money.amount_minor:
+        raise BadInput(field)
+    return money.amount_minor
 
 
 def limits_as_money(own: Limits, currency: str) -> dict[str, Money | None]:

@@ -132,7 +132,7 @@ async def fail_payout(gateway: Gateway, by: str = ACTOR, *, reference: str, reas
 async def reconcile_payouts(gateway: Gateway, by: str = ACTOR, *, lines: str, source: str = "") -> dict[str, Any]:
     """Confirm what a bank's file says it has paid and is as we have instructed it; what differs is named and left as it is.
 
-    `lines` is a JSON list of reference, amount (minor units) and currency.
+    `lines` is a JSON list of reference, amount (minor units) and currency. Each that differs says why, as a code and in words.
     """
     told = _read_lines(lines)
     confirmed: list[str] = []
@@ -140,30 +140,30 @@ async def reconcile_payouts(gateway: Gateway, by: str = ACTOR, *, lines: str, so
     differs: list[dict[str, Any]] = []
     for line in told:
         payout = find(gateway.reader, line.reference)
-        difference = _difference(payout, line) if line.reference not in {*confirmed, *before} else "twice in the file"
-        if difference or payout is None:
-            differs.append(msgspec.structs.asdict(line) | {"why": difference})
+        code, why = _difference(payout, line) if line.reference not in {*confirmed, *before} else ("twice", "twice in the file")
+        if code or payout is None:
+            differs.append(msgspec.structs.asdict(line) | {"code": code, "why": why})
         elif payout.state == "confirmed":
             before.append(line.reference)
         else:
             try:
                 await confirm_payout(gateway, by, reference=line.reference, reason=source)
             except HanbitError as error:  # decided otherwise at this moment
-                differs.append(msgspec.structs.asdict(line) | {"why": error.detail or error.code})
+                differs.append(msgspec.structs.asdict(line) | {"code": "meanwhile", "why": error.detail or error.code})
             else:
                 confirmed.append(line.reference)
     return {"confirmed": confirmed, "confirmed_before": before, "differs": differs}
 
 
-def _difference(payout: Payout | None, line: BankLine) -> str:
-    """Why this line is not what we have instructed; empty where it is."""
+def _difference(payout: Payout | None, line: BankLine) -> tuple[str, str]:
+    """Why this line is not what we have instructed, as a code and in words; both empty where it is."""
     if payout is None:
-        return "no payout of ours has this reference"
+        return "unknown", "no payout of ours has this reference"
     if line.currency != payout.currency or parse_amount(line.amount) != payout.amount:
-        return f"we have instructed {payout.amount} {payout.currency}"
+        return "amount", f"we have instructed {payout.amount} {payout.currency}"
     if payout.state in ("failed", "returned"):
-        return f"the payout is {payout.state}: its money was given back to the merchant"
-    return ""
+        return "given_back", f"the payout is {payout.state}: its money was given back to the merchant"
+    return "", ""
 
 
 def _read_lines(text: str) -> list[BankLine]:

@@ -18,16 +18,22 @@ from hanbit.db.change import Stale
 from hanbit.kernel.errors import BadInput, WrongState
 from hanbit.payments.staff import REASON_MAX
 from hanbit.web.consoles import Console
-from hanbit.web.forms import Blob, Errors, Line, fields_of, read_form
+from hanbit.web.forms import AMOUNT_CHARACTERS, Blob, Errors, Line, amount_shown, example, fields_of, read_form
 
 REASON: Final = "reason"
+AMOUNT: Final = "amount"
+CURRENCY: Final = "currency"
 Check = tuple[Callable[[str], object], str]
 """What must hold of a field, and the place of the words that say what to type instead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One thing that is asked for. `kind` is that of an input, "choice" or "lines"; without `words` an option is shown as it is."""
+    """One thing that is asked for; without `words` an option is shown as it is.
+
+    `kind` is that of an input, "choice", "lines" or "amount", which is typed in units of `currency`, or of the form's own currency where
+    that is empty.
+    """
 
     name: str
     label: str
@@ -38,11 +44,19 @@ class Field:
     value: str = ""
     hint: str = ""
     max: int = 200
+    currency: str = ""
+    empty: bool = False
+    zero: bool = False
+
+    @property
+    def example(self) -> str:
+        """How this amount may be typed; empty where its currency is still to be chosen."""
+        return example(self.currency) if self.currency else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Deed:
-    """One act: `do` gets who does it and what he typed; `about` are the values in the words."""
+    """One act: `do` gets who does it and what he typed, amounts in minor units; `about` are the values in the words."""
 
     place: str
     back: str
@@ -58,6 +72,22 @@ def choice(name: str, label: str, options: tuple[str, ...], *, words: str = "", 
     return Field(name, label, ((options.__contains__, "console.field.choice"),), "choice", options, words, value)
 
 
+def amount(
+    name: str,
+    label: str,
+    currency: str = "",
+    *,
+    minor: int | None = None,
+    checks: tuple[Check, ...] = (),
+    hint: str = "",
+    empty: bool = False,
+    zero: bool = False,
+) -> Field:
+    """An amount, shown as it is to be typed; above zero, unless it may be `zero` or `empty`."""
+    value = amount_shown(minor, currency) if currency else ""
+    return Field(name, label, checks, AMOUNT, (), "", value, hint, AMOUNT_CHARACTERS, currency, empty, zero)
+
+
 def show(console: Console, request: Request, deed: Deed) -> Response:
     """What is about to be done is said, and asked for."""
     return _page(console, request, deed, {one.name: one.value for one in deed.fields} | {REASON: ""}, Errors())
@@ -71,12 +101,17 @@ async def carry_out(console: Console, request: Request, deed: Deed) -> Response:
         for good, place in one.checks:
             if one.name not in errors:
                 errors.check(one.name, good(form[one.name]), place)
+    minor: dict[str, str] = {}
+    for one in deed.fields:
+        if one.kind == AMOUNT and not {one.name, CURRENCY} & errors.keys():
+            money = errors.amount(one.name, form[one.name], one.currency or form[CURRENCY], empty=one.empty, zero=one.zero)
+            minor[one.name] = "" if money is None else money.text
     for good, place in deed.checks:
         errors.check(REASON, good(console.who(request).person.actor), place)
     errors.check(REASON, 1 <= len(form[REASON].strip()) <= REASON_MAX and form[REASON].isprintable(), "console.field.reason")
     if not errors:
         try:
-            return await deed.do(console.who(request).person.actor, form)
+            return await deed.do(console.who(request).person.actor, {**form, **minor})
         except BadInput as error:
             names = [*(one.name for one in deed.fields), REASON]
             named = next((name for name in names if name in error.detail), names[0])

@@ -11,12 +11,15 @@ from starlette.requests import Request
 
 from hanbit.kernel.days import begins_at, read_day
 from hanbit.kernel.errors import BadInput, WrongMediaType
+from hanbit.kernel.money import CURRENCY_EXPONENTS, Money, parse_typed, typed
 
 URLENCODED: Final = "application/x-www-form-urlencoded"
 FIELDS_MAX: Final = 60
 QUERY_MAX: Final = 4096
 ROWS: Final = 50
 """Rows of one page of a list."""
+AMOUNT_CHARACTERS: Final = 20
+"""The longest amount that can be typed: fifteen digits, four commas and a point."""
 
 Line = Annotated[str, msgspec.Meta(max_length=200)]
 """One line that somebody types; longer than anything that is right."""
@@ -62,6 +65,28 @@ class Errors(dict[str, str]):
         """Unless this is good, the field is to be corrected; the first thing that is wrong with it is said."""
         if not good:
             self.setdefault(field, place)
+
+    def amount(self, field: str, text: str, currency: str, *, empty: bool = False, zero: bool = False) -> Money | None:
+        """The amount that was typed; None where it is wrong, which is then said at its field, or where it may be and is empty."""
+        if empty and not text:
+            return None
+        try:
+            money = parse_typed(text, currency)
+        except BadInput:
+            self.setdefault(field, f"console.field.amount_{CURRENCY_EXPONENTS[currency]}")
+            return None
+        self.check(field, zero or money.amount_minor, "console.field.above_zero")
+        return money
+
+
+def amount_shown(minor: int | None, currency: str) -> str:
+    """What stands in a field to type an amount in: as it is to be typed, or nothing."""
+    return "" if minor is None else typed(Money(minor, currency))
+
+
+def example(currency: str) -> str:
+    """An amount as it is typed: 1,200,000 won or 1,200.50 dollars."""
+    return typed(Money({0: 1_200_000, 2: 120_050, 3: 1_200_500}[CURRENCY_EXPONENTS[currency]], currency))
 
 
 def address(path: str, **fields: str | None) -> str:

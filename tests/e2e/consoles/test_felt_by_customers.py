@@ -169,7 +169,7 @@ async def test_a_limit_of_a_shop_is_said_before_a_password_is_asked_for(browser:
         await looked_at(staff, NARROW)
 
         await staff.goto(f"{bank.bases['operator']}/merchants/{SHOP}/limits")
-        await expect(staff.locator("#payment")).to_have_value("29999")
+        await expect(staff.locator("#payment")).to_have_value("29,999")
         await reasoned(staff, payment="", day="")
         await expect(staff.locator(".done")).to_be_visible()
         await page.goto(address)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hanbit.kernel import ids
 from hanbit.kernel.clock import ManualClock, SystemClock
 from hanbit.kernel.errors import BadInput, Declined, HanbitError, ProtocolViolation, TooManyTries, Unavailable
-from hanbit.kernel.money import AMOUNT_MAX, CURRENCY_EXPONENTS, Money, parse_amount, parse_money
+from hanbit.kernel.money import AMOUNT_MAX, CURRENCY_EXPONENTS, Money, parse_amount, parse_money, parse_typed, typed
 
 
 @given(st.integers(0, AMOUNT_MAX), st.sampled_from(sorted(CURRENCY_EXPONENTS)))
@@ -28,6 +28,51 @@ def test_whatever_is_no_amount_is_bad_input(text: object) -> None:
 def test_an_amount_in_another_spelling_is_bad_input(text: str) -> None:
     with pytest.raises(BadInput):
         parse_amount(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "minor"),
+    [
+        ("0", "KRW", 0),
+        ("220,000", "KRW", 220_000),
+        ("220000", "JPY", 220_000),
+        ("12.50", "USD", 1_250),
+        ("12.5", "USD", 1_250),
+        ("1,200", "USD", 120_000),
+        ("1,200.50", "USD", 120_050),
+        ("1,234.567", "KWD", 1_234_567),
+        ("9" * 15, "KRW", AMOUNT_MAX),
+        ("9,999,999,999,999.99", "USD", AMOUNT_MAX),
+    ],
+)
+def test_an_amount_is_read_as_people_write_it(text: str, currency: str, minor: int) -> None:
+    assert parse_typed(text, currency) == Money(minor, currency)
+
+
+@given(st.integers(0, AMOUNT_MAX), st.sampled_from(sorted(CURRENCY_EXPONENTS)))
+def test_what_a_field_shows_is_what_may_be_typed_into_it(amount: int, currency: str) -> None:
+    money = Money(amount, currency)
+    assert parse_typed(typed(money), currency) == parse_typed(typed(money).replace(",", ""), currency) == money
+
+
+@pytest.mark.parametrize("currency", ["KRW", "USD", "KWD"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", " 12 ", "12 ", "12\n", "\uff11\uff12\uff10\uff10", "٣", "-1", "+1", "\u22121", "01", "00", "1e3", "0x1", "1_000", "NaN",
+        "1,2,3", "1,00", ",100", "1000,000", "1.200.000", "1 000", ".5", "1.", "1..5", "1.5,0", "0.0001", "1,200원", "₩1", "$1",
+        "9" * 16, "1" + ",000" * 5, "1" + ",000" * 2000,
+    ],
+)  # fmt: skip
+def test_what_nobody_writes_as_an_amount_is_bad_input(text: str, currency: str) -> None:
+    with pytest.raises(BadInput):
+        parse_typed(text, currency)
+
+
+@pytest.mark.parametrize(("text", "currency"), [("1.0", "KRW"), ("0.001", "USD"), ("9" * 15, "USD"), ("9" * 13 + ".999", "KWD")])
+def test_an_amount_that_its_currency_does_not_have_is_bad_input(text: str, currency: str) -> None:
+    with pytest.raises(BadInput):
+        parse_typed(text, currency)
 
 
 @pytest.mark.parametrize(("amount", "currency"), [("0", "KRW"), ("1", "XXX"), ("1", "krw"), ("1", None), (1, "KRW"), ("1", ["KRW"])])

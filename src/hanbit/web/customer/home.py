@@ -44,7 +44,7 @@ from hanbit.web.customer.forms import JOSE, read_body
 from hanbit.web.customer.outcomes import page_of
 from hanbit.web.customer.routes import CustomerFace, whence_of
 from hanbit.web.faults import json_response, language_of, visit_of
-from hanbit.web.forms import ROWS, Errors, address, day_begins, day_ends, fields_of, is_day, own_path, read_query
+from hanbit.web.forms import ROWS, Errors, address, amount_shown, day_begins, day_ends, example, fields_of, is_day, own_path, read_query
 from hanbit.web.forms import Line as Typed
 from hanbit.web.security import end_session, set_session
 
@@ -211,8 +211,8 @@ class HomeFace:
             account=account,
             own=home.limits_as_money(own.at(at), account.currency),
             bank=home.limits_as_money(Limits(own.bank_payment, own.bank_day), account.currency),
-            wished={name: _grouped(limit) for name, limit in asdict(own.own_at(at)).items()},
-            whole=not CURRENCY_EXPONENTS[account.currency],
+            wished={name: amount_shown(limit, account.currency) for name, limit in asdict(own.own_at(at)).items()},
+            example=example(account.currency),
             waiting=None if waiting is None else home.limits_as_money(waiting[0], account.currency),
             waiting_until=None if waiting is None else waiting[1],
             paid=Money(limits.paid(self.gateway.reader, who.customer.id, account.id, at), account.currency),
@@ -430,11 +430,6 @@ def _told_of_money(payment: Payment) -> str:
     """The page of outcome whose words say what happened to the money; none where it was paid, or can still be."""
     page = page_of(State(payment.state), payment.reason, owner=True)
     return "" if page in {"receipt", "login"} else page
-
-
-def _grouped(limit: int | None) -> str:
-    """A limit as people write it."""
-    return "" if limit is None else f"{limit:,}"
 
 
 def _cell(text: str) -> str:

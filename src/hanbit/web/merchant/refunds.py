@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotFound, WrongState
-from hanbit.kernel.money import Money, parse_typed
+from hanbit.kernel.money import Money
 from hanbit.payments import actors, console_requests
 from hanbit.payments.console_requests import AlreadyAsked, ConsoleRequest
 from hanbit.payments.payment import Payment
@@ -66,8 +66,8 @@ class RefundPages:
         amount: Money | None = None
         errors.check("much", form.much in {WHOLE, PART}, "console.field.choice")
         if form.much == PART:
-            amount = _money(form.amount, left)
-            errors.check("amount", amount is not None, "merchant.refund.amount_wrong")
+            amount = errors.amount("amount", form.amount, left.currency)
+            errors.check("amount", amount is not None and amount <= left, "merchant.refund.amount_wrong")
         errors.check("reason", 1 <= len(form.reason.strip()) <= REASON_MAX and form.reason.isprintable(), "console.field.reason")
         if not ids.TOKEN.fullmatch(form.request):
             raise BadInput("request")
@@ -119,12 +119,3 @@ class RefundPages:
             form={**fields_of(form), "left": left.text},
             errors=errors,
         )
-
-
-def _money(text: str, left: Money) -> Money | None:
-    """A part of what is left, as people write it; None where it is none."""
-    try:
-        money = parse_typed(text, left.currency)
-    except BadInput:
-        return None
-    return money if 0 < money.amount_minor <= left.amount_minor else None

@@ -17,8 +17,9 @@ from starlette.responses import RedirectResponse, Response
 from hanbit.crypto.passwords import check_new
 from hanbit.db.reading import Row
 from hanbit.kernel.errors import BadInput, NotFound
-from hanbit.kernel.money import AMOUNT, CURRENCY_EXPONENTS, Money
+from hanbit.kernel.money import CURRENCY_EXPONENTS, Money
 from hanbit.parties import accounts, customers, limits
+from hanbit.parties.accounts import Account
 from hanbit.parties.customers import Customer
 from hanbit.parties.people import ADMIN
 from hanbit.payments import contact, forgotten, handed_over, mails, operations, proposals, search
@@ -27,7 +28,7 @@ from hanbit.payments.search import Wanted
 from hanbit.settings import EMAIL
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
-from hanbit.web.deeds import Check, Deed, Field, choice
+from hanbit.web.deeds import Check, Deed, Field, amount, choice
 from hanbit.web.forms import ROWS, Line, address, read_query
 
 CUSTOMER_ACTS: Final = ("suspend", "resume", "account", "code", "password", "email", "no_email")
@@ -45,7 +46,6 @@ _ACCOUNTS: Final = (
 )
 _DEVICES: Final = "SELECT kind, name, state, created_at FROM devices WHERE customer = ? ORDER BY created_at DESC, id LIMIT ?"
 _LAST_LETTER: Final = "\U0010ffff"
-AMOUNT_CHECK: Final[Check] = (lambda text: AMOUNT.fullmatch(text) and text != "0", "console.field.amount")
 
 
 class FilterForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -200,7 +200,6 @@ class CustomerPages:
             return (Field("email", "operator.customer.email", ((_is_email, "operator.field.email"),), "email", max=EMAIL_MAX),)
         if name != "account":
             return ()
-        is_amount: Check = (lambda text: not text or AMOUNT.fullmatch(text), "console.field.amount")
         # A credit line is money to spend, and who opens an account chooses its password: the support opens none with one.
         may_lend: Check = ((lambda text: role == ADMIN or text in {"", "0"}), "operator.field.credit_by_admin")
         return (
@@ -208,7 +207,7 @@ class CustomerPages:
             Field("number", "operator.account.number", ((str.isdigit, "operator.field.number"),), max=16),
             Field("password", "operator.account.password", ((bool, "operator.field.account_password"),), "password", max=PASSWORD_MAX),
             choice("currency", "operator.merchant.currency", tuple(CURRENCY_EXPONENTS), value=self.gateway.settings.currency),
-            Field("credit", "operator.account.credit", (is_amount, may_lend), max=15),
+            amount("credit", "operator.account.credit", checks=(may_lend,), hint="operator.field.credit_hint", empty=True, zero=True),
         )
 
     def _account_deed(self, request: Request) -> Deed:
@@ -233,20 +232,16 @@ class CustomerPages:
             await operations.set_state(self.gateway, by, what="account", id=found.id, state=state, reason=form["reason"])
             return self.console.see(back, f"operator.deed.done.account_{name}", name=found.masked)
 
-        hint = "operator.field.minor_hint"
-        fields: tuple[Field, ...] = (
-            (Field("amount", "console.payments.amount", (AMOUNT_CHECK,), max=15, hint=hint),) if name == "fund" else ()
-        )
+        fields: tuple[Field, ...] = (amount("amount", "console.payments.amount", found.currency),) if name == "fund" else ()
         if name == "limits":
-            fields = self._limit_fields(found.id)
+            fields = self._limit_fields(found)
         return Deed(f"operator.deed.account_{name}", back, fields, do, {"name": found.masked})
 
-    def _limit_fields(self, account: str) -> tuple[Field, ...]:
-        own, good = limits.of_account(self.gateway.reader, account), ((_is_limit, "console.field.amount"),)
-        hint = "operator.field.limit_hint"
+    def _limit_fields(self, account: Account) -> tuple[Field, ...]:
+        own, hint = limits.of_account(self.gateway.reader, account.id), "operator.field.limit_hint"
         return (
-            Field("payment", "operator.limit.payment", good, value=_shown_limit(own.bank_payment), hint=hint, max=15),
-            Field("day", "operator.limit.day", good, value=_shown_limit(own.bank_day), hint=hint, max=15),
+            amount("payment", "operator.limit.payment", account.currency, minor=own.bank_payment, hint=hint, empty=True),
+            amount("day", "operator.limit.day", account.currency, minor=own.bank_day, hint=hint, empty=True),
         )
 
     def _customer(self, request: Request) -> Customer:
@@ -258,14 +253,6 @@ class CustomerPages:
 
 def _is_email(text: str) -> bool:
     return EMAIL.fullmatch(text.strip()) is not None
-
-
-def _is_limit(text: str) -> bool:
-    return not text or (AMOUNT.fullmatch(text) is not None and text != "0")
-
-
-def _shown_limit(limit: int | None) -> str:
-    return "" if limit is None else str(limit)
 
 
 def _is_login(text: str) -> bool:

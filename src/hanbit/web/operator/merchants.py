@@ -18,14 +18,14 @@ from starlette.responses import Response
 
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, NotFound
-from hanbit.kernel.money import AMOUNT, CURRENCY_EXPONENTS, Money
+from hanbit.kernel.money import CURRENCY_EXPONENTS, Money
 from hanbit.parties import merchants, people
 from hanbit.parties import terms as agreed
 from hanbit.parties.merchants import Merchant
 from hanbit.payments import lines, merchant_limits, operations, proposals, registrations, settlement
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
-from hanbit.web.deeds import Deed, Field, choice
+from hanbit.web.deeds import Deed, Field, amount, choice
 from hanbit.web.forms import ROWS, Errors, Line, address, read_query
 from hanbit.web.team import InviteForm, invite, invite_page
 
@@ -40,10 +40,6 @@ _CERTIFICATES: Final = (
 _TELEPHONE: Final = ((merchants.TELEPHONE.fullmatch, "operator.field.telephone"),)
 _NAME: Final = ((lambda text: text.strip() and text.isprintable() and len(text.strip()) <= merchants.NAME_MAX, "console.field.name"),)
 _RETURN_URL: Final = ((merchants.origin_of, "operator.field.return_url"),)
-_WHOLE: Final = ((lambda text: text.isascii() and text.isdigit() and len(text) <= 12, "operator.field.whole"),)  # noqa: PLR2004 - beyond any fee
-
-
-_LIMIT: Final = ((lambda text: not text or (AMOUNT.fullmatch(text) is not None and text != "0"), "console.field.amount"),)
 
 
 class FilterForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -184,7 +180,7 @@ class MerchantPages:
             )
             return (
                 Field("points", "operator.merchant.points", points, value=str(terms.fee_basis_points), max=4),
-                Field("fixed", "operator.merchant.fixed", _WHOLE, value=str(terms.fee_fixed_minor), max=12),
+                amount("fixed", "operator.merchant.fixed", merchant.currency, minor=terms.fee_fixed_minor, zero=True),
             )
         if name == "payout":
             return (
@@ -260,6 +256,5 @@ class MerchantPages:
 def _limit_fields(merchant: Merchant) -> tuple[Field, ...]:
     hint, now = "operator.field.merchant_limit_hint", {"payment": merchant.limit_payment, "day": merchant.limit_day}
     return tuple(
-        Field(name, f"operator.limit.{name}", _LIMIT, value="" if limit is None else str(limit), hint=hint, max=15)
-        for name, limit in now.items()
+        amount(name, f"operator.limit.{name}", merchant.currency, minor=limit, hint=hint, empty=True) for name, limit in now.items()
     )

@@ -25,15 +25,14 @@ from starlette.responses import Response
 from hanbit.kernel import ids
 from hanbit.kernel.days import is_day, read_day
 from hanbit.kernel.errors import BadInput, NotFound
-from hanbit.kernel.money import CURRENCY_EXPONENTS
+from hanbit.kernel.money import CURRENCY_EXPONENTS, Money, parse_typed, typed
 from hanbit.parties import merchants
 from hanbit.payments import actors, payouts, proposals, settlement
 from hanbit.payments.settlement import CLOSING, Day
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
-from hanbit.web.deeds import Deed, Field, choice
+from hanbit.web.deeds import Deed, Field, amount, choice
 from hanbit.web.forms import ROWS, Line, address, read_query
-from hanbit.web.operator.customers import AMOUNT_CHECK
 from hanbit.web.sheets import sheet
 
 _REFERENCE: Final = re.compile(r"[0-9A-Z]{4}-[0-9A-Z]{4}")
@@ -170,8 +169,7 @@ class SettlementPages:
             return self.console.see("/proposals", "operator.deed.done.proposed")
 
         currency = choice("currency", "operator.merchant.currency", tuple(CURRENCY_EXPONENTS), value=self.gateway.settings.currency)
-        amount = Field("amount", "console.payments.amount", (AMOUNT_CHECK,), hint="operator.field.minor_hint", max=15)
-        return Deed("operator.deed.reserve", "/settlement", (amount, currency), do)
+        return Deed("operator.deed.reserve", "/settlement", (currency, amount("amount", "console.payments.amount")), do)
 
     def _payout(self, request: Request) -> Deed:
         payout = payouts.find(self.gateway.reader, self.console.matched(request, "reference", _REFERENCE.fullmatch))
@@ -190,7 +188,8 @@ class SettlementPages:
         async def do(by: str, form: Mapping[str, str]) -> Response:
             found = (await payouts.instructions(self.gateway, by, reason=form["reason"]))["instructions"]
             columns = ("reference", "bank", "number", "amount", "currency")
-            return sheet("hanbit-payouts", columns, [[row[name] for name in columns] for row in found])
+            units = [row | {"amount": typed(Money(int(row["amount"]), row["currency"])).replace(",", "")} for row in found]
+            return sheet("hanbit-payouts", columns, [[row[name] for name in columns] for row in units])
 
         del request
         return Deed("operator.deed.instructions", "/payouts", (), do)
@@ -198,7 +197,9 @@ class SettlementPages:
     def _reconcile(self, request: Request) -> Deed:
         async def do(by: str, form: Mapping[str, str]) -> Response:
             found = await payouts.reconcile_payouts(self.gateway, by, lines=_lines(form["lines"]), source=form["reason"])
-            return self.console.page(request, "operator/reconciled.html", found=found)
+            reader, differ = self.gateway.reader, found["differs"]
+            differs = [(one, Money(int(one["amount"]), one["currency"]), payouts.find(reader, one["reference"])) for one in differ]
+            return self.console.page(request, "operator/reconciled.html", found=found, differs=differs)
 
         hint = "operator.payouts.lines_hint"
         return Deed("operator.deed.reconcile", "/payouts", (Field("lines", "operator.payouts.lines", kind="lines", hint=hint),), do)
@@ -211,8 +212,11 @@ class SettlementPages:
 
 
 def _lines(text: str) -> str:
-    """Lines of `reference,amount,currency`, as banks' files are cut to; BadInput names the field."""
-    rows = [row for row in csv.reader(text.splitlines()) if row]
-    if not rows or any(len(row) != 3 for row in rows):  # noqa: PLR2004 - reference, amount, currency
+    """Lines of `reference,amount,currency`, as banks' files are cut to, in units of the currency; BadInput names the field."""
+    rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines()) if row]
+    if not rows or any(len(row) != 3 or row[2] not in CURRENCY_EXPONENTS for row in rows):  # noqa: PLR2004 - reference, amount, currency
         raise BadInput("lines: reference,amount,currency in each")
-    return json.dumps([{"reference": one.strip(), "amount": two.strip(), "currency": three.strip()} for one, two, three in rows])
+    try:
+        return json.dumps([{"reference": one, "amount": parse_typed(two, three).text, "currency": three} for one, two, three in rows])
+    except BadInput as error:
+        raise BadInput("lines: an amount") from error

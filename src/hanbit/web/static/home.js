@@ -29,7 +29,8 @@ async function post(path, body) {
 /** The field that the server could not take, and the words for it. */
 function wrong(problem, form) {
   const field = form.querySelector(`[data-field="${CSS.escape(problem.detail)}"]`);
-  return field === null || field.id === "" ? { text: say("home.say.reload") } : { text: say(`home.say.wrong_${field.dataset.field}`), field };
+  if (field === null || field.id === "") return { text: say("home.say.reload") };
+  return { text: say(`home.say.wrong_${field.dataset.field}`, { example: field.dataset.example ?? "" }), field };
 }
 
 function refuse(problem, form) {
