@@ -21,6 +21,7 @@ from hanbit.db.batch import Batch, Key, Loaded
 from hanbit.db.change import Change, Stale, Value
 from hanbit.db.covered import COLUMNS, KEYS, Row, fill_log, load_frontier
 from hanbit.db.guards import GUARDS
+from hanbit.db.log_mover import LogMover
 from hanbit.db.versions import check_version
 from hanbit.kernel import fail_points
 from hanbit.kernel.errors import Conflict, HanbitError, ProtocolViolation, Unavailable
@@ -48,11 +49,14 @@ class SqliteStore:
         self._new_headers: set[str] = set()
         self._connection = sqlite_file.open_for_writing(path)
         check_schema(self._connection, path)
+        self._mover = LogMover(path) if sqlite_file.wal_is_safe() else None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="book")
 
     def close(self) -> None:
         """Close the file; whatever was acknowledged is on the disk already."""
         self._thread.shutdown()
+        if self._mover is not None:
+            self._mover.close()
         self._connection.close()
 
     async def write(self, changes: Sequence[Change], at: int) -> list[HanbitError | None]:
@@ -112,7 +116,16 @@ class SqliteStore:
             self._known_headers.clear()
         self._known_headers |= self._new_headers
         fail_points.reach("gateway.commit.after")
+        if self._mover is not None and self._mover.committed():
+            self._move_rest()
         return answers
+
+    def _move_rest(self) -> None:
+        """What was committed while the log was being moved; the next batch then begins it anew."""
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite_file.DatabaseError as error:  # this batch is durable, whatever became of the log
+            _log.warning("the rest of the book's log could not be moved into its file: %s", error)
 
     def _turned_away(self, change: Change, error: Exception) -> HanbitError:
         """What a constraint means that the decision missed; names of tables are nobody's business outside."""

@@ -16,7 +16,9 @@ except ImportError:  # no wheel for this machine: the interpreter's own library,
 WAL_SAFE_FROM = (3, 51, 3)
 BUSY_TIMEOUT_MS = 5_000
 WAL_PAGES = 16_000
-"""Pages (64 MiB of them) after which a commit also moves the log into the file: a page that changes in every batch is moved once."""
+"""Pages (64 MiB of them) after which the log is moved into the file: a page that changes in every batch is moved once."""
+WAL_PAGES_MAX = 4 * WAL_PAGES
+"""Where nobody has moved it by then (`log_mover.py`), the commit does."""
 CACHE_KIB = 65_536
 """Memory for the writer's pages: with SQLite's usual 2 MiB a batch of a large book reads its own indexes again and again."""
 _STATEMENTS_KEPT = 512
@@ -46,7 +48,7 @@ def open_for_writing(path: Path) -> Connection:
     )
     if wal_is_safe():
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES_MAX}")
     else:
         logging.getLogger("hanbit").warning("SQLite %s: WAL is not safe below 3.51.3, using a rollback journal", driver.sqlite_version)
         connection.execute("PRAGMA journal_mode = DELETE")
