@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -336,6 +337,34 @@ async def test_an_older_shop_is_answered_with_its_own_command(consoles: Consoles
     assert f"hanbit merchant cancel {tid}" in shown.words
     assert "hanbit merchant reconcile" in (await cashier.get("/orders")).words
     assert "does not show this" in (await cashier.get("/callbacks")).words
+
+
+async def test_a_call_back_that_failed_says_in_plain_words_why_when_it_is_tried_again_and_what_to_do(
+    consoles: Consoles, shop: Shop
+) -> None:
+    viewer, told = await consoles.person("merchant", "viewer"), {"endpoint": "shop", "type": "order.settled", "created_at": 1}
+    for status, error, said in (
+        (None, "ClientConnectorError", "could not be reached"),
+        (None, "no answer in time", "no answer in time"),
+        (None, "SomethingNobodyKnows", "It could not be sent"),
+        (302, None, "another address"),
+        (403, None, "Check that the secret"),
+        (404, None, "Check the path"),
+        (422, None, "did not take it"),
+        (503, None, "could not handle it"),
+        (999, None, "It could not be sent"),
+    ):
+        last: dict[str, Any] = {**told, "last_status": status, "last_error": error}
+        soon = consoles.gateway.clock.now() + 1800
+        waits = console.CallBack(**last, delivery="evt_1", state="waiting", next_at=soon, tries=5)
+        given_up = console.CallBack(**last, delivery="evt_2", state="given_up", tries=80)
+        for one, next_step in ((waits, "Next try in 30 minutes ("), (given_up, "not tried again by itself")):
+            shop.callbacks = (one,)
+            words = (await viewer.get("/callbacks")).words
+            assert said in words
+            assert next_step in words
+            assert "ClientConnector" not in words
+            assert (f"(HTTP {status})" in words) == (status is not None)
 
 
 async def test_what_the_shop_says_is_text_and_its_refusals_have_words(consoles: Consoles, shop: Shop) -> None:

@@ -36,7 +36,7 @@ COMPOSED = (
     *(
         f"merchant.{part}"
         for part in (
-            "callbacks.states.",
+            *(f"callbacks.{part}." for part in ("do", "events", "states", "went")),
             "deed.",
             "orders.advice.",
             "orders.kinds.",

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from decimal import Decimal
 from functools import cache
 from typing import Any, Final
@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 from babel import Locale
-from babel.dates import format_datetime, format_time
+from babel.dates import format_datetime, format_time, format_timedelta
 from babel.numbers import NumberPattern, parse_pattern
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
 from jinja2.runtime import Context
@@ -89,6 +89,10 @@ class Language:
         """The time of day to the minute, in the operator's time zone."""
         return str(format_time(datetime.fromtimestamp(at, self.zone), _TIMES[self.code], self.zone, self.locale))
 
+    def from_now(self, at: int, now: int) -> str:
+        """How far off a moment to come is, roughly: `in 5 minutes`."""
+        return str(format_timedelta(timedelta(seconds=at - now), add_direction=True, locale=self.locale))
+
     @property
     def program_words(self) -> dict[str, str]:
         """What the payment program says."""
@@ -127,7 +131,8 @@ class Pages:
         )
         self._environment.auto_reload = False
         self._environment.globals.update(asset=assets.address, short_number=short_number, say=_say)
-        self._environment.filters.update(amount=_amount, minor=_minor, moment=_moment, time_of_day=_time_of_day, embed=embed)
+        self._environment.filters.update(amount=_amount, minor=_minor, moment=_moment, time_of_day=_time_of_day)
+        self._environment.filters.update(from_now=_from_now, embed=embed)
         for template in self._environment.list_templates(extensions=["html"]):
             self._environment.get_template(template)  # compiled now: a mistake stops the start, not a payment
 
@@ -186,6 +191,11 @@ def _minor(context: Context, minor: int, currency: str) -> str:
 @pass_context
 def _moment(context: Context, at: int) -> str:
     return _language(context).moment(at)
+
+
+@pass_context
+def _from_now(context: Context, at: int, now: int) -> str:
+    return _language(context).from_now(at, now)
 
 
 @pass_context

@@ -18,13 +18,26 @@ from hanbit.kernel import ids
 from hanbit.kernel.errors import Unavailable
 from hanbit.payments import actors, console_requests
 from hanbit.payments import payment as payments
-from hanbit.protocols.console import About, Act
+from hanbit.protocols.console import About, Act, CallBack
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
 from hanbit.web.deeds import Deed
 from hanbit.web.merchant.own import own_merchant
 
 _DELIVERY: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_FAILED: Final = {
+    "no answer in time": "slow",
+    **dict.fromkeys(("ClientConnectorError", "UnixClientConnectorError", "ConnectionRefusedError", "OSError"), "unreachable"),
+    "ClientConnectorDNSError": "unnamed",
+    **dict.fromkeys(("ClientConnectorCertificateError", "ClientConnectorSSLError", "ClientSSLError"), "untrusted"),
+    **dict.fromkeys(("ServerDisconnectedError", "ClientOSError", "ClientConnectionResetError", "ConnectionResetError"), "broken"),
+    **dict.fromkeys(("ClientPayloadError", "ClientResponseError"), "broken"),
+    **dict.fromkeys(("InvalidURL", "InvalidUrlClientError", "NonHttpUrlClientError", "ValueError"), "no_address"),
+}
+"""What the shop's program calls a call that got no answer → the words for it; whatever is not here `failed`."""
+_ANSWERED: Final = {401: "not_allowed", 403: "not_allowed", 404: "not_there", 405: "not_there", 410: "not_there", 429: "not_handled"}
+_ANSWERED_WITH: Final = {2: "taken", 3: "redirected", 4: "turned_away", 5: "not_handled"}
+"""By the first digit of an HTTP status, where the status itself says no more."""
 
 
 class ShopBookPages:
@@ -52,7 +65,8 @@ class ShopBookPages:
         """The newest events, and how each endpoint took them."""
         merchant = own_merchant(self.console, request).id
         found = await self._looked_up(merchant, "callbacks")
-        return self.console.page(request, "merchant/callbacks.html", **self._asked(merchant, "resend", "test"), **found)
+        shown = [] if found["rows"] is None else [(one, how_it_went(one)) for one in found["rows"].callbacks]
+        return self.console.page(request, "merchant/callbacks.html", shown=shown, **self._asked(merchant, "resend", "test"), **found)
 
     async def _looked_up(self, merchant: str, about: About) -> dict[str, Any]:
         """`rows`, or why there are none: the line is down, or the shop's program shows nothing."""
@@ -89,3 +103,10 @@ class ShopBookPages:
             return self.console.see(back, f"merchant.request.done.{asked.state}")
 
         return Deed(f"merchant.deed.{act}", back, (), do, about)
+
+
+def how_it_went(one: CallBack) -> str:
+    """The last try of a call-back: the name of its words; empty before the first."""
+    if one.last_status is not None:
+        return _ANSWERED.get(one.last_status) or _ANSWERED_WITH.get(one.last_status // 100, "failed")
+    return "" if one.last_error is None else _FAILED.get(one.last_error, "failed")
