@@ -282,7 +282,9 @@ async def pays(consoles: Consoles, admin: Member) -> None:
     """The payout of the day: read out for the bank, found in the bank's file, come back, each time once."""
     reader, account = consoles.gateway.reader, merchant_account(SHOP, "KRW")
     (payout,) = payouts.of_state(reader, "instructed")
-    assert payout.reference in (await admin.get("/payouts")).words
+    listed = (await admin.get("/payouts")).words
+    assert payout.reference in listed
+    assert merchants.names(reader, [SHOP])[SHOP] in listed
     told = await admin.post("/payouts/instructions", reason=WHY)
     assert "110222333444" in told.text
     assert audited(consoles, admin, "read the accounts of 1 payouts")
@@ -306,7 +308,8 @@ async def test_a_day_is_closed_by_two_people_and_its_statements_are_shown(consol
     one, two = await consoles.person("operator", "admin"), await consoles.person("operator", "admin")
     today = day_of(gateway.clock.now(), zone_of(gateway.settings.time_zone))
     early = await one.post("/settlement/close", day=str(today), reason=WHY)
-    assert early.status == 409, "it has not ended"
+    assert (early.status, "has not ended yet" in early.words) == (422, True)
+    assert "/settlement/close" not in (await one.get("/settlement")).text
     await settlement.set_payout_account(gateway, merchant=SHOP, bank="한빛은행", number="110-222-333444")
     cash, account = operator_account("cash", "KRW"), merchant_account(SHOP, "KRW")
     entry = rules.transfer(id="fund:for-a-payout", debit=cash, credit=account, money=Money(10_000, "KRW"))
@@ -319,7 +322,9 @@ async def test_a_day_is_closed_by_two_people_and_its_statements_are_shown(consol
     assert (await one.post(f"/proposals/{proposal.id}/approve", reason=WHY)).status == 403
     await does(two, f"/proposals/{proposal.id}/approve")
     assert "Closed" in (await two.get("/settlement")).words
-    assert SHOP in (await two.get(f"/settlement/days/{today}")).words
+    (registered,) = gateway.reader.all("SELECT name FROM merchants WHERE id = ?", SHOP)
+    assert f"{registered['name']} {SHOP}" in (await two.get(f"/settlement/days/{today}")).words
+    assert (await two.post("/settlement/close", day=str(today), reason=WHY)).status == 422, "closed already"
     statement = await two.get(f"/settlement/days/{today}/{SHOP}")
     assert statement.status == 200
     assert "₩10,000" in statement.words

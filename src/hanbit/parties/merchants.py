@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -23,6 +24,8 @@ _HOST = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a
 """A name without a dot at its end (another origin to browsers, the same place to the network), or an IPv6 address."""
 URL_MAX = 500
 ORIGINS_MAX = 20
+NAMED_MAX = 200
+"""Different merchants of one page."""
 _REGISTRATIONS_KEPT = 1024
 
 
@@ -78,6 +81,16 @@ def by_id(reader: Reader, merchant_id: str) -> Merchant | None:
     """The merchant with this id."""
     row = reader.one(_SELECT, merchant_id)
     return None if row is None else Merchant(*row)
+
+
+def names(reader: Reader, wanted: Iterable[str]) -> dict[str, str]:
+    """The name of each merchant of a page by its id."""
+    keys = sorted(set(wanted))[:NAMED_MAX]
+    if not keys:
+        return {}
+    marks = ", ".join("?" * len(keys))
+    rows = reader.all(f"SELECT id, name FROM merchants WHERE id IN ({marks})", *keys)  # noqa: S608 - marks of our own
+    return {row["id"]: row["name"] for row in rows}
 
 
 def by_line_address(reader: Reader, address: str) -> Merchant | None:

@@ -16,6 +16,7 @@ import csv
 import json
 import re
 from collections.abc import Mapping
+from datetime import date
 from typing import Final
 
 import msgspec
@@ -23,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from hanbit.kernel import ids
-from hanbit.kernel.days import is_day, read_day
+from hanbit.kernel.days import day_of, is_day, read_day
 from hanbit.kernel.errors import BadInput, NotFound
 from hanbit.kernel.money import CURRENCY_EXPONENTS, Money, parse_typed, typed
 from hanbit.parties import merchants
@@ -31,7 +32,7 @@ from hanbit.payments import actors, payouts, proposals, settlement
 from hanbit.payments.settlement import CLOSING, Day
 from hanbit.web import deeds
 from hanbit.web.consoles import Console
-from hanbit.web.deeds import Deed, Field, amount, choice
+from hanbit.web.deeds import Check, Deed, Field, amount, choice
 from hanbit.web.forms import ROWS, Line, address, read_query
 from hanbit.web.sheets import sheet
 
@@ -82,12 +83,13 @@ class SettlementPages:
         form, reader = read_query(request, AfterForm), self.gateway.reader
         before = str(read_day(form.after)) if form.after else "9999"
         found = settlement.days(reader, before=before, limit=ROWS + 1)
-        last = settlement.last_day(reader)
+        last, following = settlement.last_day(reader), settlement.next_day(self.gateway)
         return self.console.page(
             request,
             "operator/settlement.html",
             days=found[:ROWS],
-            following_day=settlement.next_day(self.gateway),
+            following_day=following,
+            has_ended=following is not None and following < self._today(),
             actors=actors.named(reader, (one.closed_by for one in found)),
             cut_short=last is not None and last.state == CLOSING,
             waiting=[one for one in proposals.waiting(reader) if one.act == proposals.CLOSE],
@@ -112,6 +114,7 @@ class SettlementPages:
             day=day,
             sums=await settlement.sums_of_day(self.gateway.reader, day.day),
             statements=found[:ROWS],
+            names=merchants.names(self.gateway.reader, (one.merchant for one in found)),
             first=path if form.after else "",
             following=address(path, after=found[ROWS - 1].merchant) if len(found) > ROWS else "",
         )
@@ -141,7 +144,10 @@ class SettlementPages:
         if form.state not in payouts.STATES:
             raise BadInput("state")
         found = payouts.of_state(self.gateway.reader, form.state, limit=ROWS)
-        return self.console.page(request, "operator/payouts.html", payouts=found, state_shown=form.state, states=payouts.STATES)
+        names = merchants.names(self.gateway.reader, (one.merchant for one in found))
+        return self.console.page(
+            request, "operator/payouts.html", payouts=found, names=names, state_shown=form.state, states=payouts.STATES
+        )
 
     # --- the acts -----------------------------------------------------------------------------------------------------------------------
 
@@ -152,7 +158,13 @@ class SettlementPages:
 
         following = settlement.next_day(self.gateway)
         value = "" if following is None else str(following)
-        fields = (Field("day", "operator.settlement.through", ((is_day, "console.field.day"),), "date", value=value),)
+        today = self._today()
+        checks: tuple[Check, ...] = (
+            (is_day, "console.field.day"),
+            (lambda text: read_day(text) < today, "operator.field.day_runs"),
+            (lambda text: following is not None and read_day(text) >= following, "operator.field.day_closed"),
+        )
+        fields = (Field("day", "operator.settlement.through", checks, "date", value=value),)
         return Deed("operator.deed.close", "/settlement", fields, do)
 
     def _continue(self, _request: Request) -> Deed:
@@ -203,6 +215,9 @@ class SettlementPages:
 
         hint = "operator.payouts.lines_hint"
         return Deed("operator.deed.reconcile", "/payouts", (Field("lines", "operator.payouts.lines", kind="lines", hint=hint),), do)
+
+    def _today(self) -> date:
+        return day_of(self.gateway.clock.now(), self.gateway.settings.zone)
 
     def _day(self, request: Request) -> Day:
         found = settlement.find_day(self.gateway.reader, self.console.matched(request, "day", is_day))
