@@ -7,7 +7,8 @@ What is decided here for every Change:
  3. every entry id is new; a capture or void ends a hold that exists, has not ended and is not smaller
  4. no limited account goes below zero counting holds; one currency an entry; what an entry was to empty is empty behind it, and what it
     was to fill has not been credited with more than the entry allows
- 5. no registered key's certificate has ended by which a message was signed that is kept: evidence is verified as of when it was stored
+ 5. each registered key by which a message was signed that is kept is good now, neither ended nor revoked, and it is no later than the
+    Change allows: evidence is verified as of when it was stored
 """
 
 from collections.abc import Callable, Mapping
@@ -143,7 +144,7 @@ class Batch:
         items: list[Written] = []
         puts = change.puts
         try:
-            if change.requires:
+            if change.requires or change.within is not None:
                 self._check_requires(change)
             if change.messages:
                 self._check_certificates(change.messages)
@@ -180,6 +181,9 @@ class Batch:
         return writes
 
     def _check_requires(self, change: Change) -> None:
+        within = change.within
+        if within is not None and not within.first <= self.at <= within.last:
+            raise within.error
         rows = self.loaded.rows
         for require in change.requires:
             standing = rows[require.table]
@@ -188,14 +192,18 @@ class Batch:
                 raise require.error
 
     def _check_certificates(self, messages: tuple[StoredMessage, ...]) -> None:
-        """What was verified a moment ago may have waited beyond the end of its certificate."""
+        """What was verified a moment ago may have waited beyond the end of its certificate, or behind its revocation."""
         certificates = self.loaded.rows["certificates"]
         for message in messages:
             signer = certificates.rows.get((read_header(message.header).kid,))
-            if signer is not None and self.at > int(signer[certificates.place["not_after"]] or 0):
-                if signer[certificates.place["purpose"]] == "gateway-sign":
-                    raise Unavailable("the payment server's signing key has ended")
-                raise ProtocolViolation("certificate_dates")
+            if signer is None:
+                continue
+            good = int(signer[certificates.place["not_before"]] or 0) <= self.at <= int(signer[certificates.place["not_after"]] or 0)
+            if good and signer[certificates.place["revoked_at"]] is None:
+                continue
+            if signer[certificates.place["purpose"]] == "gateway-sign":
+                raise Unavailable("the payment server's signing key has ended or is revoked")
+            raise ProtocolViolation("revoked" if good else "certificate_dates")
 
     def _check_version(self, changing: Put | Delete, key: Key) -> Key:
         standing = self.loaded.rows[changing.table]
@@ -207,6 +215,8 @@ class Batch:
     def _put(self, put: Put, key: Key, items: list[Written]) -> None:
         table, standing = put.table, self.loaded.rows[put.table]
         row = {**put.row, "version": put.version + 1}
+        if put.stamped is not None:
+            row[put.stamped] = self.at
         values, puts, same = VALUES[table](row), self.writes.puts.setdefault(table, {}), None
         if put.version:
             if put.changed is None:

@@ -19,12 +19,14 @@ class Put(msgspec.Struct, frozen=True):
     """The next version of a row that changes. `version` is the one it was computed from; 0 means that there must be none yet.
 
     `changed` may name the columns that differ from that version, so that only they are written; the log covers the whole row either way.
+    `stamped` may name a column that takes the book's own time, where others are judged by when this came to stand.
     """
 
     table: str
     row: Row
     version: int
     changed: tuple[str, ...] | None = None
+    stamped: str | None = None
 
 
 class Append(msgspec.Struct, frozen=True):
@@ -49,6 +51,14 @@ class Require(msgspec.Struct, frozen=True):
     key: str
     column: str
     value: Value
+    error: HanbitError
+
+
+class Within(msgspec.Struct, frozen=True):
+    """Under the book lock it is this second at the earliest and that at the latest, else `error` turns the Change away."""
+
+    first: int
+    last: int
     error: HanbitError
 
 
@@ -84,6 +94,7 @@ class Change(msgspec.Struct, frozen=True):
     appends: tuple[Append, ...] = ()
     acknowledges: tuple[Acknowledge, ...] = ()
     deletes: tuple[Delete, ...] = ()
+    within: Within | None = None
 
 
 class Stale(Unavailable):

@@ -14,7 +14,7 @@ from hanbit.kernel import ids
 SELECT_BOOK = "SELECT next_entry, next_leaf, frontier, time FROM book WHERE id = 1"
 UPDATE_BOOK = "UPDATE book SET next_entry = ?, next_leaf = ?, frontier = ?, time = ? WHERE id = 1"
 ACCOUNT = Counters.__struct_fields__
-SIGNER = ("revoked_at", "not_after", "purpose")
+SIGNER = ("revoked_at", "not_before", "not_after", "purpose")
 """What a message's signer is compared by, and what is kept beside it."""
 COUNTERS = ("debits_pending", "credits_pending", "debits_posted", "credits_posted")
 

@@ -233,18 +233,28 @@ class _FirstLink:
 def _first_link(merchant: str, tid: str, chain: Sequence[SignedMessage[Message]]) -> _FirstLink | None:
     """The merchant's signed order; without one the plain form's hash, made again from the figures that the gateway first signed.
 
-    A tid that its merchant cancelled before any customer had opened it has neither: then what was closed is what was cancelled.
+    A tid that its merchant cancelled before any customer had opened it has neither: then what was closed is what was cancelled. A second
+    order, which a merchant has signed under the same tid, is kept beside them: it is the one that the gateway's own words do not name.
     """
+    named = next((message.claims for message in chain if isinstance(message.claims, Keys | Notice | Closed)), None)
+    order = the_order(chain)
+    if order is not None:
+        return _FirstLink(order.hash, order.claims.amount, order.claims.currency)
+    if isinstance(named, Keys | Notice):
+        return _FirstLink(redirect.plain_order_hash(merchant, tid, named.amount, named.currency), named.amount, named.currency)
+    if named is not None:
+        for message in chain:
+            if isinstance(message.claims, Cancel) and message.claims.prev == named.order:
+                return _FirstLink(named.order, message.claims.amount, message.claims.currency)
+    return None
+
+
+def the_order(chain: Sequence[SignedMessage[Message]]) -> SignedMessage[Order] | None:
+    """The order that these messages are about: the one that the gateway's first word names, or where it has said none the first."""
+    named = next((message.claims.order for message in chain if isinstance(message.claims, Keys | Notice | Closed)), None)
     for message in chain:
-        claims = message.claims
-        if isinstance(claims, Order):
-            return _FirstLink(message.hash, claims.amount, claims.currency)
-        if isinstance(claims, Keys | Notice) and not any(isinstance(other.claims, Order) for other in chain):
-            return _FirstLink(redirect.plain_order_hash(merchant, tid, claims.amount, claims.currency), claims.amount, claims.currency)
-        if isinstance(claims, Closed):
-            for other in chain:
-                if isinstance(other.claims, Cancel) and other.claims.prev == claims.order:
-                    return _FirstLink(claims.order, other.claims.amount, other.claims.currency)
+        if isinstance(message.claims, Order) and named in (None, message.hash):
+            return message  # type: ignore[return-value]  # narrowed by its claims
     return None
 
 

@@ -10,6 +10,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from hanbit.evidence.bundle import Attempt, printable
+from hanbit.evidence.check import the_order
 from hanbit.evidence.purchases import Approved
 from hanbit.protocols.cancellation.messages import Cancel, CancelConfirmation, CancelRefusal
 from hanbit.protocols.checkpoint import Checkpoint
@@ -79,6 +80,13 @@ SENTENCES: Final[dict[str, Sentence]] = {
         "proved",
         "가맹점 {who}은(는) {amount} {currency}의 주문 {tid}을(를) 자신이 서명했음을 부인할 수 없습니다.",
         "Merchant {who} cannot deny having signed the order {tid} of {amount} {currency}.",
+    ),
+    "merchant_ordered_twice": Sentence(
+        "proved",
+        "가맹점 {who}은(는) 같은 거래번호 {tid}로 {amount} {currency}의 다른 주문에도 서명했음을 부인할 수 없습니다: "
+        "이 지불은 그 주문에 대한 것이 아닙니다.",
+        "Merchant {who} cannot deny having signed another order of {amount} {currency} under the same number {tid}: "
+        "this payment is not for that one.",
     ),
     "merchant_confirmed": Sentence(
         "proved",
@@ -299,9 +307,10 @@ def _say(code: str, **values: object) -> Conclusion:
 
 def _signed(found: Findings) -> list[Conclusion]:
     drawn = []
+    order = the_order(found.messages)
     for message in found.messages:
         claims = message.claims
-        code = _code(claims)
+        code = "merchant_ordered_twice" if isinstance(claims, Order) and message is not order else _code(claims)
         if code is None or (isinstance(claims, Notice) and len(found.messages) > 1 and _has(found, Settled | Voided)):
             continue
         values = {name: getattr(claims, name) for name in claims.__struct_fields__}
@@ -386,7 +395,7 @@ def _missing(found: Findings) -> list[Conclusion]:
         drawn.append(_say("no_outcome"))
     if _has(found, Notice) and not _has(found, Confirmation | Refusal):
         drawn.append(_say("no_confirmation"))
-    if found.no_order or not _has(found, Order):
+    if found.no_order or the_order(found.messages) is None:
         drawn.append(_say("no_signed_order"))
     if found.no_approval or (found.source == "merchant" and (found.purchase is not None or _has(found, Notice))):
         drawn.append(_say("no_approval"))

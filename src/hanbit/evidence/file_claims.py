@@ -12,6 +12,7 @@ from msgspec.structs import astuple
 from hanbit.crypto import leaves
 from hanbit.evidence.assertion import verify_assertion
 from hanbit.evidence.bundle import Approval, LedgerLine, Lines, printable
+from hanbit.evidence.check import the_order
 from hanbit.evidence.conclusions import Findings
 from hanbit.evidence.file_log import FileLog
 from hanbit.evidence.purchases import Approved, check_order_information, check_payment_information, read_core
@@ -21,7 +22,7 @@ from hanbit.protocols.cancellation.messages import CancelConfirmation
 from hanbit.protocols.dual_signature.messages import Authorization
 from hanbit.protocols.fields import Message
 from hanbit.protocols.redirect.merchant import hash_lines
-from hanbit.protocols.redirect.messages import Consent, Notice, Order, Settled, Voided
+from hanbit.protocols.redirect.messages import Consent, Notice, Settled, Voided
 from hanbit.protocols.sealed import Core, consent_challenge
 from hanbit.protocols.signed import SignedMessage, check_strict_json
 
@@ -108,7 +109,7 @@ def check_money(ledger: Sequence[LedgerLine], chain: Chain, log: FileLog) -> str
 
 def check_lines(lines: Lines, chain: Chain) -> str:
     """The lines are those whose salted hash stands in the signed order."""
-    order = _first(chain, Order)
+    order = the_order(chain)
     if order is None:
         raise ProtocolViolation("lines", "there is no signed order that they could be of")
     data = lines.json.encode("utf-8")

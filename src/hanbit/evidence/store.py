@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from hanbit.db.reading import Reader
 from hanbit.db.rows import Row, stream
+from hanbit.db.schema import OF_KEYS
 from hanbit.evidence.check import Stored
 from hanbit.evidence.record import rebuild
 
@@ -37,6 +38,20 @@ def is_known(reader: Reader, merchant: str, tid: str, message_hash: str) -> bool
     """Whether these very bytes are in the evidence of this payment, that is: were verified before."""
     sql = "SELECT 1 FROM messages WHERE tid = ? AND merchant = ? AND hash = ?"
     return reader.one(sql, tid, merchant, message_hash) is not None
+
+
+def are_kept(reader: Reader, merchant: str, tid: str, typ: str, number: int) -> bool:
+    """Whether so many messages of this typ are kept of a payment (not for an empty tid, under which there are too many to look at)."""
+    sql = "SELECT count(*) FROM (SELECT 1 FROM messages WHERE tid = ? AND merchant = ? AND typ = ? LIMIT ?) AS found"
+    row = reader.one(sql, tid, merchant, typ, number)
+    return row is not None and row[0] >= number
+
+
+def are_kept_about_keys(reader: Reader, merchant: str, typ: str, number: int) -> bool:
+    """Whether so many messages of this typ, one of those about keys, are kept of a merchant."""
+    sql = f"SELECT count(*) FROM messages WHERE {OF_KEYS} AND merchant = ? AND typ = ?"  # noqa: S608 - our own words
+    row = reader.one(sql, merchant, typ)
+    return row is not None and row[0] >= number
 
 
 def number_is_used(reader: Reader, iss: str, jti: str) -> bool:

@@ -33,6 +33,9 @@ from hanbit.protocols.redirect import gateway as role
 from hanbit.protocols.redirect.messages import Confirmation, Inquiry, Refusal, Status
 from hanbit.protocols.signed import head, peek_typ, sign
 
+INQUIRIES_KEPT_MAX: Final = 200
+"""Inquiries about one tid that are kept; later ones are answered too, and say nothing that is not stored already."""
+
 
 async def answer(gateway: Gateway, merchant_id: str, unverified_frame: str) -> str | None:
     """The frame that answers this one, or None where the answer is an outcome of its own; a broken rule is answered `refused`."""
@@ -85,6 +88,8 @@ async def _inquiry(gateway: Gateway, merchant_id: str, unverified_frame: str) ->
     spend_unasked(gateway, merchant_id)
     state, outcome = views.merchant_state(gateway, merchant_id, inquiry.claims.tid)
     status = role.make_status(inquiry, signer=gateway.signer, state=state, outcome=outcome, at=at)
+    if evidence.are_kept(gateway.reader, merchant_id, inquiry.claims.tid, Inquiry.TYP, INQUIRIES_KEPT_MAX):
+        return status.compact
     kept = tuple(record(message, merchant=merchant_id, tid=inquiry.claims.tid) for message in (inquiry, status))
     try:
         await gateway.book.commit(Change(requires=(signing_still(gateway),), messages=kept))

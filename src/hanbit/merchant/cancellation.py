@@ -23,7 +23,8 @@ TOO_OLD: Final = frozenset({"expired", "certificate_dates"})
 NEVER: Final = (
     TOO_OLD
     | EARLY_FIGURES
-    | frozenset({"amount", "aud", "cancellation_reused", "claims", "currency", "exp", "jti", "revoked", "signature", "tid", "unknown_key"})
+    | frozenset({"amount", "aud", "cancellation_reused", "claims", "currency", "exp", "jti", "revoked", "signature", "tid"})
+    | frozenset({"unknown_key", "used_up"})
 )
 """Codes with which the gateway's line turns away bytes that can never succeed. Whatever else it says, the same bytes are sent again."""
 

@@ -6,7 +6,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from hanbit.db.change import Append, Change, Put, Require, StoredMessage, Value
+from hanbit.db.change import Append, Change, Put, Require, StoredMessage, Value, Within
 from hanbit.evidence.record import record
 from hanbit.kernel import fail_points
 from hanbit.kernel.errors import HanbitError, ProtocolViolation, Unavailable
@@ -48,6 +48,7 @@ async def apply(
     requires: Iterable[Require] = (),
     appends: Iterable[Append] = (),
     puts: Iterable[Put] = (),
+    within: Within | None = None,
 ) -> Payment:
     """Commit the steps as one Change and return the payment as it now stands; raises what the book lock decided.
 
@@ -81,6 +82,7 @@ async def apply(
         entries=tuple(entries),
         messages=tuple(messages),
         appends=tuple(rows),
+        within=within,
     )
     await gateway.book.commit(change)
     for item in steps:

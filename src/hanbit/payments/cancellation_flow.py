@@ -33,6 +33,9 @@ from hanbit.protocols.signed import SignedMessage, peek_token
 DECIDE_TRIES = 5
 """How often a cancellation is computed again because the payment or a balance moved on meanwhile."""
 
+CANCELLATIONS_MAX = 500
+"""Cancellations of one tid that are answered for ever, refused ones too; then only all that is left can still go back."""
+
 _KEPT = "SELECT tid, request_hash, answer_hash FROM cancellations WHERE id = ? AND merchant = ?"
 Request = SignedMessage[Cancel]
 Answer = SignedMessage[CancelConfirmation | CancelRefusal]
@@ -57,6 +60,7 @@ async def cancel(gateway: Gateway, merchant_id: str, unverified: str) -> str:
         found = payments.find_with_merchant(gateway.reader, merchant_id, request.claims.tid)
         if found is None:
             raise ProtocolViolation("sender", "no such merchant")
+        _check_number(gateway, merchant_id, found[1], request)
         try:
             answer = await _decide(gateway, *found, request)
         except (Stale, Conflict, Declined):
@@ -64,6 +68,15 @@ async def cancel(gateway: Gateway, merchant_id: str, unverified: str) -> str:
         gateway.observe("cancellation", answer.claims.reason if isinstance(answer.claims, CancelRefusal) else "confirmed")
         return answer.compact
     raise Unavailable("this payment is being changed at this moment")
+
+
+def _check_number(gateway: Gateway, merchant_id: str, payment: Payment | None, request: Request) -> None:
+    """An evidence file holds every cancellation, so there is an end to them; the customer's money can go back all the same."""
+    asked = request.claims
+    if payment is not None and payment.captured and int(asked.amount) == payment.captured - payment.refunded:
+        return
+    if evidence.are_kept(gateway.reader, merchant_id, asked.tid, Cancel.TYP, CANCELLATIONS_MAX):
+        raise ProtocolViolation("used_up", "no more cancellations of this order, but of all that is left")
 
 
 async def _decide(gateway: Gateway, merchant: Merchant, payment: Payment | None, request: Request) -> Answer:

@@ -19,7 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from hanbit.crypto import certificates
-from hanbit.db.change import Append, Change, Put, Require, Stale, Value
+from hanbit.db.change import Append, Change, Put, Require, Stale, Value, Within
+from hanbit.evidence import store as evidence
 from hanbit.evidence.record import record
 from hanbit.kernel.errors import Conflict, Declined, ProtocolViolation, TooManyTries, Unavailable
 from hanbit.parties import customers, limits
@@ -46,6 +47,8 @@ from hanbit.protocols.signed import SignedMessage, peek_chain
 
 DECIDE_TRIES = 5
 """How often a purchase is decided again because the payment, the grant or a balance moved on meanwhile."""
+SESSIONS_MAX = 200
+"""Sessions of one tid that are answered for ever: an evidence file holds each, and five attempts close the order."""
 DECLINED, CLOSED, IN_PROGRESS = "declined", "closed", "in_progress"
 """What a merchant is told of a decline: why is between the customer and the gateway."""
 NO_GRANT = "no_grant"
@@ -82,6 +85,8 @@ async def authorize_purchase(gateway: Gateway, merchant_id: str, unverified_fram
             known = exchanges.answer_in_session(gateway, merchant_id, request)
             if known is not None:
                 return known
+            if evidence.are_kept(gateway.reader, merchant_id, request.claims.tid, AuthorizationRequest.TYP, SESSIONS_MAX):
+                raise ProtocolViolation("used_up", "no more sessions of this order")
             try:
                 return await _decide(gateway, merchant_id, request, unverified_envelope)
             except (Stale, Conflict):
@@ -185,6 +190,7 @@ async def _approve(gateway: Gateway, purchase: Purchase, approval: Approval) -> 
             requires=(*payable, *unchanged, *within.requires, _still_certified(request)),
             appends=(_attempt(purchase, approval, "held", at), _exchange(purchase, authorization, at)),
             puts=(*approval.puts, *counted, *within.puts, purchase.grant.use(at)),
+            within=_while_certified(purchase.dual),
         )
     gateway.observe("purchase", "approved")
     # Told from the outbox too until it is acknowledged, should this answer be lost.
@@ -194,6 +200,11 @@ async def _approve(gateway: Gateway, purchase: Purchase, approval: Approval) -> 
 def _still_certified(request: Request) -> Require:
     """Under the book lock the session authority above the temporary key is not revoked; if it was a moment ago, 5 is not met."""
     return Require("certificates", certificates.kid(peek_chain(request.claims.dual)[1]), "revoked_at", None, Stale("certificates"))
+
+
+def _while_certified(dual: VerifiedDual) -> Within:
+    """Under the book lock the temporary certificate has not ended; if it has while the factor was checked, 5 is not met."""
+    return Within(dual.verified_at, dual.good_until, Stale("certificates"))
 
 
 async def _decline(gateway: Gateway, purchase: Purchase, approval: Approval | None, reason: str) -> str:

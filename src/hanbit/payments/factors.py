@@ -9,6 +9,7 @@ import msgspec
 from hanbit.crypto.envelopes import equal
 from hanbit.db.change import Change, Put, Stale
 from hanbit.db.reading import Row
+from hanbit.evidence.assertion import verify_assertion
 from hanbit.kernel import ids
 from hanbit.kernel.errors import BadInput, Declined, ProtocolViolation, Unavailable
 from hanbit.parties import accounts, brand, passkeys, throttle
@@ -148,6 +149,9 @@ def _check_passkey(gateway: Gateway, customer: Customer, account: Account, instr
     owner, counted = passkeys.check(gateway.reader, unverified, site=site(gateway), challenge=challenge, at=gateway.clock.now())
     if owner != customer.id:
         raise ProtocolViolation("passkey")
+    # What is kept must convince whoever holds the evidence file later: the library reads spellings that he does not.
+    public = json.loads(str(counted.row["public"]))["key"]
+    verify_assertion(instruction.auth.value, passkey=str(counted.row["id"]), key=public, challenge=challenge)
     return Approval(account, "passkey", signature=instruction.auth.value, puts=(counted,))
 
 

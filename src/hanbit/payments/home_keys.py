@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from hanbit.db.change import Change, Put, Stale
 from hanbit.db.reading import Row
@@ -91,7 +92,7 @@ async def remove(gateway: Gateway, who: SignedIn, unverified: bytes) -> None:
     for row in rows:
         certificate = gateway.reader.one("SELECT * FROM certificates WHERE kid = ?", row["id"]) if row["kind"] == "device" else None
         if certificate is not None and certificate["revoked_at"] is None:
-            puts.append(_put(certificate, table="certificates", revoked_at=gateway.clock.now()))
+            puts.append(replace(_put(certificate, table="certificates"), changed=("revoked_at",), stamped="revoked_at"))
     others = [put for put in counted if put.row["id"] not in ids_of]  # a passkey may approve its own end
     await _commit(gateway, who, (used, *puts, *others), "remove key", rows[0]["kind"])
 

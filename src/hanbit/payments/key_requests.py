@@ -24,9 +24,11 @@ from hanbit.payments.gateway import Gateway, spend_unasked
 from hanbit.payments.outbox import to_tell
 from hanbit.payments.sign_in import act
 from hanbit.protocols import keys as role
-from hanbit.protocols.keys import RENEWED_PURPOSES, Certificates, KeyRecordConfirmation, SessionAuthority
+from hanbit.protocols.keys import RENEWED_PURPOSES, Certificates, KeyRecord, KeyRecordConfirmation, SessionAuthority
 from hanbit.protocols.signed import decode_chain, peek_kid
 
+RECORDS_MAX = 100
+"""Records of one merchant's first keys: one after each enrolment, and every evidence file of its payments holds them all."""
 PENDING_S = 24 * 3600
 """A merchant has one renewal in so long: what it has just been given is to be used before more is asked for."""
 
@@ -42,6 +44,8 @@ async def record_first_key(gateway: Gateway, merchant_id: str, unverified: str) 
         unverified, trust=gateway.registry, gateway=gateway.urn, merchant=urn, first=recorded(gateway, kid), at=at
     )
     spend_unasked(gateway, merchant_id)
+    if evidence.are_kept_about_keys(gateway.reader, merchant_id, KeyRecord.TYP, RECORDS_MAX):
+        raise ProtocolViolation("first_key", "recorded often enough")
     answer = role.confirm_key_record(message, signer=gateway.signer, at=at)
     kept = tuple(record(item, merchant=merchant_id, tid="") for item in (message, answer))
     try:

@@ -253,7 +253,8 @@ async def revoke(gateway: Gateway, by: str = ACTOR, *, kid: str, reason: str = "
     if row["revoked_at"] is None:
         _, _, operator, role, *name = row["urn"].split(":")
         merchant = name[0] if role == "merchant" and operator == gateway.settings.operator else None
-        revoked = Put("certificates", _row(row) | {"revoked_at": gateway.clock.now()}, row["version"])
+        # By the book's time: what was kept while this waited for its turn was signed before it.
+        revoked = Put("certificates", _row(row), row["version"], stamped="revoked_at")
         await _commit(gateway, by, f"revoke {kid}", revoked, reason or "-", merchant=merchant)
         if merchant is not None:
             gateway.line.drop(merchant, "revoked")  # it dials again with what it has; a revoked line certificate is not admitted

@@ -29,6 +29,8 @@ from hanbit.protocols.redirect.messages import Confirmation, Notice
 from hanbit.protocols.signed import SignedMessage, verify
 
 ANSWER_TRIES = 3
+SECOND_ORDERS_KEPT_MAX = 20
+"""Other orders that a merchant signs under one tid; more of them show nothing new, and an evidence file must hold them all."""
 
 
 class SignedIn(msgspec.Struct, frozen=True):
@@ -164,11 +166,13 @@ async def note_refused(gateway: Gateway, merchant_id: str, error: ProtocolViolat
 
 async def keep_second_order(gateway: Gateway, error: NotOpened) -> None:
     """One tid has one order: that the merchant signed a second with other bytes is kept as evidence."""
-    order = error.second_order
-    if order is None or evidence.is_known(gateway.reader, error.merchant.id, order.claims.tid, order.hash):
+    order, merchant_id = error.second_order, error.merchant.id
+    if order is None or evidence.is_known(gateway.reader, merchant_id, order.claims.tid, order.hash):
         return
-    row = act(gateway.clock.now(), order.claims.iss, "order", error.rule, error.merchant.id, order.claims.tid)
-    kept = record(order, merchant=error.merchant.id, tid=order.claims.tid)
+    if evidence.are_kept(gateway.reader, merchant_id, order.claims.tid, order.claims.TYP, SECOND_ORDERS_KEPT_MAX + 1):
+        return
+    row = act(gateway.clock.now(), order.claims.iss, "order", error.rule, merchant_id, order.claims.tid)
+    kept = record(order, merchant=merchant_id, tid=order.claims.tid)
     with suppress(Stale, ProtocolViolation):  # kept by another request meanwhile, or it repeats the number of another message
         await gateway.book.commit(Change(messages=(kept,), appends=(row,)))
 

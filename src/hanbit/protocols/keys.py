@@ -157,6 +157,8 @@ def read_key_record(
         raise ProtocolViolation("thumbprint", "not of the key that signed the record")
     if first is None or first.how != "code" or first.aud != merchant:
         raise ProtocolViolation("first_key", "this key did not come by an enrolment code")
+    if not own.not_before <= message.claims.iat <= own.not_after:  # whoever follows the keys later has nothing else to date it by
+        raise ProtocolViolation("iat", "not signed within the life of its key")
     if message.claims.date != first.iat:
         raise ProtocolViolation("date", "not the time at which the certificate was issued")
     return message

@@ -23,6 +23,7 @@ D8, by which no shop can hide what happened:
 
 from dataclasses import dataclass
 
+from hanbit.crypto.certificates import validity
 from hanbit.kernel import ids
 from hanbit.kernel.errors import ProtocolViolation
 from hanbit.protocols import sealed
@@ -39,10 +40,15 @@ RESULT_REQUEST_LIFE_MAX_S = 10 * 60
 
 @dataclass(frozen=True, slots=True)
 class VerifiedDual:
-    """A dual signature with the name (RFC 7638) of the temporary key that made it; only `verify_dual` makes one."""
+    """A dual signature with the name (RFC 7638) of the temporary key that made it; only `verify_dual` makes one.
+
+    It is good from the second in which it was verified to the last one of its certificates.
+    """
 
     message: SignedMessage[Dual]
     thumbprint: str
+    verified_at: int
+    good_until: int
 
 
 def verify_authorization_request(
@@ -74,7 +80,8 @@ def verify_dual(
     _same(claims.prev, dual.hash, "prev")
     if at > dual.claims.exp:
         raise ProtocolViolation("expired", "session")
-    return VerifiedDual(dual, thumbprint_of(peek_chain(claims.dual)))
+    chain = peek_chain(claims.dual)
+    return VerifiedDual(dual, thumbprint_of(chain), at, min(validity(der)[1] for der in chain))
 
 
 def check_halves(request: AuthorizationRequest, dual: Dual, instruction: Instruction[PurchaseCore]) -> None:
