@@ -34,8 +34,13 @@ async def prove(data: Path) -> list[str]:
 async def _part(data: Path, part: int, parts: int) -> list[str]:
     """A share of the work in a process of its own: each verification holds a whole core."""
     arguments = ("-m", "hanbit.bench.audit", str(data), str(part), str(parts))
-    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE)
-    output, _ = await process.communicate()
+    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, start_new_session=True)
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:  # the run was told to end; a large book's proof would outlive it by minutes
+            process.kill()
+            await process.wait()
     if process.returncode:
         raise Unavailable("the audit itself failed; see above")
     return [str(line) for line in json.loads(output)]

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from hanbit.bench.processes import children, cpu_s
 from hanbit.kernel.clock import Clock
-from hanbit.kernel.errors import Unavailable
+from hanbit.kernel.errors import BadInput, Unavailable
 
 USERS: Final = ("postgres", "nobody")
 BINARIES: Final = Path("/usr/lib/postgresql")
@@ -81,14 +81,19 @@ def started(directory: Path, clock: Clock) -> Iterator[Cluster]:
     """Make a cluster in the directory and start it; it ends with us."""
     folder, programs, lent = directory / "postgresql", binaries(), _lent()
     folder.mkdir(mode=0o711)
-    if lent:
+    if "user" in lent:
         directory.chmod(0o711)  # whoever the server runs as goes through it to its own folder
         os.chown(folder, lent["user"], lent["group"])
     data = str(folder / "data")
     initdb = [str(programs / "initdb"), "-D", data, "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
     made = subprocess.run(initdb, check=False, capture_output=True, cwd=folder, **lent)  # noqa: S603 - the system's own program
     if made.returncode:
-        raise Unavailable(f"initdb failed: {made.stderr.decode('utf-8', 'replace')}")
+        why = " ".join(made.stderr.decode("utf-8", "replace").split())
+        if "user" in lent and "Permission denied" in why:
+            raise BadInput(
+                f"{directory.parent} is closed to {_name(lent['user'])}, as whom PostgreSQL runs for root: name another --directory"
+            )
+        raise Unavailable(f"initdb failed: {why}")
     options = {"port": str(PORT), "unix_socket_directories": str(folder)} | OPTIONS
     arguments = [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
     server = [str(programs / "postgres"), "-D", data, *arguments]
@@ -117,12 +122,17 @@ def _wait_until_ready(cluster: Cluster, programs: Path, clock: Clock) -> None:
     raise Unavailable(f"PostgreSQL did not start: {(cluster.folder.parent / LOG).read_text('utf-8', 'replace')}")
 
 
+def _name(user: int) -> str:
+    return pwd.getpwuid(user).pw_name
+
+
 def _lent() -> dict[str, Any]:
-    """As whom the server runs where we are root."""
+    """Out of reach of the terminal's Ctrl-C, which is ours to act on; and as whom the server runs where we are root."""
+    own: dict[str, Any] = {"start_new_session": True}
     if os.geteuid() != 0:
-        return {}
+        return own
     for name in USERS:
         with contextlib.suppress(KeyError):
             user = pwd.getpwnam(name)
-            return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+            return own | {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     raise Unavailable(f"PostgreSQL does not run as root, and there is none of {', '.join(USERS)}")

@@ -24,9 +24,13 @@ async def measure(world: World, plan: Plan, clock: Clock, latest: float, say: Ca
     say(f"whole checkouts ({STEPS[plan.protocol][2]}) for {plan.seconds} s")
     started, samples = clock.monotonic(), [(0.0, world.rss_mb())]
     paying = asyncio.create_task(world.customer.ask("checkout", seconds=plan.seconds, concurrency=plan.concurrency))
-    while not paying.done():
-        await asyncio.wait({paying}, timeout=plan.seconds / SAMPLES)
-        samples.append((clock.monotonic() - started, world.rss_mb()))
+    try:
+        while not paying.done():
+            await asyncio.wait({paying}, timeout=plan.seconds / SAMPLES)
+            samples.append((clock.monotonic() - started, world.rss_mb()))
+    finally:
+        paying.cancel()  # nothing where it is done; whoever is told to end does not leave it waiting for an answer
+        await asyncio.wait({paying})
     paid = await paying
     await drained(world, clock)
     return {

@@ -85,10 +85,17 @@ def rss_mb(process: int) -> float:
 
 @asynccontextmanager
 async def started(log: Path, *arguments: str) -> AsyncIterator[Party]:
-    """`python -m` with these arguments, its log in a file; it ends with us."""
+    """`python -m` with these arguments, its log in a file; it ends with us, and the terminal's Ctrl-C is only ours."""
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", *arguments, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=output, limit=LINE_MAX
+            sys.executable,
+            "-m",
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=output,
+            limit=LINE_MAX,
+            start_new_session=True,
         )
     try:
         yield Party(process, log)

@@ -17,6 +17,7 @@ from hanbit.cli.options import CommandGroup, json_option
 Result = TypeVar("Result")
 PASSWORDS_AT_ONCE_MAX = 64
 """Each customer's password is counted before it is checked, so each has one try in flight."""
+EVERY = 10
 ON_DISK = Path("/var/tmp")  # noqa: S108 - a fresh folder of our own is made in it
 
 directory_option = click.option(
@@ -83,7 +84,10 @@ def bench() -> None:
 @click.option("--factor", type=click.Choice(["device", "password"]), default="device", show_default=True, help="How the customers approve.")
 @click.option("--with-cancellations", is_flag=True, help="The shop gives payments back while others are paid: half, then the rest.")
 @click.option(
-    "--every", type=click.IntRange(1, 1000), default=10, show_default=True, help="With --with-cancellations: each how-manyth payment."
+    "--every",
+    type=click.IntRange(1, 1000),
+    default=None,
+    help=f"With --with-cancellations: each how-manyth payment.  [default: {EVERY}; 1<=x<=1000]",
 )
 @click.option(
     "--logins",
@@ -107,7 +111,7 @@ def payments(  # one argument an option
     workers: int,
     factor: str,
     with_cancellations: bool,
-    every: int,
+    every: int | None,
     logins: int,
     directory: Path | None,
     as_json: bool,
@@ -126,8 +130,6 @@ def payments(  # one argument an option
       hanbit bench payments --seconds 10 --merchants 4 --preload 10000
       hanbit bench payments --seconds 10 --store postgresql --workers 2
     """
-    import uvloop
-
     from hanbit.bench.run import run
     from hanbit.bench.world import Plan
     from hanbit.kernel.clock import SystemClock
@@ -136,13 +138,15 @@ def payments(  # one argument an option
         raise click.UsageError(f"--factor password takes at most {PASSWORDS_AT_ONCE_MAX} in flight")
     if merchants > 1 and (hot_merchant or with_cancellations or protocol == "dual-signature"):
         raise click.UsageError("--hot-merchant, --with-cancellations and the dual signature go with one merchant")
+    if every is not None and not with_cancellations:
+        raise click.UsageError("--every goes with --with-cancellations")
     _check_store(store, workers, database)
     with _fresh_folder(directory) as folder:
         plan = Plan(
             seconds,
             concurrency,
             factor,
-            every if with_cancellations else 0,
+            (every or EVERY) if with_cancellations else 0,
             protocol,
             open_loop or 0,
             merchants,
@@ -152,7 +156,7 @@ def payments(  # one argument an option
             database,
             logins,
         )
-        report, broken = uvloop.run(_ended_by_a_signal(run(folder, plan, SystemClock(), _say())))
+        report, broken = _run(run(folder, plan, SystemClock(), _say()))
     _finish(report, broken, as_json=as_json)
 
 
@@ -194,15 +198,15 @@ def ledger(  # one argument an option
       hanbit bench ledger --seconds 10 --in-flight 1024 --merchants hot --shape pairs
       hanbit bench ledger --seconds 10 --store postgresql --yard-stick
     """
-    import uvloop
-
     from hanbit.bench import ledger as ledger_run
     from hanbit.kernel.clock import SystemClock
 
+    if database and store == "sqlite" and not yard_stick:
+        raise click.UsageError("--database goes with --store postgresql or --yard-stick")
     shapes = ledger_run.SHAPES if shape == "both" else (shape,)
     plan = ledger_run.LedgerPlan(seconds, in_flight, store, with_evidence, shapes, merchants, database, yard_stick)
     with _fresh_folder(directory) as folder:
-        report, broken = uvloop.run(_ended_by_a_signal(ledger_run.run(folder, plan, SystemClock(), _say())))
+        report, broken = _run(ledger_run.run(folder, plan, SystemClock(), _say()))
     _finish(report, broken, as_json=as_json)
 
 
@@ -240,14 +244,12 @@ def growth(  # one argument an option
       hanbit bench growth --payments 5000000 --ledger-only --json
       hanbit bench growth --payments 1000000 --store postgresql --minutes 30
     """
-    import uvloop
-
     from hanbit.bench.growth import GrowthPlan, run
     from hanbit.kernel.clock import SystemClock
 
     plan = GrowthPlan(payments, seconds, rounds, in_flight, store, not ledger_only, (minutes or 0) * 60)
     with _fresh_folder(directory) as folder:
-        report, broken = uvloop.run(_ended_by_a_signal(run(folder, plan, SystemClock(), _say())))
+        report, broken = _run(run(folder, plan, SystemClock(), _say()))
     _finish(report, broken, as_json=as_json)
 
 
@@ -270,8 +272,6 @@ def memory(  # one argument an option
       hanbit bench memory
       hanbit bench memory --seconds 60 --store postgresql --workers 2 --json
     """
-    import uvloop
-
     from hanbit.bench import memory as memory_run
     from hanbit.bench.run import run
     from hanbit.bench.world import Plan
@@ -280,7 +280,7 @@ def memory(  # one argument an option
     _check_store(store, workers, database)
     plan = Plan(seconds, concurrency, "device", protocol=protocol, store=store, workers=workers, database=database)
     with _fresh_folder(directory) as folder:
-        report, broken = uvloop.run(_ended_by_a_signal(run(folder, plan, SystemClock(), _say(), memory_run.measure)))
+        report, broken = _run(run(folder, plan, SystemClock(), _say(), memory_run.measure))
     _finish(report, broken, as_json=as_json)
 
 
@@ -311,8 +311,6 @@ def pages(payments: int, book: Path | None, store: str, directory: Path | None, 
       hanbit bench pages --payments 100000 --store postgresql
       hanbit bench pages --payments 10000 --json
     """
-    import uvloop
-
     from hanbit import logs
     from hanbit.bench import pages as pages_run
     from hanbit.kernel.clock import SystemClock
@@ -323,7 +321,7 @@ def pages(payments: int, book: Path | None, store: str, directory: Path | None, 
     if book is not None:
         book.mkdir(mode=0o700, parents=True, exist_ok=True)
     with nullcontext(book) if book is not None else _fresh_folder(directory) as folder:
-        report, broken = uvloop.run(_ended_by_a_signal(pages_run.run(folder, payments, SystemClock(), _say(), store=store)))
+        report, broken = _run(pages_run.run(folder, payments, SystemClock(), _say(), store=store))
     _finish(report, broken, as_json=as_json)
 
 
@@ -339,15 +337,36 @@ def _fresh_folder(directory: Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
-async def _ended_by_a_signal(work: Coroutine[Any, Any, Result]) -> Result:
-    """SIGTERM ends a run as Ctrl-C does: what it has started goes with it, a PostgreSQL server too."""
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    try:
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run to the end, or until Ctrl-C, SIGTERM or a terminal that is closed: what was started goes with it, a PostgreSQL server too."""
+    import uvloop
+
+    told: list[signal.Signals] = []
+
+    async def ended_by_a_signal() -> Result:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+
+        def end(number: signal.Signals) -> None:
+            if not told:  # what is being ended is not begun again by the second
+                told.append(number)
+                task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+                loop.add_signal_handler(number, end, number)
         return await work
+
+    try:
+        return uvloop.run(ended_by_a_signal())
     except asyncio.CancelledError:
-        raise SystemExit(128 + signal.SIGTERM) from None
+        if not told:
+            raise
+        number = told[0]
+    except KeyboardInterrupt:
+        number = signal.SIGINT
+    click.echo("Stopped before its end: this run has no figure.", err=True)
+    raise SystemExit(128 + number)
 
 
 def _say() -> Callable[[str], None]:

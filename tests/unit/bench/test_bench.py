@@ -282,6 +282,29 @@ def test_what_needs_postgresql_is_refused_on_sqlite(also: str) -> None:
     assert "--store postgresql" in result.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's PostgreSQL runs as somebody else")
+def test_a_folder_that_postgresql_cannot_enter_is_named(disk: Path) -> None:
+    try:
+        cluster.binaries()
+    except Unavailable:
+        pytest.skip("there is no PostgreSQL here")
+    disk.chmod(0o700)
+    result = CliRunner().invoke(main, ["bench", "ledger", "--seconds", "1", "--store", "postgresql", "--directory", str(disk)])
+    assert result.exit_code == 1
+    assert f"Error: {disk} is closed to " in result.stderr
+    assert not list(disk.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("asked", "needed"),
+    [(("payments", "--every=5"), "--with-cancellations"), (("ledger", "--database=postgresql:///bench"), "--store postgresql")],
+)
+def test_an_option_that_would_do_nothing_is_refused(asked: tuple[str, ...], needed: str) -> None:
+    result = CliRunner().invoke(main, ["bench", *asked])
+    assert result.exit_code == 2
+    assert needed in result.stderr
+
+
 @pytest.mark.parametrize("also", ["--hot-merchant", "--with-cancellations", "--protocol=dual-signature"])
 def test_what_goes_with_one_merchant_is_refused_with_more(also: str) -> None:
     result = CliRunner().invoke(main, ["bench", "payments", "--merchants", "2", also])

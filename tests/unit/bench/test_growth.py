@@ -1,9 +1,6 @@
 """The growth of a book is measured in turns with an empty one, at each size, and the full one is proved."""
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -57,15 +54,3 @@ def test_a_book_on_postgresql_grows_too() -> None:
     result = CliRunner().invoke(main, [*SHORT, "--store", "postgresql"])
     assert result.exit_code == 0, result.output
     assert "cpu_us_database" in result.stdout
-
-
-@pytest.mark.processes
-def test_a_run_that_is_told_to_end_leaves_nothing_behind(disk: Path) -> None:
-    command = [sys.executable, "-m", "hanbit", "bench", "ledger", "--seconds", "3600", "--in-flight", "4", "--directory", str(disk)]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
-        assert run.stderr is not None
-        assert any("pairs:" in line for line in run.stderr), "it says when it has begun"
-        run.send_signal(signal.SIGTERM)
-        run.stderr.read()
-    assert run.returncode == 128 + signal.SIGTERM
-    assert not list(disk.iterdir())
