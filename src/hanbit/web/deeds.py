@@ -1,6 +1,6 @@
 """Acts of people in the consoles: one form that asks for what is needed and always for the reason, and the one function that does it.
 
-Deed(place, back, fields, do)   the words of `place` are title and button, those of `place`_about say what will happen
+Deed(place, back, fields, do)   the words of `place` are the title, those of `place`_about say what will happen, of `place`_do the button
 show(…)                         the form, empty
 carry_out(…)                    checked field by field; what is wrong is said there and nothing has changed
 """
