@@ -1,5 +1,6 @@
 """The `hanbit` command: one file for each group of commands; a command without its extra says which to install."""
 
+import errno
 import importlib
 import os
 import sys
@@ -171,6 +172,10 @@ def _told(ctx: click.Context, error: HanbitError, rest: tuple[str, ...]) -> clic
 
 
 def _advice_for(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "Somebody listens there already: stop it, or name another port in DIR/hanbit.toml."
+    if isinstance(error, PermissionError) and error.filename is None:
+        return "Ports below 1024 are root's, or for CAP_NET_BIND_SERVICE: see deploy/hanbit.service"
     if isinstance(error, PermissionError):
         return "Run this as the user who owns the file, or correct its owner: hanbit doctor --data DIR"
     if isinstance(error, FileNotFoundError):

@@ -246,12 +246,12 @@ async def serving(
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket bound to this address, not listening yet."""
+    """A socket bound to this address, not listening yet; OSError names the address."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise OSError(error.errno, f"{host} port {port}: {error.strerror}") from error
     return listener
