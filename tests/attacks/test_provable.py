@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from hanbit.crypto import certificates
-from hanbit.evidence.bundle import MESSAGES_MAX
+from hanbit.crypto import certificates, signatures
+from hanbit.evidence.bundle import FILE_MAX, MESSAGES_MAX
 from hanbit.kernel import ids
 from hanbit.kernel.clock import ManualClock
 from hanbit.line_requests import routes
@@ -139,6 +139,21 @@ async def test_inquiries_without_end_are_answered_and_not_all_kept(world: World,
     await judged(world, visit)
 
 
+async def test_a_message_that_is_mostly_spaces_is_refused(world: World) -> None:
+    """Every letter of it would stand in every evidence file of this order."""
+    head = signed.head(shop(world), world.gateway.urn, world.clock.now())
+    inquiry = Inquiry(**head, tid="T" * 22, exp=world.clock.now() + 60)
+
+    def spelled(payload: bytes) -> str:
+        header = signed.sign(inquiry, shop(world)).compact.split(".")[0]
+        body = f"{header}.{ids.encode_base64url(payload)}"
+        return f"{body}.{ids.encode_base64url(signatures.sign(shop(world).key, body.encode()))}"
+
+    text = msgspec.json.encode(inquiry)
+    await refused(world, spelled(text.replace(b",", b"," + b" " * 2_000)), "size")
+    assert peek_typ(await answered(world, spelled(msgspec.json.format(text, indent=8)))) == Status.TYP, "as people like to write it"
+
+
 async def test_sessions_without_end_leave_a_file_that_can_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dual_signature_flow, "SESSIONS_MAX", 2)
     purchase = await buying(world)
@@ -155,7 +170,7 @@ async def test_sessions_without_end_leave_a_file_that_can_be_read(world: World, 
 def test_whatever_a_payment_may_have_fits_into_its_file() -> None:
     redirect = 2 + ATTEMPTS_MAX + len(("consent", "notice", "confirmation", "settled", "receipt"))
     pairs = routes.INQUIRIES_KEPT_MAX + CANCELLATIONS_MAX + 1 + dual_signature_flow.SESSIONS_MAX
-    assert redirect + SECOND_ORDERS_KEPT_MAX + 2 * pairs < MESSAGES_MAX
+    assert redirect + SECOND_ORDERS_KEPT_MAX + 2 * pairs < MESSAGES_MAX < FILE_MAX // signed.MESSAGE_MAX
 
 
 # --- keys ---------------------------------------------------------------------------------------------------------------------------------

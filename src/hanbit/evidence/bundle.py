@@ -22,7 +22,7 @@ from hanbit.kernel.errors import BadInput, ProtocolViolation, TooLarge
 from hanbit.protocols.dual_signature.messages import OI_MAX
 from hanbit.protocols.fields import Amount, Currency, Digest, Instant, Tid
 
-FILE_MAX: Final = 16 << 20
+FILE_MAX: Final = 64 << 20
 """Bytes of a file; a payment with its cancellations takes some sixty thousand."""
 MESSAGES_MAX: Final = 2_000
 LINES_MAX: Final = 64 * 1024
@@ -160,7 +160,7 @@ def write(bundle: Bundle) -> bytes:
 def read(unverified: bytes) -> Bundle:
     """The content of a file, in the one spelling that there is; whatever else these bytes are is ProtocolViolation.
 
-    1. at most 16 MiB                                                                   size
+    1. at most 64 MiB                                                                   size
     2. JSON with these members and no others, each of its type and within its limits    form
     3. written exactly as `write` writes it                                             spelling
     4. the digest                                                                       digest

@@ -85,10 +85,10 @@ def check(stored: Iterable[Stored], trust: Certified, order_hash: Callable[[str,
         chain: list[SignedMessage[Message]] = []
         kept_at: dict[str, int] = {}
         for item in items:
-            if (message := _checked(item, trust, report)) is not None:
+            if (message := _checked(item, trust, report)) is not None and tid:
                 chain.append(message)
                 kept_at[message.hash] = item.at
-        if not tid or not chain:
+        if not chain:
             continue
         report.payments += 1
         try:

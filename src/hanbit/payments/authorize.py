@@ -65,7 +65,7 @@ async def authorize(
                     payment,
                     *first,
                     Step(Event.AUTHORIZED, messages=proofs, columns=columns, ceiling=within.ceiling),
-                    requires=(*requires, *unchanged, *within.requires),
+                    requires=(*requires, *approval.requires, *unchanged, *within.requires),
                     appends=(attempt(payment, customer, instruction, approval, "held", session, at),),
                     puts=(*approval.puts, *counted, *within.puts),
                 )

@@ -47,7 +47,7 @@ from hanbit.protocols.signed import SignedMessage, peek_chain
 
 DECIDE_TRIES = 5
 """How often a purchase is decided again because the payment, the grant or a balance moved on meanwhile."""
-SESSIONS_MAX = 200
+SESSIONS_MAX = 100
 """Sessions of one tid that are answered for ever: an evidence file holds each, and five attempts close the order."""
 DECLINED, CLOSED, IN_PROGRESS = "declined", "closed", "in_progress"
 """What a merchant is told of a decline: why is between the customer and the gateway."""
@@ -187,7 +187,7 @@ async def _approve(gateway: Gateway, purchase: Purchase, approval: Approval) -> 
             payment,
             Step(Event.AUTHORIZED, messages=proofs, columns=held, ceiling=within.ceiling),
             Step(Event.MERCHANT_CONFIRMED, messages=(request, authorization, receipt), columns=captured, tell=authorization),
-            requires=(*payable, *unchanged, *within.requires, _still_certified(request)),
+            requires=(*payable, *approval.requires, *unchanged, *within.requires, _still_certified(request)),
             appends=(_attempt(purchase, approval, "held", at), _exchange(purchase, authorization, at)),
             puts=(*approval.puts, *counted, *within.puts, purchase.grant.use(at)),
             within=_while_certified(purchase.dual),

@@ -7,7 +7,7 @@ from contextlib import suppress
 import msgspec
 
 from hanbit.crypto.envelopes import equal
-from hanbit.db.change import Change, Put, Stale
+from hanbit.db.change import Change, Put, Require, Stale
 from hanbit.db.reading import Row
 from hanbit.evidence.assertion import verify_assertion
 from hanbit.kernel import ids
@@ -39,6 +39,8 @@ class Approval(msgspec.Struct, frozen=True):
     signature: str | None = None
     """What a passkey signed; a device's consent is a message of its own and kept as such."""
     puts: tuple[Put, ...] = ()
+    requires: tuple[Require, ...] = ()
+    """Under the book lock the factor is still the one that was looked at: who has just been locked out pays nothing more."""
 
 
 async def check(gateway: Gateway, customer: Customer, instruction: Instruction[CommonCore]) -> Approval:
@@ -128,7 +130,8 @@ async def _check_password(gateway: Gateway, customer: Customer, account: Account
     stored = account.password
     if not await guarded(gateway, f"account:{account.id}", lambda: gateway.passwords.verify(stored, value)):
         raise Declined("wrong_factor")
-    return Approval(account, "password")
+    same = Require("accounts", account.id, "password", stored, Declined("wrong_factor"))
+    return Approval(account, "password", requires=(same,))
 
 
 def _check_device(gateway: Gateway, customer: Customer, account: Account, instruction: Instruction[CommonCore]) -> Approval:
@@ -162,7 +165,8 @@ def _check_code(gateway: Gateway, customer: Customer, account: Account, instruct
         secret = unwrap(gateway.keyring.pepper, name, json.loads(row["public"])["wrapped"])
         expected = code_value(secret, instruction.code_binding, instruction.core_hash)
         if equal(expected.encode("ascii"), instruction.auth.value.encode("utf-8")):
-            return Approval(account, "code", puts=_used(gateway, row))
+            there = Require("devices", row["id"], "state", "active", Declined("wrong_factor"))
+            return Approval(account, "code", puts=_used(gateway, row), requires=(there,))
     raise ProtocolViolation("code")
 
 

@@ -23,6 +23,7 @@ AuthorityName = Literal["gateway", "merchant"]
 AUTHORITIES: Final[tuple[AuthorityName, ...]] = ("gateway", "merchant")
 EVERY_S: Final = 3600
 TOLD_AT_ONCE_MAX: Final = 50
+STALE_TRIES: Final = 5
 _REVOKED: Final = (
     "SELECT serial, revoked_at FROM certificates WHERE (urn BETWEEN ? AND ? OR urn BETWEEN ? AND ?) "
     "AND revoked_at IS NOT NULL AND not_after >= ?"
@@ -39,12 +40,14 @@ async def publish_due(gateway: Gateway) -> int:
 
 
 async def publish(gateway: Gateway, authority: AuthorityName) -> None:
-    """Make, store and tell a new list of this authority; if somebody else does so at this moment, his is as good."""
-    await _publish(gateway, authority, _latest(gateway, authority))
+    """Make, store and tell a new list of this authority. One that somebody else made at this moment may not name what was just revoked."""
+    for _ in range(STALE_TRIES):
+        if await _publish(gateway, authority, _latest(gateway, authority)):
+            return
 
 
-async def _publish(gateway: Gateway, authority: AuthorityName, known: "_Latest | None") -> None:
-    """The list that follows the one that was seen; what another process has made since then turns it away."""
+async def _publish(gateway: Gateway, authority: AuthorityName, known: "_Latest | None") -> bool:
+    """The list that follows the one that was seen; False where what another process has made since then turned it away."""
     at, keyring = gateway.clock.now(), gateway.keyring
     merchants, sessions = role.everybody(gateway.urn), certificates.authority_urn(keyring.operator, "session")
     own = (gateway.urn, gateway.urn) * 2
@@ -61,6 +64,8 @@ async def _publish(gateway: Gateway, authority: AuthorityName, known: "_Latest |
         kept = record(message, merchant="", tid="")
         await gateway.book.commit(Change(requires=(signing_still(gateway),), puts=(row,), messages=(kept,)))
         await _tell_all(gateway, message.compact)
+        return True
+    return False
 
 
 async def tell_latest(gateway: Gateway, merchant_id: str) -> None:

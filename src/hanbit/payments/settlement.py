@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from hanbit.db.change import Append, Change, Put, Stale, Value
+from hanbit.db.change import Append, Change, Put, Require, Stale, Value
 from hanbit.db.reading import Reader, columns
 from hanbit.kernel import ids
 from hanbit.kernel.days import begins_at, day_of, read_day
@@ -284,6 +284,7 @@ def _change(gateway: Gateway, found: Statement, account: str) -> Change:
     currency, day = found.currency, found.day
     entries: list[Entry] = []
     puts = [Put("settlements", msgspec.structs.asdict(found), 0)]
+    requires: tuple[Require, ...] = ()
     if found.repaid:
         reserve = operator_account("reserve", currency)
         entries.append(rules.repay(account=account, day=day, reserve=reserve, money=Money(found.repaid, currency)))
@@ -295,7 +296,12 @@ def _change(gateway: Gateway, found: Statement, account: str) -> Change:
         payouts = operator_account("payouts", currency)
         entries.append(rules.payout(account=account, day=day, payouts=payouts, money=Money(found.paid_out, currency)))
         puts.append(_payout(found, terms))
-    return Change(puts=tuple(puts), entries=tuple(entries))
+        # Reckoning takes its time: nobody is paid who was suspended meanwhile, nor where he is paid no more.
+        requires = (
+            Require("merchants", found.merchant, "state", "active", Stale("merchants")),
+            Require("terms", found.merchant, "version", terms.version, Stale("terms")),
+        )
+    return Change(puts=tuple(puts), requires=requires, entries=tuple(entries))
 
 
 def _payout(found: Statement, terms: agreed.Terms) -> Put:

@@ -42,6 +42,8 @@ HEADER_MAX = 16 * 1024
 CHAIN_MAX = 3
 FUTURE_TOLERANCE_S = 120
 """How far ahead of our clock a peer's `iat` may lie."""
+ESCAPED_MAX, SPACES_MAX = 3, 512
+"""Another spelling of the same claims is so many times longer, every letter escaped, and so many bytes: what is kept holds words."""
 _TYP = re.compile(r"[A-Za-z0-9+./-]{0,64}")
 """A media type without parameters (RFC 7515 section 4.1.9): what else is written there goes into no log and no book."""
 _HEADERS_KEPT = 4096
@@ -424,7 +426,10 @@ def _strict_json(data: bytes, kind: type[T] | type[_Header] | type[_KeyedHeader]
         value = msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as error:
         raise ProtocolViolation(rule, str(error)[:200]) from error
-    if msgspec.json.encode(value) != data:
+    written = msgspec.json.encode(value)
+    if written != data:
+        if len(data) > len(written) * (1 if rule == "header" else ESCAPED_MAX) + SPACES_MAX:
+            _violation("size", "most of it says nothing")
         check_strict_json(data, rule)
     return value
 
