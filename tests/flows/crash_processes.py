@@ -23,7 +23,7 @@ from hanbit.demo.world import DemoShop, Ports, World, _is_ok, _line_is_up, _wait
 from hanbit.evidence import store as evidence
 from hanbit.folder import place_at
 from hanbit.kernel.clock import SystemClock
-from hanbit.kernel.errors import Unavailable, WrongState
+from hanbit.kernel.errors import TooManyTries, Unavailable, WrongState
 from hanbit.loopback import LoopbackResolver
 from hanbit.merchant.files import ORDER_BOOK
 from hanbit.merchant.order_book import OrderBook
@@ -150,6 +150,9 @@ class Site:
             except GatewayRefused as refusal:  # logged in, but the answer was lost: the page is used up, the next one is not
                 if refusal.problem != WrongState.code:
                     raise
+                continue
+            except TooManyTries as wait:  # four of his log-ins at once, and one more whose answer was lost, are five that count as wrong
+                await asyncio.sleep(wait.retry_after_s)
                 continue
             return opened
 
