@@ -74,8 +74,8 @@ def table(figures: Mapping[str, Any]) -> str:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         return "   ".join(f"{inner} {_shown(figure)}" for inner, figure in value.items())
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return "-" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
+    return "-" if value in (None, {}) else f"{value:,}" if isinstance(value, int | float) else str(value)

@@ -20,7 +20,7 @@ from hanbit.bench.processes import cpu_s
 from hanbit.collector import calm_collector
 from hanbit.db.change import Change, Stale
 from hanbit.db.commit import Book
-from hanbit.db.place import Place, create, open_store
+from hanbit.db.place import Place, check_empty, create, open_store
 from hanbit.db.sqlite import BOOK_FILE
 from hanbit.kernel.clock import Clock
 from hanbit.kernel.errors import Conflict, Declined, HanbitError, Unavailable
@@ -135,6 +135,8 @@ class Callers:
 async def run(directory: Path, plan: LedgerPlan, clock: Clock, say: Callable[[str], None]) -> tuple[dict[str, Any], list[str]]:
     """The figures and what is wrong with the run; where anything is, the figures are None."""
     floors.check_disk(directory)
+    if plan.database:
+        check_empty(plan.database)  # the yard-stick makes tables by hand, and may be the first to make any
     say("measuring floors")
     found = floors.measure(directory, clock) | floors.ledger(directory, clock, plan.in_flight)
     found["making_us"] = making_us(Deals(plan.merchants, plan.with_evidence, clock.now()), clock)

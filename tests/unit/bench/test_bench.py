@@ -77,13 +77,16 @@ def test_cpu_is_told_a_payment() -> None:
 
 
 def test_the_table_shows_every_figure() -> None:
-    shown = figures.table({"payments_per_s": 1234.5, "p50_ms": None, "floors": {"commit_us": 300.0}, "factor": "device", "again": False})
+    shown = figures.table(
+        {"payments_per_s": 1234.5, "p50_ms": None, "floors": {"commit_us": 300.0}, "factor": "device", "again": False, "cpu_us": {}}
+    )
     assert shown.splitlines() == [
         "payments_per_s       1,234.5",
         "p50_ms               -",
         "floors               commit_us 300.0",
         "factor               device",
         "again                no",
+        "cpu_us               -",
     ]
 
 

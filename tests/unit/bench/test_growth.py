@@ -31,6 +31,8 @@ def test_a_short_run_measures_a_growing_book_beside_empty_ones(disk: Path) -> No
         assert size["grown"]["pairs_per_s"] > 0
         assert size["empty"]["cpu_us_book_and_callers"] > 0
         assert min(size["rate_kept"], size["cpu_kept"], size["book_mb"], size["rss_mb"]) > 0
+    assert "payments: " in result.stderr
+    assert "{" not in result.stderr
     assert not list(disk.iterdir()), "nothing of the run is left"
 
 

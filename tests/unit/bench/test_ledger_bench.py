@@ -6,6 +6,7 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from click.testing import CliRunner
 
@@ -134,6 +135,18 @@ def test_the_same_run_on_postgresql_beside_row_locks() -> None:
     assert (report["audit"], report["store"]) == ("passed", "postgresql")
     assert report["row_lock_pairs_per_s"] > 0
     assert set(report["cpu_us_per_pair"]) == {"book_and_callers", "database"}
+
+
+def test_nothing_is_measured_in_a_database_that_is_not_empty(database: str) -> None:
+    with psycopg.connect(database) as owner:
+        owner.execute("CREATE TABLE somebodys (x int)")
+    result = CliRunner().invoke(main, ["bench", "ledger", "--seconds", "1", "--yard-stick", "--database", database])
+    assert result.exit_code == 1
+    assert "is not empty" in result.stderr
+    assert "measuring" not in result.stderr
+    nobody = "postgresql://hanbit@127.0.0.1:1/nobody"
+    result = CliRunner().invoke(main, ["bench", "ledger", "--seconds", "1", "--yard-stick", "--database", nobody])
+    assert "Error: database nobody at 127.0.0.1 port 1: " in result.stderr
 
 
 def test_merchants_are_drawn_as_asked_for() -> None:
