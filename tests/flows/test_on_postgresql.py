@@ -4,6 +4,7 @@ import http.client
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -54,6 +55,39 @@ def test_a_bank_is_made_served_and_proved_in_a_database(tmp_path: Path, database
     again = run("upgrade", "--data", data)
     assert again.exit_code == 0, again.output
     assert again.stdout.endswith("There is nothing to do.\n")
+
+
+def test_a_base_backup_and_the_log_bring_back_what_was_committed_behind_it(tmp_path: Path, cluster: Cluster) -> None:
+    """By the lines of docs/operating.md, PostgreSQL, Backups."""
+    own = clusters.start(cluster.binaries, archive_mode="on", archive_command="test ! -f ../archive/%f && cp %p ../archive/%f")
+    archive = own.folder / "archive"
+    try:
+        subprocess.run(["mkdir", str(archive)], check=True, **own.lent)
+        data = make_folder(tmp_path / "bank", database=own.url(own.create()))
+        base, old = own.folder / "base", own.folder / "data"
+        own.sql("CREATE ROLE backup LOGIN REPLICATION")
+        source = ["-h", str(own.folder), "-p", str(own.port), "-U", "backup"]
+        for command in (["pg_basebackup", *source, "-D", str(base), "-X", "stream", "-c", "fast"], ["pg_verifybackup", str(base)]):
+            done = subprocess.run([str(own.binaries / command[0]), *command[1:]], check=False, capture_output=True, text=True, **own.lent)
+            assert done.returncode == 0, done.stderr
+        later = ("later", "--name", "Later", "--password-fd", "0")
+        assert run("customer", "create", *later, "--data", data, answers="a long password\n").exit_code == 0
+        segment = own.sql("SELECT pg_walfile_name(pg_switch_wal())")
+        comes_to((archive / segment).exists)
+        own.crash()
+        shutil.rmtree(old)
+        base.rename(old)
+        with (old / "postgresql.auto.conf").open("a", encoding="utf-8") as settings:
+            settings.write("restore_command = 'cp ../archive/%f %p'\n")
+        subprocess.run(["touch", str(old / "recovery.signal")], check=True, **own.lent)
+        own.launch()
+        comes_to(lambda: own.sql("SELECT pg_is_in_recovery()") == "f")
+        assert run_json("customer", "list", "--data", data)["customers"][0]["login"] == "later"
+        assert run_json("evidence", "check", "--data", data)["whole"]
+        assert findings(data)["database"].severity == "ok"
+        assert "database_no_archive" not in findings(data)
+    finally:
+        own.stop()
 
 
 @pytest.mark.processes

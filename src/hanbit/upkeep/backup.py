@@ -57,7 +57,7 @@ def backup(folder: Path, target: Path, clock: Clock, *, passphrase: str | None, 
     """Back the folder up to a new file. With a passphrase the keys are in it too, sealed under it."""
     if not isinstance(place_at(folder), Path):
         raise BadInput(
-            "the book is in a PostgreSQL database, which has backups of its own (pg_basebackup with its log, pg_dump); "
+            "the book is in a PostgreSQL database, which has backups of its own (pg_basebackup with its log); "
             f"save {folder / settings.FILE} and {folder / KEYS_FOLDER} beside them: docs/operating.md says how"
         )
     if target.exists():
