@@ -146,7 +146,7 @@ async def test_registration_fees_and_payout_account_are_changed_and_shown(consol
     assert "110222333444" not in listed.text
     await does(second, f"/proposals/{proposal.id}/approve")
     shown = await admin.get(path)
-    for said in ("02-555-0100", "https://shop.dasom.example", "250 basis points", "3444"):
+    for said in ("02-555-0100", "https://shop.dasom.example", "2.50% of each payment", "3444"):
         assert said in shown.words
     assert "110222333444" not in shown.text, "the number stays sealed"
     wrong = await admin.post(f"{path}/registration", reason=WHY, origins="https://x.example/path", **fields)

@@ -18,7 +18,7 @@ COMPOSED = (
     "problem.",
     *(
         f"console.{part}."
-        for part in ("cancellation", "entry", "factor", "language", "message", "payout", "person", "problem", "role", "state")
+        for part in ("acts", "cancellation", "entry", "factor", "language", "message", "payout", "person", "problem", "role", "state")
     ),
     "console.field.amount_",
     "console.line.why.",

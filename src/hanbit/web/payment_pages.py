@@ -87,6 +87,7 @@ class PaymentPages:
         payment = self._payment(request)
         for_merchant = self.console.merchant(request) is not None
         asked = console_requests.of_payment(self.gateway.reader, payment.merchant, payment.tid)
+        happened = timeline.of(self.gateway, payment, for_merchant=for_merchant)
         return self.console.page(
             request,
             "consoles/payment.html",
@@ -98,7 +99,8 @@ class PaymentPages:
             asked=asked,
             askers=actors.named(self.gateway.reader, (one.person for one in asked)) if for_merchant else {},
             refundable=for_merchant and console_requests.may_be_asked(self.gateway.reader, payment),
-            timeline=timeline.of(self.gateway, payment, for_merchant=for_merchant),
+            timeline=happened,
+            actors=actors.named(self.gateway.reader, (step.who for step in happened.steps if step.kind == "act")),
             for_merchant=for_merchant,
         )
 
