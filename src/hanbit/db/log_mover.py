@@ -11,8 +11,8 @@ from pathlib import Path
 
 from hanbit.db import sqlite_file
 
-LOOK_EVERY = 16
-"""Commits between two looks at the log's length."""
+LOOK_EVERY = 256
+"""Changes between two looks at the log's length; each writes some ten pages, one that is committed alone some forty."""
 _log = logging.getLogger("hanbit.book")
 
 
@@ -24,18 +24,18 @@ class LogMover:
         self._connection: sqlite_file.Connection = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="log")
         self._moving: Future[bool] | None = None
-        self._commits = 0
+        self._changes = 0
 
-    def committed(self) -> bool:
-        """One more commit is durable; whether the log has been moved since the last one, so that the writer is to move the rest."""
+    def committed(self, changes: int) -> bool:
+        """So many more Changes are durable; whether the log has been moved since the last one, so that the writer is to move the rest."""
         if self._moving is not None:
             if not self._moving.done():
                 return False
             moved, self._moving = self._moving.result(), None
             return moved
-        self._commits += 1
-        if self._commits >= LOOK_EVERY:
-            self._commits = 0
+        self._changes += changes
+        if self._changes >= LOOK_EVERY:
+            self._changes = 0
             self._moving = self._thread.submit(self._move)
         return False
 

@@ -116,7 +116,7 @@ class SqliteStore:
             self._known_headers.clear()
         self._known_headers |= self._new_headers
         fail_points.reach("gateway.commit.after")
-        if self._mover is not None and self._mover.committed():
+        if self._mover is not None and self._mover.committed(len(changes)):
             self._move_rest()
         return answers
 

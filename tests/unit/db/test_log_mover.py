@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(not sqlite_file.wal_is_safe(), reason="this SQLi
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    monkeypatch.setattr(log_mover, "LOOK_EVERY", 16)
     monkeypatch.setattr(sqlite_file, "WAL_PAGES", PAGES)
     desk = open_book(tmp_path)
     yield desk
@@ -84,7 +85,7 @@ import sys
 from pathlib import Path
 from hanbit.db import log_mover, sqlite_file
 from tests.unit.db import test_log_mover as here
-sqlite_file.WAL_PAGES = 50
+sqlite_file.WAL_PAGES, log_mover.LOOK_EVERY = 50, 16
 desk = here.open_book(Path(sys.argv[1]))
 for number in range(1_000_000):
     here.commit(desk, number)
