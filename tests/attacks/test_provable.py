@@ -8,10 +8,13 @@ import msgspec
 import pytest
 
 from hanbit.crypto import certificates, signatures
+from hanbit.db.change import Change, Put
 from hanbit.evidence.bundle import FILE_MAX, MESSAGES_MAX
 from hanbit.kernel import ids
 from hanbit.kernel.clock import ManualClock
+from hanbit.kernel.errors import ProtocolViolation
 from hanbit.line_requests import routes
+from hanbit.parties import passkeys
 from hanbit.payments import cancellation_flow, dual_signature_flow, factors, key_requests, operations, redirect_flow, timeline
 from hanbit.payments.cancellation_flow import CANCELLATIONS_MAX
 from hanbit.payments.key_requests import RECORDS_MAX
@@ -29,6 +32,7 @@ from hanbit.protocols.signed import peek_typ
 from tests.attacks.line_requests import UNTOUCHED, answered, refused
 from tests.attacks.test_gateway_orders import make_order, shop
 from tests.attacks.test_renewals import enrolled_again
+from tests.flows.authenticator import Authenticator
 from tests.flows.cancelling import Canceller
 from tests.flows.evidence_files import codes, export_and_verify, failure
 from tests.flows.passkeys import auth, enrol_passkey
@@ -225,6 +229,22 @@ async def test_what_was_kept_before_a_revocation_that_waited_for_its_turn_is_goo
     await judged(world, visit)
 
 
+async def test_a_clock_that_is_set_back_while_a_message_waits_leaves_none_from_the_future(world: World) -> None:
+    """Its time lies as far ahead as any may; a moment later it would have been refused."""
+    visit = await world.visit()
+    await visit.pay()
+    world.clock.advance(3_600)
+    head = signed.head(shop(world), world.gateway.urn, world.clock.now() + signed.FUTURE_TOLERANCE_S)
+    inquiry = signed.sign(Inquiry(**head, tid=visit.redirect.tid, exp=world.clock.now() + 600), shop(world))
+    waiting = asyncio.create_task(answered(world, inquiry.compact))
+    await asyncio.sleep(0)
+    world.clock.advance(-1_800)
+    assert peek_typ(await waiting) == Status.TYP
+    await world.prove()
+    world.clock.advance(3_600)
+    await judged(world, visit)
+
+
 def own(world: World, signer: signed.Signer) -> list[str]:
     """What the book holds of this party."""
     return sorted(row["hash"] for row in world.rows("messages") if row["iss"] == signer.urn)
@@ -314,3 +334,20 @@ async def test_a_passkeys_signature_that_no_stranger_could_read_approves_nothing
     assert world.dump()["ledger_accounts"] == money
     await visit.pay()
     assert "customer_signed_device" in await judged(world, visit)
+
+
+async def test_a_passkey_whose_name_no_index_takes_is_not_enrolled(world: World) -> None:
+    """A standard's id has 1,023 bytes. PostgreSQL's index would turn away a longer one with its whole batch, and no file may have it."""
+    who = await world.session(world.hong)
+    challenge = passkeys.enrolment_challenge(world.gateway.keyring.server_key, who.session.token_hash)
+
+    def enrolled(length: int) -> Put:
+        made = Authenticator(id=bytes(length)).register(challenge)
+        given: dict[str, Any] = {"customer": who.customer, "name": "phone", "site": factors.site(world.gateway)}
+        return passkeys.enrol(made, challenge=challenge, at=world.clock.now(), **given)
+
+    with pytest.raises(ProtocolViolation, match="larger than the standard allows"):
+        enrolled(2_000)
+    await world.gateway.book.commit(Change(puts=(enrolled(1_023),)))
+    assert [len(row["id"]) for row in world.rows("devices") if row["kind"] == "passkey"] == [1_364]
+    await world.prove()

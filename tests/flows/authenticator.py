@@ -32,7 +32,7 @@ class Authenticator:
         cose = b"\xa5\x01\x02\x03\x26\x20\x01\x21\x58\x20" + numbers.x.to_bytes(32, "big") + b"\x22\x58\x20" + numbers.y.to_bytes(32, "big")
         credential = bytes(16) + struct.pack(">H", len(self.id)) + self.id + cose
         data = self._data(self.flags | ATTESTED) + credential
-        attestation = b"\xa3\x63fmt\x64none\x67attStmt\xa0\x68authData" + b"\x58" + bytes([len(data)]) + data
+        attestation = b"\xa3\x63fmt\x64none\x67attStmt\xa0\x68authData" + b"\x59" + struct.pack(">H", len(data)) + data
         response = {
             "clientDataJSON": encode_base64url(self._client("webauthn.create", challenge)),
             "attestationObject": encode_base64url(attestation),

@@ -23,6 +23,10 @@ Answers = list[HanbitError | None] | BaseException
 """For each Change of a batch None or why it was turned away, or what broke for all of them."""
 
 
+_Waiting = tuple[Change, int, asyncio.Future[None]]
+"""A Change, when it was queued, and who waits for its answer."""
+
+
 class Store(Protocol):
     """What carries a batch to the disk; one batch at a time."""
 
@@ -41,7 +45,7 @@ class Book:
     def __init__(self, open_store: Callable[[], Store], clock: Clock, *, observe: Callable[[int, float], None] | None = None) -> None:
         self._clock = clock
         self._observe = observe
-        self._waiting: deque[tuple[Change, asyncio.Future[None]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._running: asyncio.Task[None] | None = None
         self._idle = asyncio.Event()
         self._idle.set()
@@ -59,7 +63,7 @@ class Book:
             raise Unavailable("the book is closing" if self._closed else "too many changes wait")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._waiting.append((change, done))
+        self._waiting.append((change, self._clock.now(), done))
         if self._running is None:
             self._idle.clear()
             self._running = loop.create_task(self._run(), name="book")  # what else is ready in this turn of the loop goes with it
@@ -74,11 +78,12 @@ class Book:
             self._running = None
             self._idle.set()
 
-    async def _write(self, batch: list[tuple[Change, asyncio.Future[None]]]) -> None:
-        started, at = self._clock.monotonic(), self._clock.now()
+    async def _write(self, batch: list[_Waiting]) -> None:
+        # Where the clock was set back meanwhile: what was verified then must not seem to have been stored before it was signed.
+        started, at = self._clock.monotonic(), max(self._clock.now(), *(queued for _, queued, _ in batch))
         answers: Answers
         try:
-            answers = await self._store.write([change for change, _ in batch], at)
+            answers = await self._store.write([change for change, _, _ in batch], at)
         except asyncio.CancelledError:  # the loop itself ends: whether this batch is there shows when the book is opened again
             self._answer(batch, Unavailable("the server is stopping"))
             raise
@@ -89,8 +94,8 @@ class Book:
         self._answer(batch, answers)
 
     @staticmethod
-    def _answer(batch: list[tuple[Change, asyncio.Future[None]]], answers: Answers) -> None:
-        for index, (_, done) in enumerate(batch):
+    def _answer(batch: list[_Waiting], answers: Answers) -> None:
+        for index, (_, _, done) in enumerate(batch):
             if done.done():
                 continue
             answer = answers if isinstance(answers, BaseException) else answers[index]

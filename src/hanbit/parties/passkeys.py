@@ -26,6 +26,8 @@ from hanbit.parties.enrolment import device_put
 
 PASSKEYS_MAX = 20
 NAME_MAX = 40
+ID_MAX, KEY_MAX = 1_400, 2_048
+"""Letters of an id (at most 1,023 bytes by the standard) and of a public key: what an index takes, and an evidence file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,10 @@ def verify_new(unverified: Any, *, site: Site, challenge: bytes) -> NewPasskey:
         )
     except (WebAuthnException, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProtocolViolation("passkey", "the browser's answer does not verify") from error
-    return NewPasskey(bytes_to_base64url(verified.credential_id), bytes_to_base64url(verified.credential_public_key))
+    made = NewPasskey(bytes_to_base64url(verified.credential_id), bytes_to_base64url(verified.credential_public_key))
+    if len(made.id) > ID_MAX or len(made.key) > KEY_MAX:
+        raise ProtocolViolation("passkey", "larger than the standard allows")
+    return made
 
 
 def verify_use(unverified: Any, public: str, counter: int, *, site: Site, challenge: bytes) -> int:
@@ -143,7 +148,7 @@ def check(reader: Reader, unverified: Any, *, site: Site, challenge: bytes, at: 
     Whatever is wrong (unknown passkey, other site, other challenge, no user verification) is ProtocolViolation("passkey").
     """
     credential_id = unverified.get("id") if isinstance(unverified, dict) else None
-    if not isinstance(credential_id, str) or len(credential_id) > 1400:  # noqa: PLR2004 - a credential id has at most 1023 bytes
+    if not isinstance(credential_id, str) or len(credential_id) > ID_MAX:
         raise ProtocolViolation("passkey")
     row = reader.one("SELECT * FROM devices WHERE id = ? AND kind = 'passkey' AND state = 'active'", credential_id)
     if row is None:
