@@ -31,7 +31,7 @@ COMPOSED = (
     "console.merchant",
     "console.staff.act.",
     "console.staff.done.",
-    *(f"operator.{part}." for part in ("act", "day", "deed", "device", "differs", "kind", "letter", "line_mode", "proposal")),
+    *(f"operator.{part}." for part in ("act", "day", "deed", "device", "differs", "kind", "letter", "line_mode", "proposal", "unsent")),
     *(f"console.request.{part}." for part in ("acts", "states", "why")),
     *(
         f"merchant.{part}"

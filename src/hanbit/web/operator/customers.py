@@ -204,7 +204,13 @@ class CustomerPages:
         may_lend: Check = ((lambda text: role == ADMIN or text in {"", "0"}), "operator.field.credit_by_admin")
         return (
             choice("kind", "operator.account.kind", tuple(accounts.NUMBER), words="kind."),
-            Field("number", "operator.account.number", ((str.isdigit, "operator.field.number"),), max=16),
+            Field(
+                "number",
+                "operator.account.number",
+                ((str.isdigit, "operator.field.number"),),
+                hint="operator.field.account_number_hint",
+                max=16,
+            ),
             Field("password", "operator.account.password", ((bool, "operator.field.account_password"),), "password", max=PASSWORD_MAX),
             choice("currency", "operator.merchant.currency", tuple(CURRENCY_EXPONENTS), value=self.gateway.settings.currency),
             amount("credit", "operator.account.credit", checks=(may_lend,), hint="operator.field.credit_hint", empty=True, zero=True),

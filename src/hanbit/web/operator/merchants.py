@@ -190,8 +190,14 @@ class MerchantPages:
         if name == "line":
             return (
                 choice("mode", "operator.merchant.line_mode", ("vpn", "leased"), words="operator.line_mode.", value=merchant.line_mode),
-                Field("address", "operator.merchant.line_address", value=merchant.line_address or "", max=45),
-                Field("post", "operator.merchant.post", value=merchant.post_url or "", kind="url"),
+                Field(
+                    "address",
+                    "operator.merchant.line_address",
+                    value=merchant.line_address or "",
+                    hint="operator.field.line_address_hint",
+                    max=45,
+                ),
+                Field("post", "operator.merchant.post", value=merchant.post_url or "", hint="operator.field.post_hint", kind="url"),
             )
         if name == "revoke":
             return (
