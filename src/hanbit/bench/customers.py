@@ -9,7 +9,7 @@ import gc
 import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ OPEN_LOOP_MAX: Final = 4_096
 class Offer:
     """One order as the customer has it before him, verified; `relay` and `lines` where it is bought through the shop."""
 
+    url: str
     opened: Opened
     relay: Relay | None = None
     lines: str = ""
@@ -144,11 +145,12 @@ class Load:
         """R3, R4: the order's page, verified; where the shop has a relay its lines too (D1)."""
         said = await self._orders.next()
         if self._shop is None:
-            return Offer(await wallet.open(said.decode("ascii")))
+            url = said.decode("ascii")
+            return Offer(url, await wallet.open(url))
         checkout = decode(said, ShopCheckout)
         opened = await wallet.open(checkout.redirect)
         relay = Relay(self._http, self._shop, f"/{opened.opening.redirect.tid}")
-        return Offer(opened, relay, shown_lines(opened, checkout))
+        return Offer(checkout.redirect, opened, relay, shown_lines(opened, checkout))
 
     async def open(self, request: dict[str, Any]) -> dict[str, Any]:
         """R3 to R6 of as many payments as fit into the time, at most `most`."""
@@ -174,12 +176,13 @@ class Load:
             latencies.add(self._clock.monotonic() - started)
             self._paid.append((Paid(customer, offer), outcome))
 
+        begun: dict[str, float] = {}
         if request["open_loop"]:
-            seconds = await self._begin_at(request["open_loop"], request["seconds"], one)
+            seconds, begun["begun_s"] = await self._begin_at(request["open_loop"], request["seconds"], one)
         else:
             seconds = await self._drive(request, one, lambda customer: bool(customer.openings))
         made = len(latencies.seconds)
-        return {"payments": made, "seconds": seconds, "latencies": latencies.summary(), "left": self._left()}
+        return {"payments": made, "seconds": seconds, "latencies": latencies.summary(), "left": self._left(), **begun}
 
     async def checkout(self, request: dict[str, Any]) -> dict[str, Any]:
         """R3 to R12, or D1 to D8, of logged-in customers, the receipt verified."""
@@ -203,10 +206,14 @@ class Load:
             wallet = Wallet.at(self._origin, pin=pin, http=self._http, clock=self._clock, poll_s=0.1)
             customer, offer = Customer(wallet, payer.factor, payer.account), await self._find(wallet)
 
-            async def pay() -> None:
-                await customer.finish(offer, await customer.pay(offer))
+            async def load() -> Opened:
+                return await wallet.open(offer.url)
 
-            return Person(wallet, offer.opened, login, password, pay)
+            async def pay(opened: Opened) -> None:
+                latest = replace(offer, opened=opened)
+                await customer.finish(latest, await customer.pay(latest))
+
+            return Person(wallet, offer.opened, login, password, load, pay)
 
         people = await asyncio.gather(*(before_a_page(known) for known in self._known[:PEOPLE_MAX]))
         self._logins.begin(list(people), request["rate"])
@@ -228,9 +235,12 @@ class Load:
                 self._errors.append(f"{type(error).__name__}: {error}")
         return {"errors": len(self._errors), "shown": self._errors[:ERRORS_SHOWN]}
 
-    async def _begin_at(self, rate: int, seconds: float, one: Callable[[Customer, float], Awaitable[None]]) -> float:
-        """Begin so many a second at their own moments; each is timed from its moment, so that whoever begins it late hides nothing."""
-        started, tasks = self._clock.monotonic(), set[asyncio.Task[None]]()
+    async def _begin_at(self, rate: int, seconds: float, one: Callable[[Customer, float], Awaitable[None]]) -> tuple[float, float]:
+        """Begin so many a second at their own moments; each is timed from its moment, so that whoever begins it late hides nothing.
+
+        The seconds until the last has ended, and for how long they were begun: less than asked for where no more was prepared.
+        """
+        started, begun, tasks = self._clock.monotonic(), 0, set[asyncio.Task[None]]()
 
         async def watched(customer: Customer, due: float) -> None:
             try:
@@ -247,10 +257,11 @@ class Load:
                 self._errors.append(f"more than {OPEN_LOOP_MAX} payments wait: the rate is beyond what is served")
                 break
             task = asyncio.create_task(watched(customer, due))
+            begun = number + 1
             tasks.add(task)
             task.add_done_callback(tasks.discard)
         await asyncio.gather(*tasks)
-        return self._clock.monotonic() - started
+        return self._clock.monotonic() - started, begun / rate
 
     async def _drive(self, request: dict[str, Any], one: Callable[[Customer], Awaitable[None]], more: Callable[[Customer], bool]) -> float:
         """Keep `concurrency` of them in flight until the time is over or there is no more; the seconds until the last has ended."""

@@ -14,17 +14,24 @@ from hanbit.wallet.pay import Opened, Wallet
 PEOPLE_MAX: Final = 32
 """People who log in again and again in turn; the right password of one clears his own count of tries alone."""
 ERRORS_SHOWN: Final = 3
+WAITING_MAX: Final = 1_000
+"""Logins that have begun and are not answered."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Person:
     """A wallet of its own in front of an order, which it pays when nobody logs in any more."""
 
     wallet: Wallet
     opened: Opened
+    """A page is good for one login."""
     login: str
     password: str
-    pay: Callable[[], Awaitable[object]]
+    load: Callable[[], Awaitable[Opened]]
+    """The same order's page once more."""
+    pay: Callable[[Opened], Awaitable[object]]
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Nobody logs in twice at once: whoever is due again before he is in begins late, and is timed from his moment."""
 
 
 @dataclass(slots=True)
@@ -52,7 +59,7 @@ class Logins:
         seconds = self.clock.monotonic() - self._started
         await asyncio.gather(*self._tasks)
         for person in self._inside.values():  # a login opens a payment, and the run leaves none unfinished
-            await person.pay()
+            await person.pay(person.opened)
         return {
             "logins": len(self._latencies.seconds),
             "seconds": seconds,
@@ -64,15 +71,23 @@ class Logins:
         for number, person in enumerate(itertools.cycle(people)):
             due = self._started + number / rate
             await asyncio.sleep(max(due - self.clock.monotonic(), 0))
+            if len(self._tasks) >= WAITING_MAX:
+                self._errors.append(f"more than {WAITING_MAX} logins wait: the rate is beyond what is served")
+                return
             task = asyncio.create_task(self._log_in(person, due))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _log_in(self, person: Person, due: float) -> None:
         try:
-            await person.wallet.login(person.opened, person.login, person.password)
+            async with person.turn:
+                if person.login in self._inside:
+                    began = self.clock.monotonic()
+                    person.opened = await person.load()
+                    due += self.clock.monotonic() - began  # R4 is no part of a login
+                await person.wallet.login(person.opened, person.login, person.password)
+                self._inside[person.login] = person
         except HanbitError as error:
             self._errors.append(f"{type(error).__name__}: {error}")
         else:
             self._latencies.add(self.clock.monotonic() - due)
-            self._inside[person.login] = person

@@ -113,6 +113,8 @@ async def _measure(world: World, plan: Plan, clock: Clock, latest: float, say: C
     before, cpu_before = await world.metrics(), world.cpu_s()
     paid = await world.customer.ask("pay", seconds=load_s, open_loop=plan.open_loop, **load)
     beside = {} if alone is None else _login_figures(alone, await world.customer.ask("end_logins"))
+    if plan.open_loop:
+        beside["open_loop_s"] = round(paid["begun_s"], 2)
     drained_s = await drained(world, clock)
     refunds, refunded_s = await _refunds(world, plan, clock)
     whole_s = paid["seconds"] + drained_s + refunded_s
