@@ -174,6 +174,8 @@ async def test_sessions_without_end_leave_a_file_that_can_be_read(world: World, 
 def test_whatever_a_payment_may_have_fits_into_its_file() -> None:
     redirect = 2 + ATTEMPTS_MAX + len(("consent", "notice", "confirmation", "settled", "receipt"))
     pairs = routes.INQUIRIES_KEPT_MAX + CANCELLATIONS_MAX + 1 + dual_signature_flow.SESSIONS_MAX
+    lists = 2 * (redirect + SECOND_ORDERS_KEPT_MAX + pairs + RECORDS_MAX)
+    assert lists < MESSAGES_MAX, "each was kept in another hour, and each hour has two lists of the revoked"
     assert redirect + SECOND_ORDERS_KEPT_MAX + 2 * pairs < MESSAGES_MAX < FILE_MAX // signed.MESSAGE_MAX
 
 
@@ -306,6 +308,25 @@ async def test_a_temporary_certificate_that_ends_while_the_factor_is_checked_buy
     assert isinstance(clock, ManualClock)
     assert world.dump()["ledger_accounts"] == money
     await judged(world, purchase.visit)
+
+
+async def test_a_decline_that_comes_after_its_temporary_certificate_can_still_be_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(temporary, "TEMPORARY_LIFE_S", 60)
+    purchase = await buying(world)
+    monkeypatch.undo()
+    grant = await purchase.visit.grant()
+    frame = await purchase.frame(purchase.purchase(grant, method="password", password="wrong"))
+    checked = factors.check
+
+    async def slow(*args: Any) -> Any:
+        world.clock.advance(61)
+        return await checked(*args)
+
+    monkeypatch.setattr(factors, "check", slow)
+    assert (await purchase.send(frame)).told == "declined"
+    assert (purchase.result().state, purchase.result().reason) == ("declined", "wrong_factor")
 
 
 # --- what a customer signs ----------------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from hanbit.protocols.redirect import gateway as role
 from hanbit.protocols.redirect.messages import Confirmation, Inquiry, Refusal, Status
 from hanbit.protocols.signed import head, peek_typ, sign
 
-INQUIRIES_KEPT_MAX: Final = 200
+INQUIRIES_KEPT_MAX: Final = 100
 """Inquiries about one tid that are kept; later ones are answered too, and say nothing that is not stored already."""
 
 

@@ -33,7 +33,7 @@ from hanbit.protocols.signed import SignedMessage, peek_token
 DECIDE_TRIES = 5
 """How often a cancellation is computed again because the payment or a balance moved on meanwhile."""
 
-CANCELLATIONS_MAX = 500
+CANCELLATIONS_MAX = 400
 """Cancellations of one tid that are answered for ever, refused ones too; then only all that is left can still go back."""
 
 _KEPT = "SELECT tid, request_hash, answer_hash FROM cancellations WHERE id = ? AND merchant = ?"

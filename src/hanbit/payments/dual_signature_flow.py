@@ -284,6 +284,8 @@ def _ordered(gateway: Gateway, payment: Payment) -> Offer:
 
 
 def _exchange(purchase: Purchase, answer: SignedMessage[Authorization], at: int, reason: str | None = None) -> Append:
+    # Not later than the certificate: by it, as it was then, the customer asks what became of his session.
+    at = min(at, purchase.dual.good_until)
     return exchanges.row(purchase.request, answer, at=at, reason=reason, payment=purchase.payment.id, thumbprint=purchase.dual.thumbprint)
 
 

@@ -27,7 +27,7 @@ from hanbit.protocols import keys as role
 from hanbit.protocols.keys import RENEWED_PURPOSES, Certificates, KeyRecord, KeyRecordConfirmation, SessionAuthority
 from hanbit.protocols.signed import decode_chain, peek_kid
 
-RECORDS_MAX = 100
+RECORDS_MAX = 50
 """Records of one merchant's first keys: one after each enrolment, and every evidence file of its payments holds them all."""
 PENDING_S = 24 * 3600
 """A merchant has one renewal in so long: what it has just been given is to be used before more is asked for."""
