@@ -149,7 +149,7 @@ async def opened(
     serve = ("hanbit", "serve", "--data", str(data), "--workers", str(plan.workers))
     gateway = await stack.enter_async_context(processes.started(logs / "gateway.log", *serve))
     http = await stack.enter_async_context(LeanHttp())
-    await _until_ready(http, settings, plan.workers, gateway, clock)
+    await until_ready(http, settings, plan.workers, gateway, clock)
     root = data / folder.KEYS_FOLDER / "root.pem"
     pin = ids.digest(certificates.load_chain_pem(root)[0])
     for shop in plan.shops:
@@ -193,11 +193,11 @@ async def _customers(data: Path, count: int) -> list[dict[str, str]]:
     return await asyncio.gather(*(one(number) for number in range(count)))
 
 
-async def _until_ready(http: LeanHttp, settings: Settings, workers: int, gateway: Party, clock: Clock) -> None:
+async def until_ready(http: LeanHttp, settings: Settings, workers: int, gateway: Party, clock: Clock) -> None:
     """Until it takes payments, and each of several workers shows its figures."""
     latest = clock.monotonic() + START_TIMEOUT_S
     while gateway.process.returncode is None and clock.monotonic() < latest:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, Unavailable):  # several workers' ports take connections before anybody answers
             if (await _get(http, settings.listen_port, "/readyz")).status == 200:  # noqa: PLR2004 - HTTP's OK
                 page = (await _get(http, settings.metrics_port, "/metrics")).content.decode("utf-8")
                 if workers == 1 or figures.processes(page) == workers:

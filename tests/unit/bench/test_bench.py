@@ -16,12 +16,14 @@ from click.testing import CliRunner
 from hanbit.bench import audit, cluster, figures, floors, memory, processes
 from hanbit.bench.relay import BODY_MAX, Relay
 from hanbit.bench.transport import LeanHttp
+from hanbit.bench.world import until_ready
 from hanbit.cli import main
 from hanbit.db.sqlite import BOOK_FILE, create_book
 from hanbit.kernel.clock import SystemClock
 from hanbit.kernel.errors import BadInput, NotFound, Unavailable
 from hanbit.merchant.shop import Shop
 from hanbit.metrics import merged
+from hanbit.settings import Settings
 from hanbit.wallet.client import Origin
 
 PAGES_MAX_S = 300
@@ -201,6 +203,32 @@ async def test_the_relay_answers_only_what_the_customers_program_asks() -> None:
             await http.exchange(origin, "POST", "/t/sessions", {}, bytes(BODY_MAX + 1))
     assert [answer.status for answer in answers] == [404, 400, 400, 400]
     assert answers[0].content == b'{"code":"not_found"}'
+    server.close()
+    await server.wait_closed()
+
+
+async def test_workers_that_do_not_answer_yet_are_waited_for() -> None:
+    tries = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tries
+        tries += 1
+        with suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"\r\n\r\n") and tries > 1:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    settings = Settings(operator="bench", listen_port=port, metrics_port=port)
+    here = await asyncio.create_subprocess_exec("sleep", "60")
+    try:
+        async with LeanHttp() as http:
+            await until_ready(http, settings, 1, processes.Party(here, Path("log")), SystemClock())
+    finally:
+        here.kill()
+        await here.wait()
+    assert tries > 1
     server.close()
     await server.wait_closed()
 
