@@ -116,7 +116,9 @@ def payments(  # one argument an option
     directory: Path | None,
     as_json: bool,
 ) -> None:
-    """R7 to R12 or D2 to D8: gateway, shop and customers as processes, every message signed, stored and acknowledged.
+    """Whole payments from approval to receipt (R7 to R12, or D2 to D8): gateway, shop and customers as processes, every message signed.
+
+    What each figure is, and what was reached on which machine: docs/benchmarks.md.
 
     \b
     Example:

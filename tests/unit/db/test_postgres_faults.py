@@ -259,6 +259,14 @@ def test_each_database_in_which_there_can_be_no_book_is_refused_in_its_own_words
         places.create("postgresql://hanbit@host/hanbit?no_such_option=1", "bank", NOW)
 
 
+def test_a_server_that_is_too_old_is_refused_with_the_version_that_is_needed(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "VERSION_LEAST", 99)
+    with pytest.raises(BadInput, match=r"runs PostgreSQL \d\d; Hanbit needs 99 or newer"):
+        places.create(database, "bank", NOW)
+    with psycopg.connect(database) as owner:
+        assert owner.execute("SELECT count(*) FROM pg_class WHERE relname = 'book'").fetchone() == (0,)
+
+
 def test_a_database_that_cannot_be_written_to_or_may_lose_money_is_refused(cluster: Cluster) -> None:
     with own_cluster(cluster, fsync="off") as own:
         url = own.url(own.create())
