@@ -9,7 +9,8 @@ import pytest
 
 from hanbit.crypto import certificates, signatures
 from hanbit.db.change import Change, Put
-from hanbit.evidence.bundle import FILE_MAX, MESSAGES_MAX
+from hanbit.evidence import bundle
+from hanbit.evidence.bundle import FILE_MAX, KEYS_MAX, MESSAGES_MAX
 from hanbit.kernel import ids
 from hanbit.kernel.clock import ManualClock
 from hanbit.kernel.errors import ProtocolViolation
@@ -29,9 +30,9 @@ from hanbit.protocols.line import Acknowledgement
 from hanbit.protocols.redirect.customer import Redirect
 from hanbit.protocols.redirect.messages import Inquiry, Status
 from hanbit.protocols.signed import peek_typ
-from tests.attacks.line_requests import UNTOUCHED, answered, refused
+from tests.attacks.line_requests import DAY_S, UNTOUCHED, answered, refused
 from tests.attacks.test_gateway_orders import make_order, shop
-from tests.attacks.test_renewals import enrolled_again
+from tests.attacks.test_renewals import enrolled_again, renewed
 from tests.flows.authenticator import Authenticator
 from tests.flows.cancelling import Canceller
 from tests.flows.evidence_files import codes, export_and_verify, failure
@@ -171,11 +172,26 @@ async def test_sessions_without_end_leave_a_file_that_can_be_read(world: World, 
     await judged(world, purchase.visit)
 
 
+async def test_a_merchant_that_renews_its_keys_every_day_has_a_file_of_each_payment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may ask once a day, for years; a bound made small stands for the years."""
+    monkeypatch.setattr(bundle, "MESSAGES_MAX", 20)
+    signer, _ = await enrolled_again(world)
+    world.shop.signer.renew(signer.chain, signer.key)
+    for _ in range(12):
+        world.clock.advance(DAY_S)
+        await world.tick()
+        await renewed(world)
+    visit = await world.visit()
+    await visit.pay()
+    world.clock.advance(60)
+    await judged(world, visit)
+
+
 def test_whatever_a_payment_may_have_fits_into_its_file() -> None:
     redirect = 2 + ATTEMPTS_MAX + len(("consent", "notice", "confirmation", "settled", "receipt"))
     pairs = routes.INQUIRIES_KEPT_MAX + CANCELLATIONS_MAX + 1 + dual_signature_flow.SESSIONS_MAX
     lists = 2 * (redirect + SECOND_ORDERS_KEPT_MAX + pairs + RECORDS_MAX)
-    assert lists < MESSAGES_MAX, "each was kept in another hour, and each hour has two lists of the revoked"
+    assert lists < KEYS_MAX, "each was kept in another hour, and each hour has two lists of the revoked"
     assert redirect + SECOND_ORDERS_KEPT_MAX + 2 * pairs < MESSAGES_MAX < FILE_MAX // signed.MESSAGE_MAX
 
 

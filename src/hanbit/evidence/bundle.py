@@ -25,6 +25,8 @@ from hanbit.protocols.fields import Amount, Currency, Digest, Instant, Tid
 FILE_MAX: Final = 64 << 20
 """Bytes of a file; a payment with its cancellations takes some sixty thousand."""
 MESSAGES_MAX: Final = 2_000
+KEYS_MAX: Final = 10_000
+"""Messages about keys, and lists: a merchant that renews its keys every day for years shall not be the one whose payments have no file."""
 LINES_MAX: Final = 64 * 1024
 _Whole = Annotated[int, Meta(ge=0, le=1 << 53)]
 _Compact = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{86}$(?!\n)", max_length=32 * 1024)]
@@ -130,12 +132,12 @@ class Bundle(_Part, frozen=True, kw_only=True):
     merchant: _Party
     tid: Tid
     messages: Annotated[tuple[Kept, ...], Meta(min_length=1, max_length=MESSAGES_MAX)]
-    keys: Annotated[tuple[Kept, ...], Meta(max_length=MESSAGES_MAX)] = ()
-    lists: Annotated[tuple[Kept, ...], Meta(max_length=MESSAGES_MAX)] = ()
+    keys: Annotated[tuple[Kept, ...], Meta(max_length=KEYS_MAX)] = ()
+    lists: Annotated[tuple[Kept, ...], Meta(max_length=KEYS_MAX)] = ()
     certificates: Annotated[tuple[_Chain, ...], Meta(max_length=MESSAGES_MAX)] = ()
     approval: Approval | None = None
     ledger: Annotated[tuple[LedgerLine, ...], Meta(max_length=MESSAGES_MAX)] = ()
-    leaves: Annotated[tuple[LeafProof, ...], Meta(max_length=3 * MESSAGES_MAX)] = ()
+    leaves: Annotated[tuple[LeafProof, ...], Meta(max_length=2 * MESSAGES_MAX + 2 * KEYS_MAX)] = ()
     checkpoint: _Compact | None = None
     continues: Continues | None = None
     lines: Lines | None = None
@@ -152,8 +154,8 @@ def write(bundle: Bundle) -> bytes:
     """The file's bytes; TooLarge where nobody would read it."""
     empty = _text(replace(bundle, digest=""))
     text = _text(replace(bundle, digest=ids.digest(empty)))
-    if len(text) > FILE_MAX or max(map(len, (bundle.messages, bundle.keys, bundle.lists))) > MESSAGES_MAX:
-        raise TooLarge(f"an evidence file holds at most {MESSAGES_MAX} messages of a kind and {FILE_MAX} bytes")
+    if len(text) > FILE_MAX or len(bundle.messages) > MESSAGES_MAX or max(len(bundle.keys), len(bundle.lists)) > KEYS_MAX:
+        raise TooLarge(f"an evidence file holds at most {MESSAGES_MAX} messages, {KEYS_MAX} about keys and {FILE_MAX} bytes")
     return text
 
 

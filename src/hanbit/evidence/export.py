@@ -21,7 +21,7 @@ from hanbit.protocols.signed import peek_chain, peek_claims, peek_kid
 _COLUMNS: Final = "m.leaf, m.place, m.hash, m.typ, m.at, m.signer_revoked_at, h.segment, m.payload, m.signature"
 _FROM: Final = f"SELECT {_COLUMNS} FROM messages m JOIN headers h ON h.id = m.header "  # noqa: S608 - our own columns
 _OF_PAYMENT: Final = _FROM + "WHERE m.merchant = ? AND m.tid = ? ORDER BY m.leaf, m.place LIMIT 3000"
-_OF_KEYS: Final = f"{_FROM}WHERE {OF_KEYS} AND m.merchant = ? AND m.leaf < ? ORDER BY m.leaf, m.place LIMIT 3000"
+_OF_KEYS: Final = f"{_FROM}WHERE {OF_KEYS} AND m.merchant = ? AND m.leaf < ? ORDER BY m.leaf, m.place LIMIT 10001"
 _RECORD: Final = _FROM + "WHERE m.jti = ? AND m.iss = ?"
 _ASKED: Final = _FROM + "WHERE m.tid = '' AND m.merchant = ? AND m.hash = ?"
 _LIST: Final = f"{_FROM}WHERE {OF_KEYS} AND m.merchant = '' AND m.leaf < ? AND m.typ = 'hanbit-crl' ORDER BY m.leaf DESC LIMIT 4"
