@@ -59,7 +59,8 @@ def test_a_bank_is_made_served_and_proved_in_a_database(tmp_path: Path, database
 
 def test_a_base_backup_and_the_log_bring_back_what_was_committed_behind_it(tmp_path: Path, cluster: Cluster) -> None:
     """By the lines of docs/operating.md, PostgreSQL, Backups."""
-    own = clusters.start(cluster.binaries, archive_mode="on", archive_command="test ! -f ../archive/%f && cp %p ../archive/%f")
+    whole_or_not = "test ! -f ../archive/%f && cp %p ../archive/%f.part && mv ../archive/%f.part ../archive/%f"  # it may be killed half way
+    own = clusters.start(cluster.binaries, archive_mode="on", archive_command=whole_or_not)
     archive = own.folder / "archive"
     try:
         subprocess.run(["mkdir", str(archive)], check=True, **own.lent)

@@ -55,6 +55,6 @@ def descendants(parent: int) -> list[int]:
 
 
 def at_a_terminal(command: list[str]) -> "subprocess.Popen[str]":
-    """In a session of its own, where everybody hears of Ctrl-C."""
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    """In a session of its own, where everybody hears of Ctrl-C, also where the tests run as a job behind `&`, which ignores it."""
+    quiet, hearing = subprocess.DEVNULL, ["env", "--default-signal=INT,TERM,HUP"]
+    return subprocess.Popen([*hearing, *command], stdin=quiet, stdout=quiet, stderr=subprocess.PIPE, text=True, start_new_session=True)
