@@ -108,5 +108,5 @@ async def test_a_stopped_process_is_not_asked_once_it_misses_a_ping(tmp_path: Pa
 async def until_answered(world: World, typ: str) -> None:
     """Ask until this one answers: on a busy machine either may miss a ping at any moment, and then the other is asked."""
     async with asyncio.timeout(PATIENCE_S):
-        while read_frame(await world.line.ask("shop", request())).typ != typ:
+        while read_frame(await world.line.ask("shop", request())).typ != typ:  # noqa: ASYNC110 - which of them is well rings no bell here
             await asyncio.sleep(LOOK_EVERY_S)
