@@ -1,6 +1,8 @@
 """Passwords: salted, peppered, bounded, and the same work for names that do not exist."""
 
 import asyncio
+import os
+import sys
 import threading
 import unicodedata
 from collections.abc import Iterator
@@ -10,7 +12,7 @@ import argon2
 import pytest
 from argon2 import low_level
 
-from hanbit.crypto.passwords import Passwords
+from hanbit.crypto.passwords import NICENESS, Passwords
 from hanbit.kernel.errors import BadInput, Unavailable
 
 PEPPER = bytes(range(32))
@@ -21,6 +23,14 @@ def passwords() -> Iterator[Passwords]:
     made = Passwords(PEPPER, workers=2, waiting_max=4)
     yield made
     made.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="niceness is a thread's own on Linux alone")
+async def test_who_hashes_lets_the_others_go_first(passwords: Passwords) -> None:
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+    there = await passwords._in_thread(lambda: os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    assert there == max(mine, NICENESS)
+    assert os.getpriority(os.PRIO_PROCESS, 0) == mine, "the loop's thread stays as it is"
 
 
 async def test_stored_password_is_recognised_and_others_are_not(passwords: Passwords) -> None:
