@@ -10,6 +10,7 @@ import unicodedata
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from argon2 import low_level
@@ -99,7 +100,9 @@ class Passwords:
 
 def _give_way() -> None:
     """A hash takes a core for 30 ms: whoever pays at this moment goes first. On Linux niceness is a thread's own."""
-    if sys.platform == "linux":
+    if sys.platform != "linux":
+        return
+    with suppress(OSError):  # where a sandbox forbids it people log in all the same
         me = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, me, max(NICENESS, os.getpriority(os.PRIO_PROCESS, me)))  # never up, which only root may
 

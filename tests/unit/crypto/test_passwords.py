@@ -33,6 +33,15 @@ async def test_who_hashes_lets_the_others_go_first(passwords: Passwords) -> None
     assert os.getpriority(os.PRIO_PROCESS, 0) == mine, "the loop's thread stays as it is"
 
 
+async def test_where_niceness_is_forbidden_people_log_in_all_the_same(passwords: Passwords, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    stored = await passwords.hash("correct horse")
+    assert await passwords.verify(stored, "correct horse")
+
+
 async def test_stored_password_is_recognised_and_others_are_not(passwords: Passwords) -> None:
     stored = await passwords.hash("correct horse")
     assert await passwords.verify(stored, "correct horse")
